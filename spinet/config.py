@@ -1,5 +1,246 @@
 """Every number of an experiment, once, with its source beside it.
 
-"§" and "Table" point into the paper; "unstated" means that the paper leaves the choice open, and the name in brackets is
-the row of `docs/unstated.md` that gives the alternatives and the reason for the default.
+"§" and "Table" point into the paper; "unstated" means that the paper leaves the choice open. `docs/unstated.md` is
+generated from these marks (`python -m spinet.config`) and says which alternatives exist.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+FORBID = ConfigDict(extra="forbid")
+
+Levels = Literal["2-5", "2-6", "3-7"]
+
+
+class ConfigError(ValueError):
+    """A configuration value that does not exist or makes no sense."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """§3 and §5.2: the network."""
+
+    __pydantic_config__ = FORBID
+
+    backbone: str = "resnet50c"  # §5.2: ResNet-50 whose stem is three 3×3 convolutions; any timm feature backbone
+    stem_widths: Literal["32-32-64", "64-64-64", "64-64-128"] = "32-32-64"  # unstated: "bag of tricks" has 32-32-64
+    norm: Literal["frozen", "batch", "group"] = "frozen"  # §5.2 frozen; "batch" or "group" when nothing is pretrained
+    pretrained: bool = True  # §5.2: ImageNet weights; when they cannot be had, the run says so and `norm` must train
+    freeze_stages: int = 0  # unstated: 0 trains all; 2 is the siblings' habit (stem and first stage fixed)
+    deformable: bool = False  # Table 1, last row: 3×3 convolutions of the last three stages (unstated where)
+    fpn_channels: int = 256  # unstated: FPN's own width, and the only one that fits 42.2 M
+    filter_levels: Levels = "2-5"  # §3.1, Table 4: levels that the filter sampling module reads
+    feature_levels: Levels = "2-5"  # §3.1, Table 4: levels that the Panoptic-Feature generator reads
+    head_convs: int = 4  # §3.2: "four sequential convolutions"
+    filter_channels: int = 256  # D_f, unstated: pinned by the parameter counts
+    feature_channels: int = 256  # D_φ, §3.3
+    kernel: int = 3  # k, unstated: pinned by the parameter counts
+    separate: bool = False  # Table 5: one Panoptic-Feature generator each for things and stuff
+    coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: what −1 … 1 spans; "pixels" = 128 px
+    coordinate_frequencies: int = 0  # unstated: 0 is CoordConv; F adds sin, cos of π·2^f·x, f < F
+    feature_relu: bool = False  # unstated: a ReLU after the deconvolution
+    filter_scale: float = 1.0  # unstated: initial scale of the generated filters
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """§3.4, §4 and Eq. 7: the losses. A weight of 0 switches a loss off."""
+
+    __pydantic_config__ = FORBID
+
+    classes: float = 1.0  # λ_0 (§5.2, Cityscapes)
+    stuff: float = 1.0  # λ_1
+    things: float = 5.0  # λ_2
+    inter_class_contour: float = 20.0  # λ_3
+    intra_class_triplet: float = 1.0  # λ_4
+    multi_class_dice: bool = True  # Table 3, "M.C.D"
+    bootstrap: float = 0.2  # §5.2: share of the hardest pixels; 1 is plain cross entropy (COCO)
+    semantic_classes: Literal["stuff", "stuff+thing", "all"] = "all"  # unstated: what the stuff output tells apart
+    semantic_stride: Literal[1, 4] = 1  # unstated: resolution at which the stuff losses are taken
+    dice_classes: Literal["present", "all"] = "present"  # unstated: classes that the multi-class dice averages over
+    dice_square: bool = True  # unstated: squared denominator (V-Net, the cited form)
+    samples_per_image: int = 125  # unstated: 500 locations for 4 images on a device (CondInst's cap)
+    sampling: Literal["location", "instance"] = "location"  # §5.2 "uniformly"; "instance" = equal shares (unstated)
+    contour_sigma: float = 1.0  # unstated: softness of the contour, pixels; 0 is a binary contour
+    focal_alpha: float = 0.25  # unstated here; RetinaNet's
+    focal_gamma: float = 2.0  # unstated here; RetinaNet's
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """§5.2: pictures on their way to the network. Sizes are pixels, height before width."""
+
+    __pydantic_config__ = FORBID
+
+    scale: tuple[float, float] = (512, 2048)  # unstated: the siblings' range for Cityscapes
+    scale_unit: Literal["short_side", "factor"] = "short_side"
+    max_long_side: int | None = None
+    crop: tuple[int, int] | None = (512, 1024)  # unstated: the siblings' at 4 images a device; None = whole image
+    flip: float = 0.5  # unstated
+    colour_jitter: float = 0.4  # unstated
+    test_scale: float | None = None  # §5.2: "preserve the full resolution"; COCO: short side 800
+    workers: int = 4  # loader processes a device
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """§5.2: the schedule. The paper's is for `reference_batch` images a step: the rate scales with `batch_size`."""
+
+    __pydantic_config__ = FORBID
+
+    iterations: int = 95_000  # §5.2, Cityscapes
+    batch_size: int = 32  # §5.2: 8 GPUs × 4; over fewer devices the rest is accumulated
+    images_per_device: int = 4  # §5.2: images that a device takes at once
+    reference_batch: int = 32  # the batch that `learning_rate` is meant for (linear scaling)
+    learning_rate: float = 0.01  # §5.2
+    schedule: Literal["step", "poly", "cosine"] = "step"  # §5.2
+    milestones: tuple[float, ...] = (80 / 95, 90 / 95)  # §5.2: shares of the run after which the rate falls tenfold
+    warmup: int = 1000  # unstated: iterations of linear warm-up from a thousandth
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # unstated: SGD is the siblings'; AdamW in the small presets
+    momentum: float = 0.9  # unstated
+    weight_decay: float = 1e-4  # unstated; 0 on norms and biases
+    clip_norm: float = 35.0  # unstated: gradient norm is clipped to this
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # unstated
+    seed: int = 0
+    checkpoint_every: int = 1000
+    evaluate_every: int = 5000
+    log: Literal["csv", "tensorboard"] = "csv"
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """§5.2: from class scores to a panoptic map."""
+
+    __pydantic_config__ = FORBID
+
+    threshold: float = 0.45  # §5.2: confidence at which a filter is sampled
+    ap_threshold: float = 0.05  # unstated: a lower one for AP, which ranks instances
+    peak: int = 3  # unstated: a location must be the maximum of its peak × peak neighbourhood; 1 takes all
+    top: int = 100  # unstated: filters at most
+    duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS
+    matrix_sigma: float = 2.0  # unstated: SOLOv2's
+    nms_iou: float = 0.5  # unstated: plain mask NMS
+    keep: float = 0.45  # unstated: an instance's score after the removal of duplicates must reach this share of its own
+    mask_threshold: float = 0.5  # Panoptic-FPN's
+    overlap: float = 0.5  # Panoptic-FPN's: an instance more than this share of which is taken is dropped
+    min_stuff_area: float = 2048 / (1024 * 2048)  # Panoptic-FPN's 2048 px on Cityscapes, as a share of the image
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment: everything but the data and the seed's consequences."""
+
+    __pydantic_config__ = FORBID
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+Preset = Literal["tiny", "small", "cityscapes_r50", "coco_r50"]
+
+CITYSCAPES_R50 = Config()
+
+COCO_R50 = Config(
+    model=ModelConfig(filter_levels="2-6", feature_levels="2-6"),  # §3.1
+    objective=ObjectiveConfig(
+        stuff=0.5,
+        things=3.0,
+        inter_class_contour=0.0,  # §5.2
+        bootstrap=1.0,  # §5.2: "general cross entropy"
+        semantic_classes="stuff+thing",
+        samples_per_image=250,  # 500 for 2 images on a device
+    ),
+    input=InputConfig(scale=(640, 800), max_long_side=1333, crop=None, colour_jitter=0.0, test_scale=800),
+    train=TrainConfig(
+        iterations=270_000,
+        batch_size=16,
+        images_per_device=2,
+        reference_batch=16,
+        milestones=(180 / 270, 240 / 270),  # §5.2
+    ),
+    inference=InferenceConfig(min_stuff_area=4096 / (640 * 480)),
+)
+
+SMALL = Config(
+    model=ModelConfig(backbone="resnet18", norm="group", pretrained=False, fpn_channels=128, filter_channels=128),
+    input=InputConfig(scale=(0.75, 1.5), scale_unit="factor", crop=(384, 768), workers=8),
+    train=TrainConfig(
+        iterations=6000,
+        batch_size=16,
+        images_per_device=16,
+        reference_batch=16,
+        learning_rate=1e-3,
+        schedule="poly",
+        warmup=200,
+        optimizer="adamw",
+        weight_decay=0.05,
+        clip_norm=10.0,
+        precision="bf16",
+        checkpoint_every=500,
+        evaluate_every=2000,
+    ),
+)
+
+TINY = replace(
+    SMALL,
+    model=ModelConfig(
+        backbone="resnet10t",
+        norm="group",
+        pretrained=False,
+        fpn_channels=64,
+        filter_channels=64,
+        feature_channels=64,
+        head_convs=2,
+    ),
+    objective=ObjectiveConfig(semantic_stride=4, samples_per_image=32),
+    input=InputConfig(scale=(0.75, 1.5), scale_unit="factor", crop=(192, 384), workers=1),
+    train=replace(
+        SMALL.train,
+        iterations=1200,
+        batch_size=8,
+        images_per_device=8,
+        reference_batch=8,
+        warmup=50,
+        checkpoint_every=200,
+        evaluate_every=0,
+    ),
+)
+
+PRESETS: dict[str, Config] = {
+    "tiny": TINY,
+    "small": SMALL,
+    "cityscapes_r50": CITYSCAPES_R50,
+    "coco_r50": COCO_R50,
+}
+
+IMAGE_SIZE = {"tiny": (256, 512), "small": (512, 1024), "cityscapes_r50": (1024, 2048), "coco_r50": (800, 1333)}
+"""Full size, pixels, of the pictures that a preset is made for."""
+
+NUM_CLASSES = {"tiny": (8, 11), "small": (8, 11), "cityscapes_r50": (8, 11), "coco_r50": (80, 53)}
+"""Thing and stuff classes (§5.1) of the data that a preset is made for."""
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as JSON values."""
+    return TypeAdapter(Config).dump_python(config, mode="json")
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The configuration that `to_dict` wrote.
+
+    Raises:
+        ConfigError: a field is unknown or its value is not allowed.
+    """
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"configuration field {place}: {first['msg']}, got {first['input']!r}") from None
