@@ -26,11 +26,10 @@ class ModelConfig:
 
     __pydantic_config__ = FORBID
 
-    backbone: str = "resnet50c"  # §5.2: ResNet-50 whose stem is three 3×3 convolutions; any timm feature backbone
-    stem_widths: Literal["32-32-64", "64-64-64", "64-64-128"] = "32-32-64"  # unstated: "bag of tricks" has 32-32-64
+    backbone: str = "resnet50c"  # §5.2: stem of three 3×3 convolutions (unstated: 32-32-64); any timm feature backbone
     norm: Literal["frozen", "batch", "group"] = "frozen"  # §5.2 frozen; "batch" or "group" when nothing is pretrained
-    pretrained: bool = True  # §5.2: ImageNet weights; when they cannot be had, the run says so and `norm` must train
-    freeze_stages: int = 0  # unstated: 0 trains all; 2 is the siblings' habit (stem and first stage fixed)
+    pretrained: bool = True  # §5.2: ImageNet weights; without them the run says so and "frozen" becomes "batch"
+    freeze_stages: int = 0  # unstated: 0 trains all; 1 keeps the stem, 2 the first stage too (the siblings' habit)
     deformable: bool = False  # Table 1, last row: 3×3 convolutions of the last three stages (unstated where)
     fpn_channels: int = 256  # unstated: FPN's own width, and the only one that fits 42.2 M
     filter_levels: Levels = "2-5"  # §3.1, Table 4: levels that the filter sampling module reads

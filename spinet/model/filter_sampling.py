@@ -1,0 +1,88 @@
+"""§3.2 Filter sampling module: where the things are, and a convolutional filter for each."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from spinet.layers import ConvGNReLU, Coordinates
+
+
+class Locations(NamedTuple):
+    """Places on the pyramid: n of one level of one image."""
+
+    level: Int[Tensor, "n"]  # index into the levels that the module reads
+    y: Int[Tensor, "n"]  # cells
+    x: Int[Tensor, "n"]
+
+
+class FilterSampling(nn.Module):
+    """Class scores C_l, filter features F_l, and the filters sampled from F_l; one set of weights for all levels."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_things: int,
+        coordinates: Coordinates,
+        num_convs: int = 4,
+        filter_channels: int = 256,
+        feature_channels: int = 256,
+        kernel: int = 3,
+        filter_scale: float = 1.0,
+        prior: float = 0.01,
+    ):
+        super().__init__()
+        self.kernel = kernel
+        self.coordinates = coordinates
+        self.class_head = nn.Sequential(
+            *(ConvGNReLU(in_channels, in_channels) for _ in range(num_convs)),
+            nn.Conv2d(in_channels, num_things, 3, padding=1),
+        )
+        nn.init.normal_(self.class_head[-1].weight, std=0.01)  # type: ignore[arg-type]
+        nn.init.constant_(self.class_head[-1].bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        widths = [in_channels + coordinates.channels, *[in_channels] * num_convs]
+        self.filter_head = nn.Sequential(
+            *(ConvGNReLU(before, after) for before, after in pairwise(widths)),
+            nn.Conv2d(in_channels, filter_channels, 3, padding=1),
+        )
+        pooled, flat = kernel**2 * filter_channels, kernel**2 * feature_channels
+        self.fc = nn.Linear(pooled, flat)
+        # logits of unit variance for features of unit variance
+        nn.init.normal_(self.fc.weight, std=filter_scale / math.sqrt(pooled * flat) * math.sqrt(3))
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(
+        self, levels: list[Float[Tensor, "B D H_l W_l"]], strides: list[int], windows: Float[Tensor, "B 4"]
+    ) -> tuple[list[Float[Tensor, "B N_t H_l W_l"]], list[Float[Tensor, "B D_f H_l W_l"]]]:
+        """Class logits and filter features of every level."""
+        classes = [self.class_head(p) for p in levels]
+        filters = [
+            self.filter_head(torch.cat([p, self.coordinates(p, s, windows)], dim=1))
+            for p, s in zip(levels, strides, strict=True)
+        ]
+        return classes, filters
+
+    def sample(self, filters: list[Float[Tensor, "D_f H_l W_l"]], locations: Locations) -> Float[Tensor, "n D_phi k k"]:
+        """The filters of one image at n locations: the k×k neighbourhood of F_l, then the fully connected layer.
+
+        Only the sampled places go through the layer (§3.2); neighbours beyond the border count as zero.
+        """
+        k, pad = self.kernel, self.kernel // 2
+        padded = [F.pad(f, (pad, pad, pad, pad)) for f in filters]
+        rows = torch.cat([f.flatten(1).t() for f in padded])  # [all cells, D_f]
+        sizes = [f.shape[-2] * f.shape[-1] for f in padded]
+        start = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device=rows.device)[locations.level]
+        width = torch.tensor([f.shape[-1] for f in padded], device=rows.device)[locations.level]
+        step = torch.arange(k, device=rows.device)
+        row = locations.y[:, None, None] + step[None, :, None]
+        column = locations.x[:, None, None] + step[None, None, :]
+        cells = start[:, None, None] + row * width[:, None, None] + column  # [n, k, k]
+        pooled = rows[cells].permute(0, 3, 1, 2).flatten(1)  # [n, D_f k k]
+        return self.fc(pooled).unflatten(1, (-1, k, k))

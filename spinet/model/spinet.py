@@ -1,0 +1,160 @@
+"""Fig. 2 SPINet: FPN, filter sampling module, Panoptic-Feature generator, single-shot convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from spinet.config import ModelConfig
+from spinet.layers import Coordinates
+from spinet.model.backbone import Backbone
+from spinet.model.filter_sampling import FilterSampling, Locations
+from spinet.model.fpn import FPN, LEVELS, STRIDE
+from spinet.model.panoptic_feature import PanopticFeatureGenerator
+from spinet.model.single_shot import SingleShot
+
+
+@dataclass
+class Features:
+    """What the network knows of a batch before any filter is applied."""
+
+    class_logits: list[Float[Tensor, "B N_t H_l W_l"]]
+    filter_features: list[Float[Tensor, "B D_f H_l W_l"]]
+    phi: Float[Tensor, "B D_phi H W"]  # the Panoptic-Feature, stride 4
+    phi_stuff: Float[Tensor, "B D_phi H W"]  # the same, or the second one of the separate variant (Table 5)
+
+
+class SPINet(nn.Module):
+    """Single-shot path integrated panoptic segmentation network.
+
+    `forward` computes the features of a batch; `single_shot` the logits of one of its images. Nothing here is needed
+    for training only: the auxiliary heads belong to the objective.
+    """
+
+    PHI_STRIDE = 4
+    DIVISOR = 32  # images are padded to a multiple of this at the right and the bottom
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        fpn: FPN,
+        filter_sampling: FilterSampling,
+        filter_levels: str,
+        panoptic_feature: PanopticFeatureGenerator,
+        feature_levels: str,
+        single_shot: SingleShot,
+        stuff_feature: PanopticFeatureGenerator | None = None,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.fpn = fpn
+        self.filter_sampling = filter_sampling
+        self.filter_levels = LEVELS[filter_levels]
+        self.panoptic_feature = panoptic_feature
+        self.feature_levels = LEVELS[feature_levels]
+        self.single_shot_convolution = single_shot
+        self.stuff_feature = stuff_feature
+        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+
+    @classmethod
+    def from_config(
+        cls, config: ModelConfig, *, num_things: int, num_stuff: int, pretrained: bool | None = None
+    ) -> SPINet:
+        """Builds the network.
+
+        Args:
+            config: sizes and choices.
+            num_things: N_t, thing classes.
+            num_stuff: N_s, outputs of the stuff path (see `num_semantic` in `spinet.objective.targets`).
+            pretrained: overrides the configuration's (False when trained weights follow).
+        """
+        backbone = Backbone(
+            name=config.backbone,
+            norm=config.norm,
+            pretrained=config.pretrained if pretrained is None else pretrained,
+            freeze_stages=config.freeze_stages,
+            deformable=config.deformable,
+        )
+        width = config.fpn_channels
+        coordinates = Coordinates(frame=config.coordinate_frame, frequencies=config.coordinate_frequencies)
+        filter_levels, feature_levels = LEVELS[config.filter_levels], LEVELS[config.feature_levels]
+
+        def generator() -> PanopticFeatureGenerator:
+            return PanopticFeatureGenerator(
+                in_channels=width,
+                channels=config.feature_channels,
+                strides=[STRIDE[level] for level in feature_levels],
+                coordinates=coordinates,
+                relu=config.feature_relu,
+            )
+
+        return cls(
+            backbone=backbone,
+            fpn=FPN(in_channels=backbone.channels, channels=width, levels={*filter_levels, *feature_levels}),
+            filter_sampling=FilterSampling(
+                in_channels=width,
+                num_things=num_things,
+                coordinates=coordinates,
+                num_convs=config.head_convs,
+                filter_channels=config.filter_channels,
+                feature_channels=config.feature_channels,
+                kernel=config.kernel,
+                filter_scale=config.filter_scale,
+            ),
+            filter_levels=config.filter_levels,
+            panoptic_feature=generator(),
+            feature_levels=config.feature_levels,
+            single_shot=SingleShot(num_stuff=num_stuff, feature_channels=config.feature_channels, kernel=config.kernel),
+            stuff_feature=generator() if config.separate else None,
+        )
+
+    @property
+    def strides(self) -> list[int]:
+        """Image pixels to a cell, for each level of the filter sampling module."""
+        return [STRIDE[level] for level in self.filter_levels]
+
+    def forward(self, images: UInt8[Tensor, "B 3 H W"], windows: Float[Tensor, "B 4"] | None = None) -> Features:
+        """Features of a batch of RGB images of any size.
+
+        Args:
+            images: 0 … 255, of uint8 or a floating type.
+            windows: left, top, full width, full height of each image in the image that it was cropped from, pixels;
+                by default each is a whole image.
+        """
+        height, width = images.shape[-2:]
+        if windows is None:
+            windows = torch.tensor([0.0, 0.0, width, height], device=images.device).expand(len(images), 4)
+        x = (images - self.mean) / self.std
+        x = F.pad(x, (0, -width % self.DIVISOR, 0, -height % self.DIVISOR))
+        pyramid = self.fpn(self.backbone(x.contiguous(memory_format=torch.channels_last)))
+        class_logits, filter_features = self.filter_sampling(
+            [pyramid[level] for level in self.filter_levels], self.strides, windows
+        )
+        levels = [pyramid[level] for level in self.feature_levels]
+        phi = self.panoptic_feature(levels, windows)
+        phi_stuff = phi if self.stuff_feature is None else self.stuff_feature(levels, windows)
+        return Features(class_logits, filter_features, phi, phi_stuff)
+
+    def single_shot(
+        self, features: Features, index: int, locations: Locations
+    ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "N_s H W"]]:
+        """Mask logits at stride 4 of n things, whose filters are sampled at `locations`, and of all stuff classes.
+
+        Args:
+            features: of a batch.
+            index: which image of it.
+            locations: n places on the levels of that image.
+        """
+        thing_filters = self.filter_sampling.sample([f[index] for f in features.filter_features], locations)
+        if self.stuff_feature is None:
+            return self.single_shot_convolution(features.phi[index], thing_filters)
+        nothing = thing_filters[:0]
+        things, _ = self.single_shot_convolution(features.phi[index], thing_filters)
+        _, stuff = self.single_shot_convolution(features.phi_stuff[index], nothing)
+        return things, stuff
