@@ -132,7 +132,7 @@ class SPINet(nn.Module):
             windows = torch.tensor([0.0, 0.0, width, height], device=images.device).expand(len(images), 4)
         x = (images - self.mean) / self.std
         x = F.pad(x, (0, -width % self.DIVISOR, 0, -height % self.DIVISOR))
-        pyramid = self.fpn(self.backbone(x.contiguous(memory_format=torch.channels_last)))
+        pyramid = self.fpn(self.backbone(x))
         class_logits, filter_features = self.filter_sampling(
             [pyramid[level] for level in self.filter_levels], self.strides, windows
         )

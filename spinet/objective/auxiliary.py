@@ -1,0 +1,66 @@
+"""§4 Auxiliary tasks that cluster the Panoptic-Feature; their heads exist in training only."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from spinet.objective.losses import focal
+
+
+class IntraClassTriplet(nn.Module):
+    """Intra-class triplet loss: halves of one instance attract, other instances repel."""
+
+    def __init__(self, *, feature_channels: int):
+        super().__init__()
+        self.fc = nn.Linear(feature_channels, feature_channels)
+
+    def representations(
+        self, phi: Float[Tensor, "D_phi h w"], halves: Bool[Tensor, "2 K h w"]
+    ) -> Float[Tensor, "2 K D_phi"]:
+        """Eq. 4: V = FC(v), v the mean of φ over a partial mask (0 where the mask is empty)."""
+        mask = halves.flatten(2).to(phi.dtype)  # [2, K, h w]
+        total = mask @ phi.flatten(1).t()
+        return self.fc(total / mask.sum(-1, keepdim=True).clamp(min=1))
+
+    def forward(
+        self,
+        phi: Float[Tensor, "D_phi h w"],
+        halves: Bool[Tensor, "2 K h w"],
+        negatives: Bool[Tensor, "K K"],
+    ) -> Float[Tensor, ""]:
+        """L_intra of one image, summed over its triplets (anchor V_k, positive V'_k, negative V_j)."""
+        anchor, positive = self.representations(phi.float(), halves)
+        # Eq. 5: d_p = −DIST(V_a, V_p), d_n = −DIST(V_a, V_n)
+        d_p = -distance(anchor, positive)
+        d_n = -distance(anchor[:, None], anchor[None])
+        # Eq. 5: −log(e^dp / (e^dp + e^dn)) = softplus(d_n − d_p)
+        return (F.softplus(d_n - d_p[:, None]) * negatives).sum()
+
+
+def distance(a: Float[Tensor, "*n D"], b: Float[Tensor, "*n D"], eps: float = 1e-6) -> Float[Tensor, "*n"]:
+    """L2 distance with a finite gradient where both are equal."""
+    return ((a - b).square().sum(-1) + eps).sqrt()
+
+
+class InterClassContour(nn.Module):
+    """Inter-class contour loss: a 1×1 convolution of φ tells where classes meet, 4×4 pixels for each cell."""
+
+    UPSCALE = 4
+
+    def __init__(self, *, feature_channels: int, alpha: float = 0.25, gamma: float = 2.0):
+        super().__init__()
+        self.conv = nn.Conv2d(feature_channels, self.UPSCALE**2, 1)
+        nn.init.constant_(self.conv.bias, -4.6)  # type: ignore[arg-type]  # contours are rare: p = 0.01 at the start
+        self.alpha, self.gamma = alpha, gamma
+
+    def logits(self, phi: Float[Tensor, "B D_phi h w"]) -> Float[Tensor, "B H W"]:
+        """Contour logits at the resolution of the image, by pixel shuffle."""
+        return F.pixel_shuffle(self.conv(phi), self.UPSCALE)[:, 0]
+
+    def forward(self, phi: Float[Tensor, "B D_phi h w"], contour: Float[Tensor, "B H W"]) -> Float[Tensor, ""]:
+        """Eq. 6: the mean over the H × W pixels of FOCAL(y, ŷ), summed over images."""
+        loss = focal(self.logits(phi).float(), contour, alpha=self.alpha, gamma=self.gamma)
+        return loss.mean((1, 2)).sum()

@@ -1,0 +1,75 @@
+"""Eq. 7 The total loss of SPINet; it owns the auxiliary heads, which inference never needs."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spinet.config import ObjectiveConfig
+from spinet.objective.auxiliary import InterClassContour, IntraClassTriplet
+from spinet.objective.losses import bootstrapped_cross_entropy, class_loss, multi_class_dice, thing_loss
+from spinet.objective.targets import MASK_STRIDE, Counts, Targets
+
+
+class Objective(nn.Module):
+    """L = λ_0 L_cls + λ_1 L_s + λ_2 L_t + λ_3 L_inter + λ_4 L_intra, with L_s = L_ce + L_md."""
+
+    def __init__(self, *, config: ObjectiveConfig, feature_channels: int):
+        super().__init__()
+        self.config = config
+        self.intra = IntraClassTriplet(feature_channels=feature_channels) if config.intra_class_triplet else None
+        self.inter = (
+            InterClassContour(feature_channels=feature_channels, alpha=config.focal_alpha, gamma=config.focal_gamma)
+            if config.inter_class_contour
+            else None
+        )
+
+    def forward(
+        self,
+        *,
+        class_logits: list[Float[Tensor, "B N_t H_l W_l"]],
+        thing_logits: list[Float[Tensor, "n h w"]],
+        stuff_logits: Float[Tensor, "B N_s h w"],
+        phi: Float[Tensor, "B D_phi h w"],
+        targets: Targets,
+        counts: Counts,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The terms of Eq. 7, weighted, and their sum as "total".
+
+        Args:
+            class_logits: of every level.
+            thing_logits: of the sampled filters of each image, stride 4.
+            stuff_logits: stride 4.
+            phi: the Panoptic-Feature, stride 4.
+            counts: of the items in the whole step; with these alone the terms of its parts add up to those of the step.
+        """
+        config = self.config
+        stuff = stuff_logits.float()
+        if config.semantic_stride < MASK_STRIDE:
+            stuff = F.interpolate(stuff, size=targets.semantic.shape[-2:], mode="bilinear", align_corners=False)
+        cross_entropy = bootstrapped_cross_entropy(stuff, targets.semantic, top=config.bootstrap)
+        things = [
+            thing_loss(logits, image.masks[image.sample_instance], square=config.dice_square)
+            for logits, image in zip(thing_logits, targets.images, strict=True)
+        ]
+        classes = class_loss(class_logits, targets.classes, alpha=config.focal_alpha, gamma=config.focal_gamma)
+        losses = {
+            "class": config.classes * classes / max(counts.positives, 1.0),
+            "cross_entropy": config.stuff * cross_entropy / max(counts.images, 1.0),
+            "things": config.things * torch.stack(things).sum() / max(counts.samples, 1.0),
+        }
+        if config.multi_class_dice:
+            dice = multi_class_dice(stuff, targets.semantic, targets.present, square=config.dice_square)
+            losses["stuff_dice"] = config.stuff * dice / max(counts.stuff_pairs, 1.0)
+        if self.inter is not None and targets.contour is not None:
+            contour = self.inter(phi, targets.contour)
+            losses["contour"] = config.inter_class_contour * contour / max(counts.images, 1.0)
+        if self.intra is not None:
+            triplets = [
+                self.intra(p, image.halves, image.negatives) for p, image in zip(phi, targets.images, strict=True)
+            ]
+            losses["triplet"] = config.intra_class_triplet * torch.stack(triplets).sum() / max(counts.triplets, 1.0)
+        losses["total"] = torch.stack(list(losses.values())).sum()
+        return losses

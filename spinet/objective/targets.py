@@ -1,0 +1,265 @@
+"""§5.2 Ground truth in the form that the losses need, and every random draw that they make.
+
+All draws of an image come from that image's own seed, so the same image gives the same draws on whatever process and in
+whatever batch it is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IGNORE = -1  # a pixel or location that no loss looks at: void, crowd, padding
+BACKGROUND = -2  # a location that belongs to no thing
+MASK_STRIDE = 4  # of the Panoptic-Feature, where masks are compared
+
+SemanticClasses = Literal["stuff", "stuff+thing", "all"]
+
+
+def num_semantic(semantic_classes: SemanticClasses, *, num_things: int, num_stuff: int) -> int:
+    """N_s, the outputs of the stuff path: the stuff classes; with "stuff+thing" one more, last, for all things; with
+    "all" the thing classes before them, as in the labels."""
+    return {"stuff": num_stuff, "stuff+thing": num_stuff + 1, "all": num_things + num_stuff}[semantic_classes]
+
+
+@dataclass
+class ImageTargets:
+    """What is kept for each image apart, since images differ in their number K of instances."""
+
+    masks: Float[Tensor, "K h w"]  # share of each cell at stride 4 that the instance covers
+    labels: Int[Tensor, "K"]  # thing class of each instance
+    sample_level: Int[Tensor, "n"]  # places whose filters are trained: level, cell row, cell column …
+    sample_y: Int[Tensor, "n"]
+    sample_x: Int[Tensor, "n"]
+    sample_instance: Int[Tensor, "n"]  # … and the instance that each belongs to
+    halves: Bool[Tensor, "2 K h w"]  # M_k and M'_k of Eq. 3
+    negatives: Bool[Tensor, "K K"]  # row: anchor; true where the other instance is a negative of it
+
+
+@dataclass
+class Targets:
+    """Ground truth of a batch."""
+
+    classes: list[Int[Tensor, "B H_l W_l"]]  # thing label, BACKGROUND or IGNORE at each location of each level
+    semantic: Int[Tensor, "B h w"]  # label of the stuff path or IGNORE
+    present: Bool[Tensor, "B N_s"]  # classes that the multi-class dice averages over
+    contour: Float[Tensor, "B H W"] | None  # soft contour of Eq. 6, 0 … 1; None where that loss is off
+    images: list[ImageTargets]  # B
+
+    def counts(self) -> Counts:
+        return Counts(
+            images=len(self.images),
+            positives=sum(float((level >= 0).sum()) for level in self.classes),
+            samples=sum(len(image.sample_instance) for image in self.images),
+            stuff_pairs=float(self.present.sum()),
+            triplets=sum(float(image.negatives.sum()) for image in self.images),
+        )
+
+
+@dataclass
+class Counts:
+    """Numbers of the items that the losses are means over. They are summed over the batches and the processes of a
+    step before anything is divided, so that a step is the same however it is split."""
+
+    images: float
+    positives: float
+    samples: float
+    stuff_pairs: float
+    triplets: float
+
+    def to_list(self) -> list[float]:
+        return [getattr(self, f.name) for f in fields(self)]
+
+
+class TargetBuilder:
+    """Builds `Targets` from segment maps.
+
+    Args:
+        strides: image pixels to a cell, for each level of the filter sampling module.
+        num_things, num_stuff: classes of the data.
+        semantic_classes: what the stuff path tells apart.
+        semantic_stride: resolution of the stuff losses: 1 or 4.
+        dice_classes: classes that the multi-class dice averages over.
+        samples_per_image: filters trained at most.
+        sampling: uniform over foreground "location"s, or with equal shares for each "instance".
+        contour_sigma: softness of contours, pixels; None leaves them out.
+        divisor: maps are padded with void to a multiple of this, as the network pads its images.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: list[int],
+        num_things: int,
+        num_stuff: int,
+        semantic_classes: SemanticClasses = "all",
+        semantic_stride: int = 1,
+        dice_classes: Literal["present", "all"] = "present",
+        samples_per_image: int = 125,
+        sampling: Literal["location", "instance"] = "location",
+        contour_sigma: float | None = 1.0,
+        divisor: int = 32,
+    ):
+        self.strides = strides
+        self.num_things = num_things
+        self.num_semantic = num_semantic(semantic_classes, num_things=num_things, num_stuff=num_stuff)
+        self.semantic_classes = semantic_classes
+        self.semantic_stride = semantic_stride
+        self.dice_classes = dice_classes
+        self.samples_per_image = samples_per_image
+        self.sampling = sampling
+        self.contour_sigma = contour_sigma
+        self.divisor = divisor
+
+    def __call__(
+        self,
+        segment_maps: Int[Tensor, "B H W"],
+        labels: list[Int[Tensor, "K"]],
+        crowd: list[Bool[Tensor, "K"]],
+        seeds: list[int],
+    ) -> Targets:
+        """Targets on the device of the maps.
+
+        Args:
+            segment_maps: 0 void, i + 1 the i-th segment.
+            labels: class of each segment, things first.
+            crowd: segments that no loss looks at.
+            seeds: of each image's draws.
+        """
+        height, width = segment_maps.shape[-2:]
+        maps = F.pad(segment_maps, (0, -width % self.divisor, 0, -height % self.divisor)).long()
+        classes, semantic, contours, images = [], [], [], []
+        for segment_map, label, is_crowd, seed in zip(maps, labels, crowd, seeds, strict=True):
+            is_thing = (label < self.num_things) & ~is_crowd
+
+            def by_segment(values: Tensor, is_crowd: Tensor = is_crowd, device: torch.device = maps.device) -> Tensor:
+                """A look-up table from the segment map's values; void and crowds are ignored."""
+                return F.pad(values.masked_fill(is_crowd, IGNORE), (1, 0), value=IGNORE).to(device)
+
+            class_of = by_segment(label.where(is_thing, BACKGROUND))
+            instance_of = by_segment((is_thing.cumsum(0) - 1).where(is_thing, IGNORE))
+            # a mask interpolated (nearest) to a level's size: the pixel at each cell's centre
+            levels = [segment_map[s // 2 :: s, s // 2 :: s] for s in self.strides]
+            classes.append([class_of[level] for level in levels])
+            semantic_of = by_segment(self._semantic_labels(label))
+            step = self.semantic_stride
+            semantic.append(semantic_of[segment_map[step // 2 :: step, step // 2 :: step]])
+            if self.contour_sigma is not None:
+                contours.append(soft_contour(by_segment(label)[segment_map], self.contour_sigma))
+            images.append(
+                self._image_targets(
+                    instances=instance_of[segment_map],
+                    levels=[instance_of[level] for level in levels],
+                    labels=label[is_thing].to(maps.device),
+                    generator=torch.Generator().manual_seed(seed),
+                )
+            )
+        semantic = torch.stack(semantic)
+        return Targets(
+            classes=[torch.stack(level) for level in zip(*classes, strict=True)],
+            semantic=semantic,
+            present=self._present(semantic),
+            contour=torch.stack(contours) if contours else None,
+            images=images,
+        )
+
+    def _semantic_labels(self, label: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
+        if self.semantic_classes == "all":
+            return label
+        stuff = label - self.num_things
+        return stuff.masked_fill(stuff < 0, IGNORE if self.semantic_classes == "stuff" else self.num_semantic - 1)
+
+    def _present(self, semantic: Int[Tensor, "B h w"]) -> Bool[Tensor, "B N_s"]:
+        shape = (len(semantic), self.num_semantic + 1)
+        if self.dice_classes == "all":
+            return torch.ones(shape, dtype=torch.bool, device=semantic.device)[:, :-1]
+        counts = torch.zeros(shape, dtype=torch.bool, device=semantic.device)
+        return counts.scatter_(1, semantic.flatten(1) % shape[1], True)[:, :-1]  # IGNORE lands in the last column
+
+    def _image_targets(
+        self, *, instances: Tensor, levels: list[Tensor], labels: Tensor, generator: torch.Generator
+    ) -> ImageTargets:
+        masks = _cover(instances, len(labels))
+        sample_level, sample_y, sample_x, sample_instance = self._sample(levels, generator)
+        # Eq. 3: M_k = m_k ⊙ m_r, M'_k = m_k ⊙ ~m_r; one pixel-wise draw serves all instances, which do not overlap
+        m_k = masks > 0.5
+        m_r = (torch.rand(m_k.shape[-2:], generator=generator) < 0.5).to(m_k.device)
+        halves = torch.stack([m_k & m_r, m_k & ~m_r])
+        return ImageTargets(
+            masks=masks,
+            labels=labels,
+            sample_level=sample_level,
+            sample_y=sample_y,
+            sample_x=sample_x,
+            sample_instance=sample_instance,
+            halves=halves,
+            negatives=_negatives(labels, usable=halves.flatten(2).any(-1).all(0)),
+        )
+
+    def _sample(self, levels: list[Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Places "uniformly sampled from the foreground locations" of all levels, and their instances."""
+        foreground = [torch.nonzero(level >= 0) for level in levels]
+        place = torch.cat([F.pad(rows, (1, 0), value=i) for i, rows in enumerate(foreground)])  # level, y, x
+        instance = torch.cat([level[level >= 0] for level in levels])
+        if self.sampling == "location":
+            chosen = torch.randperm(len(instance), generator=generator)[: self.samples_per_image]
+        else:
+            share = 1 / torch.bincount(instance)[instance].double().cpu()
+            draws = torch.rand(len(instance), generator=generator, dtype=torch.float64)
+            chosen = (draws.log() / share).argsort(descending=True)[: self.samples_per_image]  # Efraimidis-Spirakis
+        chosen = chosen.to(instance.device)
+        level, y, x = place[chosen].unbind(1)
+        return level, y, x, instance[chosen]
+
+
+def _cover(instances: Int[Tensor, "H W"], count: int) -> Float[Tensor, "K h w"]:
+    """Share of each cell at stride 4 that each of `count` instances covers, from one histogram."""
+    height, width = (size // MASK_STRIDE for size in instances.shape)
+    rows = torch.arange(height, device=instances.device).repeat_interleave(MASK_STRIDE)
+    columns = torch.arange(width, device=instances.device).repeat_interleave(MASK_STRIDE)
+    cell = rows[:, None] * width + columns
+    inside = instances >= 0
+    index = instances[inside] * (height * width) + cell[inside]
+    histogram = torch.bincount(index, minlength=count * height * width)
+    return histogram.view(count, height, width).float() / MASK_STRIDE**2
+
+
+def _negatives(labels: Int[Tensor, "K"], usable: Bool[Tensor, "K"]) -> Bool[Tensor, "K K"]:
+    """For each anchor the other instances of its class in the image; if there are none, all other instances."""
+    other = usable[:, None] & usable & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    same = other & (labels[:, None] == labels)
+    return torch.where(same.any(1, keepdim=True), same, other)
+
+
+def soft_contour(labels: Int[Tensor, "H W"], sigma: float) -> Float[Tensor, "H W"]:
+    """The border between different classes: exp(−d²/2σ²) at distance d pixels from the nearest contour pixel.
+
+    Contour pixels are those with a 4-neighbour of another class, both not IGNORE; σ = 0 gives just these.
+    """
+    contour = torch.zeros_like(labels, dtype=torch.bool)
+    vertical = (labels[1:] != labels[:-1]) & (labels[1:] >= 0) & (labels[:-1] >= 0)
+    contour[1:] |= vertical
+    contour[:-1] |= vertical
+    horizontal = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] >= 0) & (labels[:, :-1] >= 0)
+    contour[:, 1:] |= horizontal
+    contour[:, :-1] |= horizontal
+    soft = contour.float()
+    if sigma == 0:
+        return soft
+    radius = math.ceil(3 * sigma)
+    # the maximum of a product of two Gaussians is separable: first along x, then along y
+    for axis in (1, 0):
+        size = soft.shape[axis]
+        padded = F.pad(soft, (radius, radius, 0, 0) if axis else (0, 0, radius, radius))
+        shifted = [
+            math.exp(-((offset - radius) ** 2) / (2 * sigma**2)) * padded.narrow(axis, offset, size)
+            for offset in range(2 * radius + 1)
+        ]
+        soft = torch.stack(shifted).amax(0)
+    return soft
