@@ -1,0 +1,73 @@
+"""Panoptic data: what a sample is, the layouts of §5.1, transforms, and the stream that training reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spinet.data import cityscapes, coco
+from spinet.data.panoptic import Faults, ImageRecord, PanopticDataset, Split, parse
+from spinet.data.segments import VOID, Batch, Categories, Category, DataError, RawSample, Sample
+
+__all__ = [
+    "VOID",
+    "Batch",
+    "Categories",
+    "Category",
+    "DataError",
+    "ImageRecord",
+    "PanopticDataset",
+    "RawSample",
+    "Sample",
+    "find_splits",
+    "open_dataset",
+]
+
+
+def find_splits(root: str | Path) -> dict[str, Split]:
+    """The annotated splits of a folder in the layout of Cityscapes or of COCO panoptic.
+
+    Raises:
+        DataError: the folder has neither layout, or no annotated split.
+    """
+    root = Path(root)
+    layout = cityscapes if cityscapes.recognised(root) else coco
+    if not layout.recognised(root):
+        looked_for = "gtFine/ and leftImg8bit/ (Cityscapes) nor annotations/ (COCO panoptic)"
+        raise DataError(f"{root}: holds neither {looked_for}; see data/README.md for where the files go")
+    splits = layout.splits(root)
+    if not splits:
+        looked_for = "gtFine/{train,val,test}/*/*_gtFine_instanceIds.png or annotations/panoptic_*.json with its images"
+        raise DataError(f"{root}: has no annotated split; looked for {looked_for}")
+    return splits
+
+
+def open_dataset(root: str | Path, split: str) -> PanopticDataset:
+    """The data set in a folder in the layout of Cityscapes or of COCO panoptic.
+
+    `split` is "train", "val", … ; "val" also stands for "val2017" where only that exists. Pictures are not opened yet.
+
+    Raises:
+        DataError: there is no such data, or its JSON file is faulty.
+    """
+    root = Path(root)
+    splits = find_splits(root)
+    place = splits.get(split) or splits.get(f"{split}2017")
+    if place is None:
+        raise DataError(f"{root}: has no split {split!r} with panoptic annotations; there are: {', '.join(splits)}")
+    if not place.annotations.is_file():
+        raise DataError(f"{place.annotations}: missing; run: spinet data prepare cityscapes {root}")
+    faults = Faults()
+    document = parse(place, faults)
+    if faults.count:
+        kind, tally = next(iter(faults.kinds.items()))
+        example = f"{kind}: {tally.examples[0]}"
+        raise DataError(f"{place.annotations}: {faults.count} faults, first {example}; run: spinet data check {root}")
+    if not document.records:
+        raise DataError(f"{place.annotations}: lists no image; run: spinet data check {root}")
+    return PanopticDataset(
+        root=root,
+        split=place.name,
+        categories=document.categories,
+        records=document.records,
+        fingerprint=document.fingerprint,
+    )

@@ -6,9 +6,12 @@ segment its label. Both formats that the paper uses store segment ids as colours
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,9 +19,13 @@ from torch import Tensor
 VOID = 0  # the value of a segment map where no segment is, and of a panoptic PNG where nothing is labelled
 
 
+class DataError(ValueError):
+    """Files that do not hold what they should. The message is one line: the file, the value, what to do."""
+
+
 @dataclass(frozen=True)
 class Category:
-    """A class of the data set under its own id and name, and whether its objects are counted (things) or not (stuff)."""
+    """A class of the data set under its own id and name, and whether its objects are counted (things) or not."""
 
     id: int
     name: str
@@ -67,11 +74,67 @@ class Sample:
     """
 
     image_id: int | str
-    image: Tensor  # uint8 [3, H, W], RGB
+    image: Tensor  # uint8 [3, H, W], RGB; the channels may lie last in memory
     segment_map: Tensor  # int32 [H, W]
     labels: Tensor  # int64 [K], see `Categories`
     crowd: Tensor  # bool [K], regions where instances are not told apart: ignored by every loss
-    window: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [4]
+    window: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [4]; unless given, the image is whole
+
+    def __post_init__(self) -> None:
+        if not len(self.window):
+            self.window = torch.tensor([0, 0, self.size[1], self.size[0]], dtype=torch.float32)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image, pixels."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Sample:
+        """A view of the rectangle. Segments keep their numbers, also those that do not reach into it."""
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        window = self.window + torch.tensor([left, top, 0, 0])
+        return replace(
+            self, image=self.image[:, rows, columns], segment_map=self.segment_map[rows, columns], window=window
+        )
+
+
+@dataclass
+class RawSample:
+    """A sample as its two files hold it, before ids are looked up: `crop` looks up no more than is asked for."""
+
+    image_id: int | str
+    image: np.ndarray  # uint8 [H, W, 3], RGB
+    panoptic: np.ndarray  # uint8 [H, W, 3], RGB: the segment ids
+    ids: np.ndarray  # int32 [K], id of the i-th segment in `panoptic`
+    labels: Tensor  # int64 [K]
+    crowd: Tensor  # bool [K]
+    path: Path  # of `panoptic`, for messages
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image, pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Sample:
+        """The sample of a rectangle, pixels. Its segments are all K, also those that do not reach into it.
+
+        Raises:
+            DataError: the rectangle holds a segment id that is not in `ids`.
+        """
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        segment_map = look_up(decode_ids(self.panoptic[rows, columns]), self.ids, self.path)
+        return Sample(
+            image_id=self.image_id,
+            image=torch.from_numpy(self.image[rows, columns]).permute(2, 0, 1),
+            segment_map=torch.from_numpy(segment_map),
+            labels=self.labels,
+            crowd=self.crowd,
+            window=torch.tensor([left, top, self.size[1], self.size[0]], dtype=torch.float32),
+        )
+
+    def look_up(self) -> Sample:
+        """The whole sample. Raises `DataError` like `crop`."""
+        return self.crop(0, 0, *self.size)
 
 
 @dataclass
@@ -86,11 +149,44 @@ class Batch:
     seeds: list[int]  # B, of each sample's own random draws
     image_ids: list[int | str]
 
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The batch with its tensors on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory; a `DataLoader` calls this."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            images=function(self.images),
+            segment_maps=function(self.segment_maps),
+            labels=[function(labels) for labels in self.labels],
+            crowd=[function(crowd) for crowd in self.crowd],
+            windows=function(self.windows),
+        )
+
 
 def decode_ids(png: np.ndarray) -> np.ndarray:
     """Segment ids, int32 [H, W], of a panoptic PNG read as RGB, uint8 [H, W, 3]."""
-    r, g, b = png[..., 0], png[..., 1], png[..., 2]
-    return r.astype(np.int32) | g.astype(np.int32) << 8 | b.astype(np.int32) << 16
+    words = cv2.cvtColor(png, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]  # R + 256 G + 65536 B + 2^24 · 255
+    return words & 0xFFFFFF
+
+
+def look_up(ids: np.ndarray, segments: np.ndarray, path: Path) -> np.ndarray:
+    """Map of the segments' numbers, int32 [H, W], from their ids: `VOID` where `ids` is 0, `i + 1` where `segments[i]`.
+
+    Raises:
+        DataError: `ids`, int32 [H, W], has a value that `segments`, int32 [K], has not; `path` is the file to name.
+    """
+    table = np.zeros(int(segments.max(initial=0)) + 2, np.int32)  # the last entry stands for all larger ids
+    table[segments] = np.arange(1, len(segments) + 1)
+    segment_map = np.take(table, ids, mode="clip")
+    if np.count_nonzero(segment_map) != np.count_nonzero(ids):
+        unknown = ids[(segment_map == VOID) & (ids != VOID)]
+        raise DataError(f"{path}: segment id {unknown[0]} is not in the JSON file; run: spinet data check")
+    return segment_map
 
 
 def encode_ids(ids: np.ndarray) -> np.ndarray:

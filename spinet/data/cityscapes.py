@@ -1,0 +1,42 @@
+"""Cityscapes layout (§5.1): `leftImg8bit/{split}/{city}/`, `gtFine/{split}/{city}/`.
+
+The panoptic files, `gtFine/cityscapes_panoptic_{split}`, are not part of the download: `prepare.prepare_cityscapes` makes
+them with the official script.
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spinet.data.panoptic import ImageEntry, Split
+
+SPLITS = ("train", "val", "test")
+INSTANCE_IDS = "_gtFine_instanceIds.png"
+LABEL_IDS = "_gtFine_labelIds.png"
+
+
+def recognised(root: Path) -> bool:
+    """Whether the folder has this layout."""
+    return (root / "gtFine").is_dir() or (root / "leftImg8bit").is_dir()
+
+
+def splits(root: Path) -> dict[str, Split]:
+    """The splits that have annotations, whether the panoptic files are made yet or not."""
+    found = {name: split(root, name) for name in SPLITS}
+    return {name: s for name, s in found.items() if s.annotations.is_file() or instance_files(root, name)}
+
+
+def split(root: Path, name: str) -> Split:
+    """The split, whether it is there or not."""
+    folder = root / "gtFine" / f"cityscapes_panoptic_{name}"
+
+    def image_path(image: ImageEntry) -> Path:
+        # "file_name" in the official JSON file names no file; the id is "{city}_{sequence}_{frame}"
+        city = str(image.id).rsplit("_", 2)[0]
+        return root / "leftImg8bit" / name / city / f"{image.id}_leftImg8bit.png"
+
+    return Split(name, folder.with_name(f"{folder.name}.json"), folder, image_path)
+
+
+def instance_files(root: Path, name: str) -> list[Path]:
+    """The instance annotations of a split, which the panoptic files are made from."""
+    return sorted((root / "gtFine" / name).glob(f"*/*{INSTANCE_IDS}"))

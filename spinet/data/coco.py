@@ -1,0 +1,32 @@
+"""COCO panoptic layout (§5.1): `annotations/panoptic_{split}.json`, `annotations/panoptic_{split}/`, `{split}/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spinet.data.panoptic import ImageEntry, Split
+
+
+def recognised(root: Path) -> bool:
+    """Whether the folder has this layout."""
+    return (root / "annotations").is_dir()
+
+
+def splits(root: Path) -> dict[str, Split]:
+    """The splits that have panoptic annotations. Splits of the official set are named after their year, "val2017"."""
+    found = {}
+    for path in sorted((root / "annotations").glob("panoptic_*.json")):
+        name = path.stem.removeprefix("panoptic_")
+        if path.with_suffix("").is_dir() or (root / name).is_dir():
+            found[name] = split(root, name)
+    return found
+
+
+def split(root: Path, name: str) -> Split:
+    """The split, whether it is there or not."""
+    folder = root / "annotations" / f"panoptic_{name}"
+
+    def image_path(image: ImageEntry) -> Path:
+        return root / name / image.file_name
+
+    return Split(name, folder.with_name(f"{folder.name}.json"), folder, image_path)

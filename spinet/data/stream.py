@@ -1,0 +1,123 @@
+"""The stream of training samples: a position alone determines a sample, whoever reads it and when.
+
+So training that resumes at an iteration, or runs on another number of devices, sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Protocol
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from spinet.data.segments import Batch, RawSample, Sample
+from spinet.data.transforms import collate
+
+
+class Source(Protocol):
+    """What a stream reads: `PanopticDataset`, or anything else with samples at 0 … len - 1."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Sample | RawSample: ...
+
+
+class TrainStream(Dataset[tuple[Sample, int]]):
+    """An endless stream: epoch after epoch of a data set, each in an order of its own, transformed at random.
+
+    Item p, any integer from 0, is a sample and the seed of what else is random about it.
+    """
+
+    def __init__(
+        self, *, dataset: Source, transform: Callable[[Sample | RawSample, torch.Generator], Sample], seed: int
+    ) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __getitem__(self, position: int) -> tuple[Sample, int]:
+        epoch, place = divmod(position, len(self.dataset))
+        index = int(_order(len(self.dataset), stable_seed(self.seed, "epoch", epoch))[place])
+        generator = torch.Generator().manual_seed(stable_seed(self.seed, "transform", position))
+        return self.transform(self.dataset.read(index), generator), stable_seed(self.seed, "sample", position)
+
+
+@lru_cache(maxsize=4)
+def _order(length: int, seed: int) -> Tensor:
+    """A permutation of 0 … length - 1."""
+    return torch.randperm(length, generator=torch.Generator().manual_seed(seed))
+
+
+def stable_seed(*parts: int | str) -> int:
+    """A seed in 0 … 2^63 - 1 for a purpose, the same on every machine; other parts give an unrelated one."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class PositionSampler(Sampler[list[int]]):
+    """The positions that a rank reads in iterations `start_iteration … end_iteration - 1`, in lists of a device's batch.
+
+    Iteration i takes positions i·G … (i + 1)·G - 1, where G is `batch_size`; each rank has a contiguous share of them, in
+    G / (world_size · images_per_device) lists, over which gradients are accumulated.
+
+    Raises:
+        ValueError: `batch_size` is no multiple of `world_size · images_per_device`.
+    """
+
+    def __init__(
+        self,
+        *,
+        start_iteration: int,
+        end_iteration: int,
+        batch_size: int,
+        images_per_device: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size % (world_size * images_per_device):
+            raise ValueError(
+                f"batch_size {batch_size} is no multiple of {world_size} devices × {images_per_device} images_per_device"
+            )
+        self.iterations = range(start_iteration, end_iteration)
+        self.batch_size = batch_size
+        self.images_per_device = images_per_device
+        self.share = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for iteration in self.iterations:
+            first = iteration * self.batch_size
+            for start in self.share[:: self.images_per_device]:
+                yield list(range(first + start, first + start + self.images_per_device))
+
+    def __len__(self) -> int:
+        return len(self.iterations) * (len(self.share) // self.images_per_device)
+
+
+def make_train_loader(
+    stream: TrainStream, sampler: PositionSampler, *, workers: int, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """Batches of the stream in the sampler's order, read by `workers` processes of one thread each; 0 reads here."""
+    return DataLoader(
+        stream,  # pyright: ignore[reportArgumentType]  the collated type is the loader's
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate_items,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+        persistent_workers=workers > 0,
+        prefetch_factor=2 if workers else None,
+    )
+
+
+def _collate_items(items: list[tuple[Sample, int]]) -> Batch:
+    return collate([sample for sample, _ in items], [seed for _, seed in items])
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

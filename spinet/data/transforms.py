@@ -1,0 +1,173 @@
+"""Scale, crop, flip and colour (§5.2), of an image and its segments together, and batches of the results.
+
+The crop is taken first, in whole source pixels, and only it is looked up and resized. Image and map are resized by the same
+factors about pixel centres: the image by bilinear interpolation when it grows and by area averages when it shrinks, the
+map by the nearest pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from spinet.data.segments import VOID, Batch, RawSample, Sample
+
+ScaleUnit = Literal["short_side", "factor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTransform:
+    """Random scale, crop, flip and colour.
+
+    `scale` is a range that a factor, or the length of the short side in pixels, is drawn from; then the long side is at
+    most `max_long_side`. `crop` is height and width; what the scaled image does not fill is black and void, at the right
+    and the bottom. Without `crop` the image stays whole. `flip` is a probability. `colour_jitter` is how far the factors
+    of brightness, contrast and saturation are from 1 at most.
+    """
+
+    scale: tuple[float, float]
+    scale_unit: ScaleUnit
+    max_long_side: int | None
+    crop: tuple[int, int] | None
+    flip: float
+    colour_jitter: float
+
+    def __call__(self, sample: Sample | RawSample, generator: torch.Generator) -> Sample:
+        """The sample that the generator draws: the same for the same state of the generator, bit for bit.
+
+        `window` is left, top, full width and full height of the whole image after scaling and flipping, in its pixels:
+        pixel (x, y) of the result is there pixel (left + x, top + y). These are fractions where a source pixel is one.
+        Segments that the crop misses are left out.
+
+        Raises:
+            DataError: a raw sample has an unknown segment id in its crop.
+        """
+        draw, draw_top, draw_left, draw_flip, *draw_colour = torch.rand(7, generator=generator).tolist()
+        size = sample.size
+        low, high = self.scale
+        factor = scale_factor(size, low + draw * (high - low), self.scale_unit, self.max_long_side)
+        (height, source_height), (width, source_width) = (
+            _extent(side, factor, None if self.crop is None else self.crop[axis]) for axis, side in enumerate(size)
+        )
+        top = int(draw_top * (size[0] - source_height + 1))
+        left = int(draw_left * (size[1] - source_width + 1))
+
+        part = sample.crop(top, left, source_height, source_width)
+        image = resize_image(np.ascontiguousarray(part.image.permute(1, 2, 0).numpy()), height, width)
+        segment_map = resize_map(np.ascontiguousarray(part.segment_map.numpy()), height, width)
+        if self.colour_jitter:
+            image = jitter(image, *(1 + self.colour_jitter * (2 * draw - 1) for draw in draw_colour))
+        down, across = height / source_height, width / source_width  # near `factor`: both sides are whole pixels
+        window = [left * across, top * down, size[1] * across, size[0] * down]
+        if draw_flip < self.flip:
+            image, segment_map = cv2.flip(image, 1), cv2.flip(segment_map, 1)
+            window[0] = (size[1] - left - source_width) * across
+
+        full_height, full_width = self.crop or (height, width)
+        canvas = torch.zeros(3, full_height, full_width, dtype=torch.uint8)
+        canvas[:, :height, :width] = torch.from_numpy(image).permute(2, 0, 1)
+        map_canvas = torch.full((full_height, full_width), VOID, dtype=torch.int32)
+        map_canvas[:height, :width] = torch.from_numpy(segment_map)
+        return drop_absent(replace(part, image=canvas, segment_map=map_canvas, window=torch.tensor(window)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalTransform:
+    """Scales the image, to `scale` as in `TrainTransform` or not at all; the map keeps its full resolution."""
+
+    scale: float | None
+    scale_unit: ScaleUnit = "short_side"
+    max_long_side: int | None = None
+
+    def __call__(self, sample: Sample | RawSample) -> Sample:
+        """Image, uint8 [3, h, w], and map, int32 [H, W]. `window` is 0, 0, w, h."""
+        sample = sample.crop(0, 0, *sample.size)
+        image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+        if self.scale is not None:
+            factor = scale_factor(sample.size, self.scale, self.scale_unit, self.max_long_side)
+            height, width = (max(1, round(side * factor)) for side in sample.size)
+            image = resize_image(image, height, width)
+        window = torch.tensor([0, 0, image.shape[1], image.shape[0]], dtype=torch.float32)
+        return replace(sample, image=torch.from_numpy(image).permute(2, 0, 1).contiguous(), window=window)
+
+
+def scale_factor(size: tuple[int, int], scale: float, unit: ScaleUnit, max_long_side: int | None) -> float:
+    """Factor that takes an image of `size`, pixels, to the scale."""
+    factor = scale if unit == "factor" else scale / min(size)
+    return factor if max_long_side is None else min(factor, max_long_side / max(size))
+
+
+def _extent(side: int, factor: float, crop: int | None) -> tuple[int, int]:
+    """Length of the scaled crop along one side, and of the piece of the source that it shows, pixels."""
+    scaled = max(1, round(side * factor))
+    if crop is None or scaled <= crop:
+        return scaled, side
+    return crop, min(side, max(1, round(crop / factor)))
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The picture, uint8 [H, W, 3], at another size: averaged where it shrinks, so that nothing is skipped."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resize_map(segment_map: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The map, int32 [H, W], at another size: each pixel takes the value under its centre."""
+    if segment_map.shape == (height, width):
+        return segment_map
+    return cv2.resize(segment_map, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+GREY = np.array([0.299, 0.587, 0.114])  # luminance of R, G, B (ITU-R BT.601)
+
+
+def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
+    """The picture, RGB uint8 [H, W, 3], with the factors applied in their order: one affine map of the colours.
+
+    Brightness scales every value, contrast the distance from the picture's mean grey, saturation that from the pixel's grey.
+    """
+    mean = brightness * float(GREY @ cv2.mean(image)[:3])
+    colours = saturation * np.eye(3) + (1 - saturation) * GREY  # rows sum to 1: grey stays as it is
+    matrix = np.column_stack([contrast * brightness * colours, np.full(3, (1 - contrast) * mean)])
+    return cv2.transform(image, matrix.astype(np.float32))
+
+
+def drop_absent(sample: Sample) -> Sample:
+    """The sample without the segments that have no pixel in the map; the others are numbered anew, in their order."""
+    count = len(sample.labels)
+    present = torch.bincount(sample.segment_map.flatten(), minlength=count + 1)[1:] > 0
+    if bool(present.all()):
+        return sample
+    table = np.zeros(count + 1, np.int32)
+    table[1:][present.numpy()] = np.arange(1, int(present.sum()) + 1)
+    segment_map = torch.from_numpy(np.take(table, sample.segment_map.numpy()))
+    return replace(sample, segment_map=segment_map, labels=sample.labels[present], crowd=sample.crowd[present])
+
+
+def collate(samples: list[Sample], seeds: list[int]) -> Batch:
+    """A batch of the samples, padded with black and void at the right and the bottom to their largest size."""
+    return Batch(
+        images=_stack([sample.image for sample in samples], 0),
+        segment_maps=_stack([sample.segment_map for sample in samples], VOID),
+        labels=[sample.labels for sample in samples],
+        crowd=[sample.crowd for sample in samples],
+        windows=torch.stack([sample.window for sample in samples]),
+        seeds=seeds,
+        image_ids=[sample.image_id for sample in samples],
+    )
+
+
+def _stack(tensors: list[Tensor], fill: int) -> Tensor:
+    """Tensors of [..., H_i, W_i] as one of [B, ..., H, W]."""
+    height, width = (max(tensor.shape[axis] for tensor in tensors) for axis in (-2, -1))
+    stacked = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], height, width), fill)
+    for place, tensor in zip(stacked, tensors, strict=True):
+        place[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
+    return stacked
