@@ -1,7 +1,8 @@
 """Cityscapes layout (§5.1): `leftImg8bit/{split}/{city}/`, `gtFine/{split}/{city}/`.
 
-The panoptic files, `gtFine/cityscapes_panoptic_{split}`, are not part of the download: `prepare.prepare_cityscapes` makes
-them with the official script.
+The panoptic files, `gtFine/cityscapes_panoptic_{split}`, are not in the download:
+`prepare.prepare_cityscapes` makes them with the official script.
+"""
 
 from __future__ import annotations
 

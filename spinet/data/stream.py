@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import torch
@@ -60,10 +60,10 @@ def stable_seed(*parts: int | str) -> int:
 
 
 class PositionSampler(Sampler[list[int]]):
-    """The positions that a rank reads in iterations `start_iteration … end_iteration - 1`, in lists of a device's batch.
+    """The positions that a rank reads in iterations `start_iteration … end_iteration - 1`, one list a device batch.
 
-    Iteration i takes positions i·G … (i + 1)·G - 1, where G is `batch_size`; each rank has a contiguous share of them, in
-    G / (world_size · images_per_device) lists, over which gradients are accumulated.
+    Iteration i takes positions i·G … (i + 1)·G - 1, where G is `batch_size`; each rank has a contiguous share of them,
+    in G / (world_size · images_per_device) lists, over which gradients are accumulated.
 
     Raises:
         ValueError: `batch_size` is no multiple of `world_size · images_per_device`.
@@ -81,7 +81,7 @@ class PositionSampler(Sampler[list[int]]):
     ) -> None:
         if batch_size % (world_size * images_per_device):
             raise ValueError(
-                f"batch_size {batch_size} is no multiple of {world_size} devices × {images_per_device} images_per_device"
+                f"batch_size {batch_size} is no multiple of {world_size} ranks × {images_per_device} images"
             )
         self.iterations = range(start_iteration, end_iteration)
         self.batch_size = batch_size
@@ -102,8 +102,8 @@ def make_train_loader(
     stream: TrainStream, sampler: PositionSampler, *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Batch]:
     """Batches of the stream in the sampler's order, read by `workers` processes of one thread each; 0 reads here."""
-    return DataLoader(
-        stream,  # pyright: ignore[reportArgumentType]  the collated type is the loader's
+    loader: DataLoader[Any] = DataLoader(  # its type is that of an item, not of what `collate_fn` makes
+        stream,
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate_items,
@@ -112,6 +112,7 @@ def make_train_loader(
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers else None,
     )
+    return loader
 
 
 def _collate_items(items: list[tuple[Sample, int]]) -> Batch:

@@ -1,8 +1,8 @@
 """Scale, crop, flip and colour (§5.2), of an image and its segments together, and batches of the results.
 
-The crop is taken first, in whole source pixels, and only it is looked up and resized. Image and map are resized by the same
-factors about pixel centres: the image by bilinear interpolation when it grows and by area averages when it shrinks, the
-map by the nearest pixel.
+The crop is taken first, in whole source pixels, and only it is looked up and resized. Image and map are resized by the
+same factors about pixel centres: the image by bilinear interpolation when it grows and by area averages when it
+shrinks, the map by the nearest pixel.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class TrainTransform:
     """Random scale, crop, flip and colour.
 
     `scale` is a range that a factor, or the length of the short side in pixels, is drawn from; then the long side is at
-    most `max_long_side`. `crop` is height and width; what the scaled image does not fill is black and void, at the right
-    and the bottom. Without `crop` the image stays whole. `flip` is a probability. `colour_jitter` is how far the factors
-    of brightness, contrast and saturation are from 1 at most.
+    most `max_long_side`. `crop` is height and width; what the scaled image does not fill is black and void, at the
+    right and the bottom. Without `crop` the image stays whole. `flip` is a probability. `colour_jitter` is how far the
+    factors of brightness, contrast and saturation are from 1 at most.
     """
 
     scale: tuple[float, float]
@@ -131,7 +131,7 @@ GREY = np.array([0.299, 0.587, 0.114])  # luminance of R, G, B (ITU-R BT.601)
 def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
     """The picture, RGB uint8 [H, W, 3], with the factors applied in their order: one affine map of the colours.
 
-    Brightness scales every value, contrast the distance from the picture's mean grey, saturation that from the pixel's grey.
+    Brightness scales every value, contrast the distance from the picture's mean grey, saturation that from a pixel's.
     """
     mean = brightness * float(GREY @ cv2.mean(image)[:3])
     colours = saturation * np.eye(3) + (1 - saturation) * GREY  # rows sum to 1: grey stays as it is
