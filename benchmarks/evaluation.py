@@ -1,0 +1,150 @@
+"""§5.1 Time of the panoptic quality of stored predictions, ours and the official code's, side by side.
+
+    python benchmarks/evaluation.py [--images 8] [--repeats 3] [--workers 1]
+
+Both read the same PNG files, of 1024 x 2048 pixels with 40 segments, in one process. The medians of interleaved repeats
+are compared, whole and without decoding the PNG files, after a check that both give the same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from spinet.data.segments import encode_ids
+from spinet.evaluate import evaluate_files, read_ids
+
+SIZE, SEGMENTS, CLASSES = (1024, 2048), 40, 19  # as Cityscapes: 19 classes, of which the last 8 are things
+
+
+def blobs(rng: np.random.Generator, size: tuple[int, int] = SIZE, segments: int = SEGMENTS) -> np.ndarray:
+    """Regions with wavy borders around scattered centres, uint8 [H, W] of 0 … segments-1."""
+    height, width = size
+    low = height // 4, width // 4
+    y, x = np.mgrid[: low[0], : low[1]].astype(np.float32)
+    waves = [
+        cv2.resize(rng.normal(0, 12, (low[0] // 16, low[1] // 16)), low[::-1], interpolation=cv2.INTER_CUBIC)
+        for _ in "yx"
+    ]
+    centres = rng.uniform((0, 0), low, (segments, 2)).astype(np.float32)
+    distances = [(y + waves[0] - cy) ** 2 + (x + waves[1] - cx) ** 2 for cy, cx in centres]
+    return cv2.resize(np.argmin(distances, axis=0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def perturbed(segment_map: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same regions with borders moved by a few pixels, as a good prediction has them."""
+    height, width = segment_map.shape
+    flow = [
+        cv2.resize(rng.normal(0, 12, (height // 32, width // 32)).astype(np.float32), (width, height)) for _ in "xy"
+    ]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return cv2.remap(segment_map, x + flow[0], y + flow[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+
+
+def write(folder: Path, name: str, maps: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator) -> Path:
+    """A JSON file and its PNG files. Segments have random ids of 24 bits; the first is void."""
+    (folder / name).mkdir()
+    annotations = []
+    for image_id, segment_map in enumerate(maps):
+        ids = np.concatenate([[0], rng.choice(2**24 - 1, SEGMENTS - 1, replace=False) + 1])
+        cv2.imwrite(str(folder / name / f"{image_id}.png"), encode_ids(ids[segment_map])[..., ::-1])
+        present = [k for k in np.unique(segment_map).tolist() if k]
+        annotations.append(
+            {
+                "image_id": image_id,
+                "file_name": f"{image_id}.png",
+                "segments_info": [
+                    {
+                        "id": int(ids[k]),
+                        "category_id": int(labels[k]),
+                        "iscrowd": 0,
+                        "area": int((segment_map == k).sum()),
+                    }
+                    for k in present
+                ],
+            }
+        )
+    categories = [{"id": label, "name": str(label), "isthing": int(label >= 11)} for label in range(CLASSES)]
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"categories": categories, "annotations": annotations}))
+    return path
+
+
+def official(gt_json: Path, pred_json: Path) -> tuple[float, Any]:
+    """Seconds and PQ statistics of the official code in one process, JSON files included."""
+    from panopticapi.evaluation import pq_compute_single_core
+
+    start = time.perf_counter()
+    gt, pred = (json.loads(path.read_text()) for path in (gt_json, pred_json))
+    categories = {category["id"]: category for category in gt["categories"]}
+    pairs = list(zip(gt["annotations"], pred["annotations"], strict=True))
+    with contextlib.redirect_stdout(io.StringIO()):
+        stat = pq_compute_single_core(0, pairs, gt_json.with_suffix(""), pred_json.with_suffix(""), categories)
+    averages = {
+        name: stat.pq_average(categories, k)[0] for name, k in (("All", None), ("Things", True), ("Stuff", False))
+    }
+    return time.perf_counter() - start, averages
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("images", 8), ("repeats", 3), ("workers", 1), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        maps = [blobs(rng) for _ in range(args.images)]
+        labels = rng.integers(0, CLASSES, SEGMENTS)
+        gt_json = write(folder, "gt", maps, labels, rng)
+        pred_json = write(folder, "pred", [perturbed(segment_map, rng) for segment_map in maps], labels, rng)
+
+        evaluate_files(gt_json, pred_json, workers=args.workers)  # files into memory, threads started
+        ours, theirs = [], []
+        for _ in range(args.repeats):
+            result = evaluate_files(gt_json, pred_json, workers=args.workers)
+            ours.append(result["seconds"] / args.images)
+            seconds, averages = official(gt_json, pred_json)
+            theirs.append(seconds / args.images)
+        for name, average in averages.items():
+            for key, value in average.items():
+                assert abs(result[name][key] - value) < 1e-12, (name, key, result[name][key], value)
+        pngs = [*gt_json.with_suffix("").iterdir(), *pred_json.with_suffix("").iterdir()]
+        our_decoding = statistics.median(seconds_of(read_ids, png) for png in pngs) * 2
+        their_decoding = statistics.median(seconds_of(decode_as_officially, png) for png in pngs) * 2
+
+    a, b = statistics.median(ours), statistics.median(theirs)
+    print(f"{args.images} images of {SIZE[0]} x {SIZE[1]}, {SEGMENTS} segments, NumPy {np.__version__}")
+    print(f"PQ        {100 * result['All']['pq']:.3f} by both")
+    print(f"ours      {a:.4f} s an image ({args.workers} workers), of which decoding {our_decoding:.4f} s")
+    print(f"official  {b:.4f} s an image (one process), of which decoding {their_decoding:.4f} s")
+    print(f"ratio     {b / a:.1f}")
+    if args.workers == 1:
+        print(f"          {(b - their_decoding) / (a - our_decoding):.1f} without decoding")
+
+
+def seconds_of(function: Callable[[Path], Any], png: Path) -> float:
+    start = time.perf_counter()
+    function(png)
+    return time.perf_counter() - start
+
+
+def decode_as_officially(png: Path) -> np.ndarray:
+    return np.array(Image.open(png), dtype=np.uint32)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""§5.1 The measures of the paper, equal to the official code: PQ, and AP and mIoU beside it.
+
+Each measure is an accumulator: `update` it with one image, `merge` it with another process's, ask for its `result`.
+"""
+
+from spinet.evaluate.average_precision import AveragePrecision
+from spinet.evaluate.mean_iou import MeanIoU
+from spinet.evaluate.overlaps import EvaluationError
+from spinet.evaluate.panoptic_files import evaluate_files, read_ids
+from spinet.evaluate.panoptic_quality import PanopticQuality, headline
+
+__all__ = [
+    "AveragePrecision",
+    "EvaluationError",
+    "MeanIoU",
+    "PanopticQuality",
+    "evaluate_files",
+    "headline",
+    "read_ids",
+]

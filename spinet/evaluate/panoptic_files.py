@@ -1,0 +1,164 @@
+"""§5.1 Panoptic quality of predictions stored in the COCO panoptic format: a JSON file and a folder of PNG files."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from spinet.data.segments import Categories, Category
+from spinet.evaluate.overlaps import EvaluationError
+from spinet.evaluate.panoptic_quality import PanopticQuality
+
+# PNG file and segments of an image, in the ground truth and in the prediction
+Pair = tuple[Path, Sequence[Mapping[str, Any]], Path, Sequence[Mapping[str, Any]]]
+
+
+def evaluate_files(
+    gt_json: str | Path,
+    pred_json: str | Path,
+    *,
+    gt_dir: str | Path | None = None,
+    pred_dir: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """`PanopticQuality.result` of stored predictions, with `images`, their number, and `seconds`, what it took.
+
+    The PNG folders lie beside the JSON files and have their names without the suffix, unless given. The categories are
+    those of the ground truth. `workers` threads share the images: decoding, most of the work, runs in parallel.
+
+    Raises `EvaluationError`, naming file, value and remedy, if anything is missing or contradicts itself; also, as the
+    official code, if an image has no prediction (write a PNG file of zeros and an empty `segments_info` where nothing
+    was found). Predictions of other images are ignored, as there.
+    """
+    start = time.perf_counter()
+    if workers < 1:
+        raise EvaluationError(f"workers = {workers}: at least one must work")
+    gt_json, pred_json = Path(gt_json), Path(pred_json)
+    truth = _read_json(gt_json)
+    categories = _categories(truth, gt_json)
+    gt = _annotations(truth, gt_json, _folder(gt_json, gt_dir))
+    pred = _annotations(_read_json(pred_json), pred_json, _folder(pred_json, pred_dir))
+    if missing := [image_id for image_id in gt if image_id not in pred]:
+        raise EvaluationError(
+            f"{pred_json}: no prediction for {len(missing)} of {len(gt)} images, the first is {missing[0]!r}: predict "
+            "every image of the ground truth"
+        )
+    pairs = [(*gt[image_id], *pred[image_id]) for image_id in gt]
+    for gt_png, _, pred_png, _ in pairs:
+        for png in gt_png, pred_png:
+            if not png.is_file():
+                raise EvaluationError(f"{png}: no such file, but the JSON file lists it: write it, or name its folder")
+
+    total = PanopticQuality(categories)
+    with ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(lambda pair: _evaluate(categories, pair), pairs)
+        for part in tqdm(parts, total=len(pairs), unit="image", disable=not progress):
+            total.merge(part)  # in the order of the files, so that no bit depends on the number of workers
+    return total.result() | {"images": len(pairs), "seconds": time.perf_counter() - start}
+
+
+def read_ids(png: str | Path) -> np.ndarray:
+    """Segment ids, uint32 [H, W], of a panoptic PNG file.
+
+    Raises `EvaluationError` unless it is an undamaged 8-bit RGB file.
+    """
+    try:
+        data = np.fromfile(png, dtype=np.uint8)
+    except OSError as error:
+        raise EvaluationError(f"{png}: cannot be read ({error.strerror})") from None
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None:
+        raise EvaluationError(f"{png}: not a PNG file, or a damaged one: write it again")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise EvaluationError(
+            f"{png}: {image.dtype} of shape {image.shape}: store segment ids as 8-bit RGB, id = R + 256 G + 65536 B"
+        )
+    # four bytes R G B A are a little-endian integer: no arithmetic but dropping A
+    rgba = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    ids = rgba.view("<u4")[..., 0]
+    return np.bitwise_and(ids, 0xFFFFFF, out=ids)
+
+
+def _evaluate(categories: Categories, pair: Pair) -> PanopticQuality:
+    quality = PanopticQuality(categories)
+    gt_png, gt_segments, pred_png, pred_segments = pair
+    try:
+        quality.update(read_ids(gt_png), gt_segments, read_ids(pred_png), pred_segments)
+    except EvaluationError as error:
+        raise EvaluationError(f"{pred_png} against {gt_png}: {error}") from None
+    return quality
+
+
+def _folder(json_file: Path, folder: str | Path | None) -> Path:
+    folder = Path(folder) if folder is not None else json_file.with_suffix("")
+    if not folder.is_dir():
+        raise EvaluationError(
+            f"{folder}: no such folder; the PNG files of {json_file} are looked for there: name theirs"
+        )
+    return folder
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from None
+    except json.JSONDecodeError as error:
+        raise EvaluationError(
+            f"{path}: line {error.lineno}, column {error.colno}: {error.msg}: not JSON, or cut off; write it again"
+        ) from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise EvaluationError(f"{path}: not JSON text ({error})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise EvaluationError(f"{path}: no list `annotations`: give a JSON file in the COCO panoptic format")
+    return content
+
+
+def _categories(content: Mapping[str, Any], path: Path) -> Categories:
+    entries = content.get("categories")
+    if not isinstance(entries, list) or not entries:
+        raise EvaluationError(f"{path}: no list `categories`: the ground truth must define them")
+    for entry in entries:
+        if not isinstance(entry, dict) or type(entry.get("id")) is not int or entry.get("isthing") not in (0, 1):
+            raise EvaluationError(f"{path}: category {entry!r} needs an integer `id` and `isthing`, 0 or 1")
+    if len({entry["id"] for entry in entries}) < len(entries):
+        raise EvaluationError(f"{path}: two categories have one id: give each its own")
+    return Categories.of(
+        [Category(entry["id"], str(entry.get("name", entry["id"])), bool(entry["isthing"])) for entry in entries]
+    )
+
+
+def _annotations(content: Mapping[str, Any], path: Path, folder: Path) -> dict[int | str, tuple[Path, list[Any]]]:
+    """PNG file and segments of each image id."""
+    found: dict[int | str, tuple[Path, list[Any]]] = {}
+    for place, annotation in enumerate(content["annotations"]):
+        where = f"{path}: annotation {place}"
+        if not isinstance(annotation, dict):
+            raise EvaluationError(f"{where}: {annotation!r} is not an object")
+        image_id, name, segments = (annotation.get(key) for key in ("image_id", "file_name", "segments_info"))
+        if type(image_id) is not int and not isinstance(image_id, str):
+            raise EvaluationError(f"{where}: image_id {image_id!r} is neither an integer nor a string")
+        if not isinstance(name, str) or _leaves(name):
+            raise EvaluationError(f"{where}: file_name {name!r}: give the name of a PNG file inside {folder}")
+        if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
+            raise EvaluationError(f"{where}: segments_info is not a list of objects")
+        if image_id in found:
+            raise EvaluationError(f"{where}: image_id {image_id!r} occurs a second time: keep one annotation an image")
+        found[image_id] = folder / name, segments
+    return found
+
+
+def _leaves(name: str) -> bool:
+    """Whether a file name is not one, or leads out of its folder, on any system."""
+    parts = re.split(r"[/\\]", name)
+    return "" in parts or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", name) is not None
