@@ -1,8 +1,8 @@
 """Scale, crop, flip and colour (§5.2), of an image and its segments together, and batches of the results.
 
 The crop is taken first, in whole source pixels, and only it is looked up and resized. Image and map are resized by the
-same factors about pixel centres: the image by bilinear interpolation when it grows and by area averages when it
-shrinks, the map by the nearest pixel.
+same factors about pixel centres: the image by bilinear interpolation, with antialiasing where it shrinks, the map
+by the nearest pixel.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from spinet.data.segments import VOID, Batch, RawSample, Sample
 
@@ -58,8 +59,8 @@ class TrainTransform:
         left = int(draw_left * (size[1] - source_width + 1))
 
         part = sample.crop(top, left, source_height, source_width)
-        image = resize_image(np.ascontiguousarray(part.image.permute(1, 2, 0).numpy()), height, width)
-        segment_map = resize_map(np.ascontiguousarray(part.segment_map.numpy()), height, width)
+        image = resize_image(part.image, height, width).permute(1, 2, 0).numpy()
+        segment_map = resize_map(part.segment_map.numpy(), height, width)
         if self.colour_jitter:
             image = jitter(image, *(1 + self.colour_jitter * (2 * draw - 1) for draw in draw_colour))
         down, across = height / source_height, width / source_width  # near `factor`: both sides are whole pixels
@@ -87,13 +88,13 @@ class EvalTransform:
     def __call__(self, sample: Sample | RawSample) -> Sample:
         """Image, uint8 [3, h, w], and map, int32 [H, W]. `window` is 0, 0, w, h."""
         sample = sample.crop(0, 0, *sample.size)
-        image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+        image = sample.image
         if self.scale is not None:
             factor = scale_factor(sample.size, self.scale, self.scale_unit, self.max_long_side)
             height, width = (max(1, round(side * factor)) for side in sample.size)
             image = resize_image(image, height, width)
-        window = torch.tensor([0, 0, image.shape[1], image.shape[0]], dtype=torch.float32)
-        return replace(sample, image=torch.from_numpy(image).permute(2, 0, 1).contiguous(), window=window)
+        window = torch.tensor([0, 0, image.shape[2], image.shape[1]], dtype=torch.float32)
+        return replace(sample, image=image.contiguous(), window=window)
 
 
 def scale_factor(size: tuple[int, int], scale: float, unit: ScaleUnit, max_long_side: int | None) -> float:
@@ -110,12 +111,12 @@ def _extent(side: int, factor: float, crop: int | None) -> tuple[int, int]:
     return crop, min(side, max(1, round(crop / factor)))
 
 
-def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The picture, uint8 [H, W, 3], at another size: averaged where it shrinks, so that nothing is skipped."""
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def resize_image(image: Tensor, height: int, width: int) -> Tensor:
+    """The picture, uint8 [3, H, W], at another size, with its channels last in memory."""
+    pixels = image[None].contiguous(memory_format=torch.channels_last)
+    if image.shape[-2:] != (height, width):
+        pixels = interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    return pixels[0]
 
 
 def resize_map(segment_map: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -145,9 +146,9 @@ def drop_absent(sample: Sample) -> Sample:
     present = torch.bincount(sample.segment_map.flatten(), minlength=count + 1)[1:] > 0
     if bool(present.all()):
         return sample
-    table = np.zeros(count + 1, np.int32)
-    table[1:][present.numpy()] = np.arange(1, int(present.sum()) + 1)
-    segment_map = torch.from_numpy(np.take(table, sample.segment_map.numpy()))
+    table = torch.cat([present.new_zeros(1), present]).int()
+    table *= table.cumsum(0).int()
+    segment_map = table.index_select(0, sample.segment_map.flatten()).view_as(sample.segment_map)
     return replace(sample, segment_map=segment_map, labels=sample.labels[present], crowd=sample.crowd[present])
 
 
