@@ -1,0 +1,73 @@
+"""Chance for SynthCity: the same draws on every machine and under every version of NumPy.
+
+Only the raw words of PCG64 are used, whose stream NumPy guarantees; everything else is arithmetic that IEEE 754 fixes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.random import PCG64, SeedSequence
+
+T = TypeVar("T")
+Color = tuple[float, float, float]
+
+
+class Dice:
+    """Draws seeded by integers ≥ 0."""
+
+    def __init__(self, *seed: int):
+        self._bits = PCG64(SeedSequence(seed))
+        self._stock: list[float] = []
+
+    def unit(self) -> float:
+        """A number in [0, 1)."""
+        if not self._stock:
+            self._stock = ((self._bits.random_raw(512) >> np.uint64(11)) * 2.0**-53).tolist()
+        return self._stock.pop()
+
+    def units(self, *shape: int) -> np.ndarray:
+        """Numbers in [0, 1), float64 of the given shape."""
+        raw = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)
+        return (raw * 2.0**-53).reshape(shape)
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * self.unit()
+
+    def whole(self, low: int, high: int) -> int:
+        """An integer, both ends included."""
+        return low + int(self.unit() * (high - low + 1))
+
+    def chance(self, probability: float) -> bool:
+        return self.unit() < probability
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[int(self.unit() * len(options))]
+
+    def weighted(self, options: dict[T, float]) -> T:
+        """A key, drawn in proportion to its value."""
+        left = self.unit() * sum(options.values())
+        for option, weight in options.items():
+            left -= weight
+            if left < 0:
+                return option
+        return next(reversed(options))
+
+    def vary(self, color: Color, amount: float) -> Color:
+        """A colour near the given one: brightness by ± `amount` (a share), each channel by a quarter of that."""
+        gain = 1 + amount * self.between(-1, 1)
+        r, g, b = (c * (gain + amount * self.between(-0.25, 0.25)) for c in color)
+        return r, g, b
+
+
+def turn(angle: float) -> tuple[float, float]:
+    """Cosine and sine of an angle in radians, rounded to 2^-16 so that no mathematics library shows through."""
+    return round(math.cos(angle) * 65536) / 65536, round(math.sin(angle) * 65536) / 65536
+
+
+def circle(n: int) -> np.ndarray:
+    """n points of the unit circle, float64 [n, 2], clockwise on a screen whose y points up."""
+    return np.array([turn(-2 * math.pi * i / n) for i in range(n)])
