@@ -1,0 +1,240 @@
+"""Before training: makes the panoptic files of Cityscapes, and checks a folder of either layout to the last pixel.
+
+`check` is what stands between files of unknown origin and the official evaluation code, which crashes on bad ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from cityscapesscripts.helpers.labels import id2label
+from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
+from PIL import Image
+
+from spinet.data import cityscapes, find_splits
+from spinet.data.panoptic import Faults, ImageRecord, Split, parse, read_bytes, read_picture
+from spinet.data.segments import VOID, Categories, DataError, decode_ids
+
+Finding = tuple[str, Path, str]  # kind of fault, file, what is wrong
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The panoptic files of a split."""
+
+    split: str
+    annotations: Path  # the JSON file; its PNG files lie in the folder of the same name
+    images: int
+    segments: int
+
+
+def prepare_cityscapes(root: str | Path) -> list[Prepared]:
+    """Makes the panoptic JSON and PNG files of every split with instance annotations, by the official script.
+
+    They appear when they are complete: an interrupted run leaves what was there, or nothing that can be opened.
+
+    Raises:
+        DataError: there are no instance annotations, or one of them is broken or has unknown labels.
+    """
+    root = Path(root)
+    files = {split: cityscapes.instance_files(root, split) for split in cityscapes.SPLITS}
+    if not any(files.values()):
+        wanted = f"gtFine/{{train,val,test}}/*/*{cityscapes.INSTANCE_IDS}"
+        raise DataError(f"{root}: has no {wanted}; see data/README.md for where the files go")
+    for path in (path for paths in files.values() for path in paths):
+        _check_instances(path)
+    return [_convert(root, split) for split, paths in files.items() if paths]
+
+
+def _check_instances(path: Path) -> None:
+    """Raises `DataError` unless the file holds instance ids as the official script expects them."""
+    try:
+        ids = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # empty
+        ids = None
+    if ids is None or ids.ndim != 2 or ids.dtype != np.uint16:
+        raise DataError(f"{path}: truncated or not a picture of one channel with 16 bits; fetch it again")
+    for value in _areas(ids):
+        if (value if value < 1000 else value // 1000) not in id2label:
+            raise DataError(f"{path}: instance id {value} has no Cityscapes label; fetch the file again")
+
+
+def _convert(root: Path, split: str) -> Prepared:
+    target = cityscapes.split(root, split)
+    with tempfile.TemporaryDirectory(dir=root / "gtFine", prefix=".panoptic-") as aside:
+        with contextlib.redirect_stdout(io.StringIO()):
+            convert2panoptic(str(root / "gtFine"), aside, setNames=[split])
+        made, old = Path(aside), Path(aside) / "old"
+        document = json.loads((made / target.annotations.name).read_bytes())
+        target.annotations.unlink(missing_ok=True)  # the JSON file goes first and comes last: it vouches for the folder
+        if target.folder.exists():
+            os.replace(target.folder, old)
+        os.replace(made / target.folder.name, target.folder)
+        os.replace(made / target.annotations.name, target.annotations)
+    segments = sum(len(annotation["segments_info"]) for annotation in document["annotations"])
+    return Prepared(split, target.annotations, len(document["images"]), segments)
+
+
+@dataclass
+class Report:
+    """What a check found. `faults` forbid training and evaluation, `warnings` do not."""
+
+    root: str
+    images: dict[str, int] = field(default_factory=dict)  # by split
+    segments: dict[str, int] = field(default_factory=dict)  # by category name
+    faults: Faults = field(default_factory=Faults)
+    warnings: Faults = field(default_factory=Faults)
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults.count
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{count} images in {name}" for name, count in self.images.items())
+        lines = [f"{self.root}: {'sound' if self.ok else f'{self.faults.count} faults'}; {splits or 'no images'}"]
+        lines += [f"    {count:8d}  {name}" for name, count in self.segments.items()]
+        for title, found in (("Faults", self.faults), ("Warnings", self.warnings)):
+            lines += [f"{title}:", str(found)] if found.count else []
+        return "\n".join(lines)
+
+
+def check(root: str | Path, *, splits: Iterable[str] | None = None, workers: int = 1, examples: int = 5) -> Report:
+    """Examines every file of a data folder, in `workers` processes. Faults of the data are reported, never raised.
+
+    Of each kind of fault the report has the count and the first `examples`. `splits` defaults to all that are there.
+    """
+    root = Path(root)
+    report = Report(str(root), faults=Faults(limit=examples), warnings=Faults(limit=examples))
+    try:
+        found = find_splits(root)
+    except DataError as error:
+        report.faults.add("no data", root, str(error))
+        return report
+    wanted = list(found) if splits is None else list(splits)
+    for name in wanted:
+        if name not in found:
+            report.faults.add("no such split", root, f"{name!r}; there are: {', '.join(found)}")
+        else:
+            _check_split(root, found[name], report, workers)
+    return report
+
+
+def _check_split(root: Path, split: Split, report: Report, workers: int) -> None:
+    gt_files = cityscapes.instance_files(root, split.name) if cityscapes.recognised(root) else []
+    if not split.annotations.is_file():
+        command = f"spinet data prepare cityscapes {root}"
+        report.faults.add("no panoptic files", split.annotations.name, f"missing; run: {command}")
+        return
+    try:
+        document = parse(split, report.faults)
+    except DataError as error:
+        report.faults.add("unusable JSON file", split.annotations.name, str(error))
+        return
+    report.images[split.name] = len(document.records)
+    _count_segments(document.categories, document.records, split, report)
+    if gt_files:
+        listed = {f"{record.image_id}{cityscapes.INSTANCE_IDS}" for record in document.records}
+        for path in gt_files:
+            if path.name not in listed:
+                report.faults.add("annotation not in the JSON file", _relative(path, root), "prepare it again")
+    examine = partial(_examine, ground_truth=root / "gtFine" / split.name if gt_files else None)
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(workers)) if workers > 1 else None
+        for findings in pool.map(examine, document.records, chunksize=16) if pool else map(examine, document.records):
+            for kind, path, detail in findings:
+                report.faults.add(kind, _relative(path, root), detail)
+
+
+def _count_segments(categories: Categories, records: list[ImageRecord], split: Split, report: Report) -> None:
+    counts = Counter(category_id for record in records for category_id in record.segments.category_ids.tolist())
+    for category in categories.all:
+        report.segments[category.name] = report.segments.get(category.name, 0) + counts[category.id]
+    stuff = np.array([category.id for category in categories.stuff])
+    for record in records:
+        crowd = record.segments.crowd & np.isin(record.segments.category_ids, stuff)
+        for segment_id in record.segments.ids[crowd].tolist():
+            report.warnings.add("crowd flag on stuff", record.panoptic.name, f"segment {segment_id}")
+
+
+def _relative(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _examine(record: ImageRecord, *, ground_truth: Path | None) -> list[Finding]:
+    """All that is wrong with the files of one image; Cityscapes has label and instance files in `ground_truth`, too."""
+    cv2.setNumThreads(0)
+    found: list[Finding] = []
+    _open_picture(record.image, record, "image", found)
+    png = _open_picture(record.panoptic, record, "panoptic PNG", found)
+    if png is not None:
+        found += _segment_faults(record, decode_ids(png))
+    if ground_truth is not None:
+        for ending in (cityscapes.INSTANCE_IDS, cityscapes.LABEL_IDS):
+            path = ground_truth / record.image.parent.name / f"{record.image_id}{ending}"
+            _open_picture(path, record, "ground truth PNG", found)
+    return found
+
+
+def _open_picture(path: Path, record: ImageRecord, what: str, found: list[Finding]) -> np.ndarray | None:
+    """The picture, uint8 [H, W, 3], or None and a finding. No more is decoded than the JSON file says that there is."""
+    if not path.is_file():
+        found.append((f"{what} missing", path, "no such file"))
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as header:
+            size, mode, kind = header.size, header.mode, header.format
+        if size != (record.width, record.height):
+            wanted = f"the JSON file says {record.width} × {record.height}"
+            found.append((f"{what} of another size", path, f"is {size[0]} × {size[1]} pixels, {wanted}"))
+        elif what == "panoptic PNG" and (mode, kind) != ("RGB", "PNG"):
+            found.append((f"{what} of another kind", path, f"is {kind}, mode {mode}, not PNG with 8 bits of R, G, B"))
+        else:
+            return read_picture(path, width=record.width, height=record.height)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises; DataError
+        found.append((f"{what} broken", path, "truncated, damaged or not a picture"))
+    return None
+
+
+def _segment_faults(record: ImageRecord, ids: np.ndarray) -> list[Finding]:
+    """Where the pixels, int32 [H, W], and the JSON entry of an image disagree."""
+    areas = _areas(ids)
+    areas.pop(VOID, None)
+    stated = dict(zip(record.segments.ids.tolist(), record.segments.areas.tolist(), strict=True))
+    found: list[Finding] = []
+    for segment_id in sorted(areas.keys() - stated.keys()):
+        detail = f"segment id {segment_id}, {areas[segment_id]} pixels"
+        found.append(("segment not in the JSON file", record.panoptic, detail))
+    for segment_id in sorted(stated.keys() - areas.keys()):
+        found.append(("segment not in the PNG", record.panoptic, f"segment id {segment_id}"))
+    for segment_id in sorted(stated.keys() & areas.keys()):
+        if stated[segment_id] not in (-1, areas[segment_id]):
+            detail = f"segment {segment_id}: {stated[segment_id]} stated, {areas[segment_id]} pixels"
+            found.append(("wrong area", record.panoptic, detail))
+    return found
+
+
+def _areas(ids: np.ndarray) -> dict[int, int]:
+    """Pixels of each value, by runs: maps have far fewer of these than pixels."""
+    flat = ids.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    values, run_of = np.unique(flat[starts], return_inverse=True)
+    return dict(zip(values.tolist(), np.bincount(run_of, lengths).astype(int).tolist(), strict=True))
