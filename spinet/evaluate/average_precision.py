@@ -131,7 +131,8 @@ class AveragePrecision:
             annotation |= {"id": number, "area": float(rle_codec.area(annotation["segmentation"]))}
         coco: Any = COCO()
         coco.dataset = {
-            "images": [{"id": place, "height": None, "width": None} for place in range(len(images))],  # not looked at
+            "images": [{"id": place, "height": 0, "width": 0} for place in range(len(images))],  # the codes have sizes
+            "categories": [{"id": label} for label in range(self.categories.num_things)],
             "annotations": annotations,
         }
         coco.createIndex()

@@ -25,15 +25,9 @@ class MeanIoU:
         `EvaluationError` on any other label.
         """
         gt, pred, pixels = overlaps(gt_labels, pred_labels)
-        kept = ~np.isin(gt, self.ignore)
-        gt, pred, pixels = gt[kept].astype(np.int64), pred[kept].astype(np.int64), pixels[kept]
-        pred[np.isin(pred, self.ignore)] = self.num_classes
-        for side, labels, limit in (("ground truth", gt, self.num_classes), ("prediction", pred, self.num_classes + 1)):
-            if labels.size and (labels.min() < 0 or labels.max() >= limit):
-                raise EvaluationError(
-                    f"{side}: labels {labels.min()} … {labels.max()}: give 0 … {self.num_classes - 1}, or one of "
-                    f"{self.ignore}"
-                )
+        gt, pred = self._classes(gt, "ground truth"), self._classes(pred, "prediction")
+        kept = gt < self.num_classes
+        gt, pred, pixels = gt[kept], pred[kept], pixels[kept]
         counts = np.bincount(gt * (self.num_classes + 1) + pred, pixels, self.state.size)
         self.state += counts.reshape(self.state.shape).astype(np.int64)
 
@@ -50,3 +44,13 @@ class MeanIoU:
         iou = np.divide(true_positive, union, out=np.full(self.num_classes, np.nan), where=union > 0)
         occurring = iou[union > 0]
         return {"mIoU": float(occurring.mean()) if occurring.size else float("nan"), "per_class": iou.tolist()}
+
+    def _classes(self, labels: np.ndarray, side: str) -> np.ndarray:
+        """The labels, with C for each ignored one."""
+        ignored = np.isin(labels, self.ignore)
+        known = ignored | (labels >= 0) & (labels < self.num_classes)
+        if not known.all():
+            raise EvaluationError(
+                f"{side}: label {labels[~known][0]}: give 0 … {self.num_classes - 1}, or one of {self.ignore}"
+            )
+        return np.where(ignored, self.num_classes, labels.astype(np.int64))
