@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from spinet.data import cityscapes, coco
-from spinet.data.panoptic import Faults, ImageRecord, PanopticDataset, Split, parse
+from spinet.data.annotations import Faults, ImageRecord, Split, parse
+from spinet.data.panoptic import PanopticDataset
 from spinet.data.segments import VOID, Batch, Categories, Category, DataError, RawSample, Sample
 
 __all__ = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spinet.data.panoptic import ImageEntry, Split
+from spinet.data.annotations import ImageEntry, Split
 
 SPLITS = ("train", "val", "test")
 INSTANCE_IDS = "_gtFine_instanceIds.png"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spinet.data.panoptic import ImageEntry, Split
+from spinet.data.annotations import ImageEntry, Split
 
 
 def recognised(root: Path) -> bool:

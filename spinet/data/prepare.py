@@ -26,7 +26,8 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 
 from spinet.data import cityscapes, find_splits
-from spinet.data.panoptic import Faults, ImageRecord, Split, parse, read_bytes, read_picture
+from spinet.data.annotations import Faults, ImageRecord, Split, parse, read_bytes
+from spinet.data.panoptic import read_picture
 from spinet.data.segments import VOID, Categories, DataError, decode_ids
 
 Finding = tuple[str, Path, str]  # kind of fault, file, what is wrong
