@@ -1,0 +1,8 @@
+"""SPINet: Single-shot Path Integrated Panoptic Segmentation, a reference re-implementation."""
+
+from spinet.config import Config
+from spinet.inference import Prediction, predict
+from spinet.model.spinet import SPINet
+from spinet.weights import Model, load_model
+
+__all__ = ["Config", "Model", "Prediction", "SPINet", "load_model", "predict"]

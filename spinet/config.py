@@ -123,9 +123,12 @@ class InferenceConfig:
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS
     matrix_sigma: float = 2.0  # unstated: SOLOv2's
     nms_iou: float = 0.5  # unstated: plain mask NMS
-    keep: float = 0.45  # unstated: an instance's score after the removal of duplicates must reach this share of its own
+    keep: float = 0.5  # unstated: share of its score that an instance must keep (matrix NMS: IoU below about 0.6)
     mask_threshold: float = 0.5  # Panoptic-FPN's
     overlap: float = 0.5  # Panoptic-FPN's: an instance more than this share of which is taken is dropped
+    stuff_threshold: float = 0.2  # unstated: probability a stuff class needs where the stuff path itself sees a thing
+    min_component_area: int = 32  # pixels; of the comparison with connected components of the semantic output
+    precision: Literal["fp32", "bf16"] = "fp32"  # unstated
     min_stuff_area: float = 2048 / (1024 * 2048)  # Panoptic-FPN's 2048 px on Cityscapes, as a share of the image
 
 

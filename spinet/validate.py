@@ -1,0 +1,93 @@
+"""§5.3 A trained model over the images of a split: PQ, AP, mIoU, and the same for semantics plus components."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from tqdm.auto import tqdm
+
+from spinet.data import PanopticDataset
+from spinet.data.segments import decode_ids
+from spinet.evaluate import AveragePrecision, MeanIoU, PanopticQuality, headline
+from spinet.inference import components, predict
+from spinet.objective.targets import num_semantic
+from spinet.weights import Model
+
+
+def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
+    """Predicts and evaluates a split; every process takes its share of the images and all get the result.
+
+    Returns:
+        `All`, `Things`, `Stuff`, `per_class` (see `PanopticQuality.result`), `Components` (the same four keys for the
+        semantic output plus connected components), `AP`, `mIoU` (0 … 1), `headline` (the paper's columns in percent),
+        `network_seconds`, `post_seconds` (medians an image).
+    """
+    categories, config = model.categories, model.config.inference
+    if dataset.categories != categories:
+        raise ValueError(
+            f"{dataset.root}: its categories are not those of the weights; evaluate on data with the same classes"
+        )
+    outputs = num_semantic(
+        model.config.objective.semantic_classes, num_things=categories.num_things, num_stuff=categories.num_stuff
+    )
+    panoptic, single = PanopticQuality(categories), PanopticQuality(categories)
+    precision = AveragePrecision(categories, max_detections=config.top)
+    semantic = MeanIoU(outputs)
+    times = []
+    indices = range(rank, len(dataset), world_size)
+    for index in tqdm(indices, desc="evaluate", unit="image", disable=rank > 0, leave=False):
+        record, raw = dataset.records[index], dataset.read(index)
+        prediction = predict(model, raw.image, instances=True)
+        gt_ids, gt_segments = decode_ids(raw.panoptic), record.segments_info
+        panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
+        single.update(gt_ids, gt_segments, *components(prediction, categories, config, outputs))
+        precision.update(record.image_id, gt_ids, gt_segments, prediction.instances)
+        truth = semantic_labels(raw.look_up().segment_map.numpy(), raw.labels.numpy(), raw.crowd.numpy(), model)
+        semantic.update(truth, prediction.semantic)
+        times.append((prediction.network_seconds, prediction.post_seconds))
+    for part in _gather((panoptic, single, precision, semantic, times), rank, world_size):
+        panoptic.merge(part[0])
+        single.merge(part[1])
+        precision.merge(part[2])
+        semantic.merge(part[3])
+        times += part[4]
+    result = panoptic.result()
+    ap = precision.result()
+    miou = semantic.result()
+    return {
+        **result,
+        "Components": single.result(),
+        "AP": ap,
+        "mIoU": miou["mIoU"],
+        "headline": {
+            **headline(result),
+            "AP": 100 * ap["AP"],
+            "mIoU": 100 * miou["mIoU"],
+            **{f"{name}_components": value for name, value in headline(single.result()).items() if name[:2] == "PQ"},
+        },
+        "images": len(dataset),
+        "network_seconds": median(t[0] for t in times),
+        "post_seconds": median(t[1] for t in times),
+    }
+
+
+def semantic_labels(segment_map: np.ndarray, labels: np.ndarray, crowd: np.ndarray, model: Model) -> np.ndarray:
+    """Ground truth of the stuff path's outputs, [H, W]; 255 or more classes need the −1 that stands for "ignore"."""
+    things = model.categories.num_things
+    kind = model.config.objective.semantic_classes
+    values = labels if kind == "all" else np.where(labels >= things, labels - things, -1)
+    if kind == "stuff+thing":
+        values = np.where(labels < things, model.categories.num_stuff, values)
+    return np.concatenate([[-1], np.where(crowd, -1, values)])[segment_map]
+
+
+def _gather(part: Any, rank: int, world_size: int) -> list[Any]:
+    """The parts of the other processes."""
+    if world_size == 1:
+        return []
+    parts: list[Any] = [None] * world_size
+    dist.all_gather_object(parts, part)
+    return parts[:rank] + parts[rank + 1 :]
