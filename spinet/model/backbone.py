@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -45,18 +45,18 @@ class Backbone(nn.Module):
         deformable: bool = False,
     ):
         super().__init__()
-        options = {"features_only": True, "out_indices": (1, 2, 3, 4)}
+        options: dict[str, Any] = {"features_only": True, "out_indices": (1, 2, 3, 4)}
         if norm == "group":
             options["norm_layer"] = group_norm
         self.weights = "none"
+        body: Any = None
         if pretrained and norm != "group":
             try:
-                self.body = timm.create_model(name, pretrained=True, **options)
-                self.weights = str(self.body.pretrained_cfg.get("hf_hub_id") or name)
+                body = timm.create_model(name, pretrained=True, **options)
+                self.weights = str(body.pretrained_cfg.get("hf_hub_id") or name)
             except Exception as error:  # whatever the hub's client raises: no network, no such file, refused
                 log.warning("no ImageNet weights for %s (%s): training from scratch", name, str(error).split("\n")[0])
-        if self.weights == "none":
-            self.body = timm.create_model(name, pretrained=False, **options)
+        self.body: Any = body or timm.create_model(name, pretrained=False, **options)
         self.norm: Norm = "batch" if norm == "frozen" and self.weights == "none" else norm
         self.channels: list[int] = self.body.feature_info.channels()
         if deformable:
@@ -91,9 +91,9 @@ class Deformable(nn.Module):
         kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.kernel_size[0] // 2
         self.offset = nn.Conv2d(conv.in_channels, 2 * kernel**2, kernel, stride, padding)
         nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.offset.bias)  # pyright: ignore[reportArgumentType]
         self.conv = DeformConv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, bias=False)
-        self.conv.weight = conv.weight
+        self.conv.weight = conv.weight  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # torchvision's operator has no mixed precision on CPU

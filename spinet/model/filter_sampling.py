@@ -45,8 +45,8 @@ class FilterSampling(nn.Module):
             *(ConvGNReLU(in_channels, in_channels) for _ in range(num_convs)),
             nn.Conv2d(in_channels, num_things, 3, padding=1),
         )
-        nn.init.normal_(self.class_head[-1].weight, std=0.01)  # type: ignore[arg-type]
-        nn.init.constant_(self.class_head[-1].bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        nn.init.normal_(self.class_head[-1].weight, std=0.01)  # pyright: ignore[reportArgumentType]
+        nn.init.constant_(self.class_head[-1].bias, -math.log((1 - prior) / prior))  # pyright: ignore[reportArgumentType]
         widths = [in_channels + coordinates.channels, *[in_channels] * num_convs]
         self.filter_head = nn.Sequential(
             *(ConvGNReLU(before, after) for before, after in pairwise(widths)),

@@ -53,7 +53,7 @@ class FPN(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, features: list[Float[Tensor, "B C h w"]]) -> dict[Level, Float[Tensor, "B D h w"]]:
         c2, c3, c4, c5 = features
@@ -68,7 +68,7 @@ class FPN(nn.Module):
         if "P6/64" in self.levels:
             pyramid["P6/64"] = self.down[0](pyramid["P5"])
             pyramid["P7/128"] = self.down[1](pyramid["P6/64"].relu())
-        return pyramid  # type: ignore[return-value]
+        return pyramid  # pyright: ignore[reportReturnType]
 
 
 def resize(x: Float[Tensor, "B D h w"], like: Tensor, mode: str = "nearest") -> Float[Tensor, "B D H W"]:

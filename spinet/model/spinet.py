@@ -36,6 +36,8 @@ class SPINet(nn.Module):
     """
 
     PHI_STRIDE = 4
+    mean: Tensor
+    std: Tensor
     DIVISOR = 32  # images are padded to a multiple of this at the right and the bottom
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -53,7 +52,7 @@ class InterClassContour(nn.Module):
     def __init__(self, *, feature_channels: int, alpha: float = 0.25, gamma: float = 2.0):
         super().__init__()
         self.conv = nn.Conv2d(feature_channels, self.UPSCALE**2, 1)
-        nn.init.constant_(self.conv.bias, -4.6)  # type: ignore[arg-type]  # contours are rare: p = 0.01 at the start
+        nn.init.constant_(self.conv.bias, -4.6)  # pyright: ignore[reportArgumentType]  # contours are rare: p = 0.01 at the start
         self.alpha, self.gamma = alpha, gamma
 
     def logits(self, phi: Float[Tensor, "B D_phi h w"]) -> Float[Tensor, "B H W"]:
