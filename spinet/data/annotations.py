@@ -206,9 +206,13 @@ def _entries(model: type[Any], items: list[Any], where: str, faults: Faults) -> 
         try:
             entries.append(model.model_validate(item))
         except ValidationError as error:
+            places = set()  # a value that fits none of two types is one fault
             for fault in error.errors(include_url=False):
                 kind = "file name leaves the folder" if fault["type"] == "outside" else "malformed entry"
                 place = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("function", "constr")))
+                if place in places:
+                    continue
+                places.add(place)
                 faults.add(kind, f"{where}[{index}]", f"{place}: {fault['msg']}, got {str(fault['input'])[:80]!r}")
     return entries
 
