@@ -286,7 +286,7 @@ def target_builder(model: Model) -> TargetBuilder:
         samples_per_image=config.samples_per_image,
         sampling=config.sampling,
         contour_sigma=config.contour_sigma if config.inter_class_contour else None,
-        divisor=model.network.DIVISOR,
+        divisor=model.network.divisor,
     )
 
 

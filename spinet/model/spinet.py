@@ -38,7 +38,6 @@ class SPINet(nn.Module):
     PHI_STRIDE = 4
     mean: Tensor
     std: Tensor
-    DIVISOR = 32  # images are padded to a multiple of this at the right and the bottom
 
     def __init__(
         self,
@@ -61,6 +60,8 @@ class SPINet(nn.Module):
         self.feature_levels = LEVELS[feature_levels]
         self.single_shot_convolution = single_shot
         self.stuff_feature = stuff_feature
+        # images are padded to a multiple of this at the right and the bottom, so that every level covers the same area
+        self.divisor = max(STRIDE[level] for level in (*self.filter_levels, *self.feature_levels))
         self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
 
@@ -133,7 +134,7 @@ class SPINet(nn.Module):
         if windows is None:
             windows = torch.tensor([0.0, 0.0, width, height], device=images.device).expand(len(images), 4)
         x = (images - self.mean) / self.std
-        x = F.pad(x, (0, -width % self.DIVISOR, 0, -height % self.DIVISOR))
+        x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
         pyramid = self.fpn(self.backbone(x))
         class_logits, filter_features = self.filter_sampling(
             [pyramid[level] for level in self.filter_levels], self.strides, windows
