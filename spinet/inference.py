@@ -20,6 +20,7 @@ from spinet.config import InferenceConfig
 from spinet.data.segments import VOID, Categories, Sample
 from spinet.data.transforms import EvalTransform
 from spinet.model.filter_sampling import Locations
+from spinet.objective.targets import SemanticClasses, first_stuff
 from spinet.weights import Model
 
 
@@ -89,11 +90,19 @@ def predict(model: Model, image: UInt8[np.ndarray, "H W 3"], *, instances: bool 
     semantic_logits = resampler.whole(stuff_logits.float())
     semantic = semantic_logits.argmax(0)
     confident = candidates[(candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)]
-    ids, segments = merge(confident, semantic_logits, semantic, resampler, model.categories, config)
+    kind = model.config.objective.semantic_classes
+    ids, segments = merge(confident, semantic_logits, semantic, resampler, model.categories, config, kind)
     found = _instances(candidates, resampler, model.categories, config) if instances else []
     class_map = None
-    if model.config.objective.semantic_classes == "stuff+thing" and instances:
-        class_map = _class_map([level[0].float() for level in features.class_logits], (height, width))
+    if kind == "stuff+thing" and instances:
+        class_logits = _finest([level[0].float() for level in features.class_logits])
+        pixels = Resampler(
+            network_size=resampler.network_size,
+            size=(height, width),
+            device=model.device,
+            stride=network.strides[0],
+        )
+        class_map = pixels.whole(class_logits).argmax(0).cpu().numpy()
     result = Prediction(
         ids=ids.cpu().numpy(),
         segments=segments,
@@ -236,6 +245,7 @@ def merge(
     resampler: Resampler,
     categories: Categories,
     config: InferenceConfig,
+    semantic_classes: SemanticClasses,
 ) -> tuple[Int[Tensor, "H W"], list[dict[str, Any]]]:
     """One map from instances and stuff, as Panoptic-FPN does: instances first, by falling score; stuff fills the rest.
 
@@ -267,7 +277,8 @@ def merge(
                 "bbox": _box(free, rows.start, columns.start),
             }
         )
-    stuff = _stuff(semantic_logits, semantic, categories.num_things, categories.num_stuff, config)
+    first = first_stuff(semantic_classes, num_things=categories.num_things)
+    stuff = _stuff(semantic_logits, semantic, first, categories.num_stuff, config)
     free = ids == VOID
     areas = torch.bincount(stuff[free & (stuff >= 0)], minlength=categories.num_stuff).tolist()
     for index, area in enumerate(areas):
@@ -282,10 +293,9 @@ def merge(
 
 
 def _stuff(
-    logits: Float[Tensor, "N_s H W"], semantic: Int[Tensor, "H W"], things: int, stuff: int, config: InferenceConfig
+    logits: Float[Tensor, "N_s H W"], semantic: Int[Tensor, "H W"], first: int, stuff: int, config: InferenceConfig
 ) -> Int[Tensor, "H W"]:
-    """The stuff class 0 … of each pixel, −1 where there is none; see `num_semantic` for the outputs' order."""
-    first = things if len(logits) == things + stuff else 0
+    """The stuff class 0 … of each pixel, −1 where there is none; `first` of the outputs is stuff class 0."""
     best = logits[first : first + stuff].argmax(0)
     is_thing = (semantic < first) | (semantic >= first + stuff)
     if not is_thing.any():
@@ -298,15 +308,15 @@ def _stuff(
 
 
 def components(
-    prediction: Prediction, categories: Categories, config: InferenceConfig, num_semantic: int
+    prediction: Prediction, categories: Categories, config: InferenceConfig, semantic_classes: SemanticClasses
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """What the semantic output alone can say: each connected component (8 neighbours) of a thing class is an instance.
 
     Components smaller than `min_component_area` pixels become void, stuff is treated as in `merge`.
     """
     semantic = prediction.semantic
-    things, stuff = categories.num_things, categories.num_stuff
-    first = things if num_semantic == things + stuff else 0
+    stuff = categories.num_stuff
+    first = first_stuff(semantic_classes, num_things=categories.num_things)
     thing_label = np.where(semantic < first, semantic, -1)
     if prediction.class_map is not None:  # one output for all things: the class head tells which
         thing_label = np.where(semantic == stuff, prediction.class_map, -1)
@@ -347,11 +357,10 @@ def _instances(
     return found
 
 
-def _class_map(class_logits: list[Float[Tensor, "N_t H_l W_l"]], size: tuple[int, int]) -> np.ndarray:
-    """The thing class that the class head prefers at each pixel, over all levels."""
-    finest = class_logits[0].shape[-2:]
-    best = torch.stack([F.interpolate(level[None], finest, mode="bilinear")[0] for level in class_logits]).amax(0)
-    return F.interpolate(best[None], size, mode="bilinear")[0].argmax(0).cpu().numpy()
+def _finest(class_logits: list[Float[Tensor, "N_t H_l W_l"]]) -> Float[Tensor, "N_t H_0 W_0"]:
+    """The largest class logits over all levels, at the size of the first."""
+    size = class_logits[0].shape[-2:]
+    return torch.stack([F.interpolate(level[None], size, mode="bilinear")[0] for level in class_logits]).amax(0)
 
 
 def _box(mask: Bool[Tensor, "h w"], top: int, left: int) -> list[int]:

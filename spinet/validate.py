@@ -30,9 +30,8 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         raise ValueError(
             f"{dataset.root}: its categories are not those of the weights; evaluate on data with the same classes"
         )
-    outputs = num_semantic(
-        model.config.objective.semantic_classes, num_things=categories.num_things, num_stuff=categories.num_stuff
-    )
+    kind = model.config.objective.semantic_classes
+    outputs = num_semantic(kind, num_things=categories.num_things, num_stuff=categories.num_stuff)
     panoptic, single = PanopticQuality(categories), PanopticQuality(categories)
     precision = AveragePrecision(categories, max_detections=config.top)
     semantic = MeanIoU(outputs)
@@ -43,7 +42,7 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         prediction = predict(model, raw.image, instances=True)
         gt_ids, gt_segments = decode_ids(raw.panoptic), record.segments_info
         panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
-        single.update(gt_ids, gt_segments, *components(prediction, categories, config, outputs))
+        single.update(gt_ids, gt_segments, *components(prediction, categories, config, kind))
         precision.update(record.image_id, gt_ids, gt_segments, prediction.instances)
         truth = semantic_labels(raw.look_up().segment_map.numpy(), raw.labels.numpy(), raw.crowd.numpy(), model)
         semantic.update(truth, prediction.semantic)

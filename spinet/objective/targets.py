@@ -28,6 +28,11 @@ def num_semantic(semantic_classes: SemanticClasses, *, num_things: int, num_stuf
     return {"stuff": num_stuff, "stuff+thing": num_stuff + 1, "all": num_things + num_stuff}[semantic_classes]
 
 
+def first_stuff(semantic_classes: SemanticClasses, *, num_things: int) -> int:
+    """Where the stuff classes begin among the outputs of the stuff path."""
+    return num_things if semantic_classes == "all" else 0
+
+
 @dataclass
 class ImageTargets:
     """What is kept for each image apart, since images differ in their number K of instances."""
