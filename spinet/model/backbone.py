@@ -62,9 +62,10 @@ class Backbone(nn.Module):
         if deformable:
             for stage in ("layer2", "layer3", "layer4"):
                 make_deformable(self.body.get_submodule(stage))
-        for parts in (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))[:freeze_stages]:
-            for part in parts:
-                self.body.get_submodule(part).requires_grad_(False)
+        parts = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))[:freeze_stages]
+        self.still = [name for part in parts for name in part]
+        for name in self.still:
+            self.body.get_submodule(name).requires_grad_(False)
         if self.norm == "frozen":
             for module in self._batch_norms():
                 module.requires_grad_(False)
@@ -77,6 +78,8 @@ class Backbone(nn.Module):
         if self.norm == "frozen":
             for module in self._batch_norms():
                 module.eval()
+        for name in self.still:
+            self.body.get_submodule(name).eval()  # batch statistics stay too
         return self
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C h w"]]:
