@@ -128,7 +128,7 @@ class InferenceConfig:
     overlap: float = 0.5  # Panoptic-FPN's: an instance more than this share of which is taken is dropped
     stuff_threshold: float = 0.2  # unstated: probability a stuff class needs where the stuff path itself sees a thing
     min_component_area: int = 32  # pixels; of the comparison with connected components of the semantic output
-    precision: Literal["fp32", "bf16"] = "fp32"  # unstated
+    precision: Literal["fp32", "bf16"] = "fp32"  # unstated: arithmetic of the network
     min_stuff_area: float = 2048 / (1024 * 2048)  # Panoptic-FPN's 2048 px on Cityscapes, as a share of the image
 
 

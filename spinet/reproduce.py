@@ -1,0 +1,80 @@
+"""The main job: SynthCity, a trained SPINet, its quality on held-out scenes, and a picture of what it sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from spinet.config import TINY
+from spinet.data import PanopticDataset, open_dataset
+from spinet.data.segments import decode_ids
+from spinet.data.synthcity import generate
+from spinet.figures.overlay import draw_panoptic, sheet
+from spinet.inference import components, predict
+from spinet.objective.targets import num_semantic
+from spinet.runs import atomic_write
+from spinet.train import train
+from spinet.weights import Model, load_model
+
+NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
+
+
+def reproduce(*, data: Path, out: Path) -> list[Path]:
+    """Runs the main job, or what of it is not done yet, and returns the files to look at.
+
+    Writes under `out`: checkpoints, `model.safetensors`, `record.json`, `results.md`, `overlays.png`.
+    """
+    generate(data, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=0, workers=2)
+    record = train(TINY, data=data, out=out, resume=True, experiment="reproduce")
+    atomic_write(out / "results.md", results_table(record).encode())
+    picture = overlay_sheet(load_model(out / "model.safetensors"), open_dataset(data, "val"))
+    _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    atomic_write(out / "overlays.png", content.tobytes())
+    return [out / name for name in ("model.safetensors", "record.json", "results.md", "overlays.png")]
+
+
+def results_table(record: dict[str, Any]) -> str:
+    """PQ of the instance path beside that of semantics plus connected components, in percent, with its conditions."""
+    metrics = record["metrics"]
+    rows = [
+        ("SPINet", [metrics[name] for name in ("PQ", "PQ_th", "PQ_st", "AP", "mIoU")]),
+        (
+            "the same network's semantic output + connected components",
+            [metrics[f"{name}_components"] for name in ("PQ", "PQ_th", "PQ_st")] + [None, metrics["mIoU"]],
+        ),
+    ]
+    lines = ["| | PQ | PQ_th | PQ_st | AP | mIoU |", "|---|---:|---:|---:|---:|---:|"]
+    lines += [
+        f"| {name} | " + " | ".join("–" if value is None else f"{value:.1f}" for value in values) + " |"
+        for name, values in rows
+    ]
+    data, config = record["data"], record["config"]
+    conditions = (
+        f"{data['name']}: {data['splits']['train']} training and {data['splits']['val']} held-out scenes. "
+        f"{record['iterations']} iterations of {config['train']['batch_size']} images, seed {record['seed']}, "
+        f"{60 * record['hours']:.1f} minutes of training on {record['device']['name']}. "
+        f"Backbone {config['model']['backbone']}, initial weights: {record['backbone_weights']}. "
+        f"Commit {record['commit']}{', with changes' if record['dirty'] else ''}."
+    )
+    return "\n".join([*lines, "", conditions, ""])
+
+
+def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:
+    """Held-out scenes: image, ground truth, SPINet, semantics plus connected components."""
+    things, stuff = model.categories.num_things, model.categories.num_stuff
+    outputs = num_semantic(model.config.objective.semantic_classes, num_things=things, num_stuff=stuff)
+    pictures = []
+    for index in np.linspace(0, len(dataset) - 1, rows).round().astype(int).tolist():
+        raw, segments = dataset.read(index), dataset.records[index].segments_info
+        prediction = predict(model, raw.image)
+        ids, parts = components(prediction, model.categories, model.config.inference, outputs)
+        drawn = (
+            (decode_ids(raw.panoptic), segments),
+            (prediction.ids, prediction.segments),
+            (ids, parts),
+        )
+        pictures.append([raw.image, *(draw_panoptic(raw.image, a, b, model.categories) for a, b in drawn)])
+    return sheet(pictures, titles=["image", "ground truth", "SPINet", "semantics + components"])
