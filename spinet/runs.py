@@ -69,8 +69,13 @@ def write_record(record: Mapping[str, Any], path: str | Path) -> None:
     written; an older record then stays as it was.
     """
     _check(record, path)
+    write_json(record, path)
+
+
+def write_json(content: Any, path: str | Path) -> None:
+    """Writes strict JSON as `write_record` does: arrays as lists, nan and infinity as null, all keys as strings."""
     try:
-        text = json.dumps(_strict(record), indent=1, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(_strict(content), indent=1, allow_nan=False, ensure_ascii=False)
     except TypeError as error:
         raise RecordError(f"{path}: {error}: give numbers, strings, lists and dictionaries") from None
     atomic_write(path, text.encode() + b"\n")

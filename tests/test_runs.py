@@ -58,6 +58,8 @@ def test_records_are_strict_json(tmp_path):
     content = json.loads(path.read_text(), parse_constant=refuse)
     assert content["metrics"] == {"nan": None, "inf": None, "list": [None, 3], "array": [1.5, None]}
     assert content["config"] == {"at": str(Path("a") / "b"), "size": [3, 4]}
+    runs.write_json({7: [float("nan")]}, path)
+    assert json.loads(path.read_text()) == {"7": [None]}
     with pytest.raises(RecordError, match=r"other\.json.*not JSON serializable"):
         runs.write_record(record(metrics={"x": object()}), tmp_path / "other.json")
     assert not (tmp_path / "other.json").exists()
@@ -157,6 +159,7 @@ def test_the_source_is_named_and_so_are_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert runs.source_state() == (None, None)
     git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "something else")
     assert runs.source_state() == (None, None)  # installed into a checkout of something else
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "all")
