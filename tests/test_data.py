@@ -191,6 +191,10 @@ def test_ids_survive_the_png(ids: list[int], seed: int):
 def test_an_unknown_id_is_refused(ids: list[int]):
     with pytest.raises(DataError, match=f"id {ids[-1]} "):
         look_up(np.array([ids], np.int32), np.array(ids[:-1], np.int32), Path("x"))
+    largest = max(ids)
+    for beyond in {largest + 1, largest + 2, min(2 * largest + 2, BIG)} - set(ids):  # nor is one beyond the table
+        with pytest.raises(DataError, match=f"id {beyond} "):
+            look_up(np.array([[beyond]], np.int32), np.array(ids, np.int32), Path("x"))
 
 
 # --- faults -------------------------------------------------------------------

@@ -249,6 +249,14 @@ def test_ranks_and_accumulation_share_what_one_device_would_read(world, each, ac
         assert [p for positions in lists for p in positions] == list(range(first, first + batch))
 
 
+def test_an_image_is_transformed_anew_each_time():
+    samples = [stream()[position][0] for position in range(40)]
+    for index in range(5):
+        seen = [tuple(sample.window.tolist()) for sample in samples if sample.image_id == index]
+        assert len(seen) == 8
+        assert len(set(seen)) > 4
+
+
 def test_resuming_continues_the_sequence():
     assert list(sampler(0, 6))[4 * len(sampler(0, 1)) :] == list(sampler(4, 6))
     assert len(sampler(4, 6)) == len(list(sampler(4, 6))) == 8
