@@ -1,0 +1,33 @@
+"""Pictures of rectangles that several tests share."""
+
+import pytest
+import torch
+
+NUM_THINGS, NUM_STUFF = 3, 4
+
+
+def draw_scene(seed: int, height: int = 64, width: int = 96, things: int = 4, stuff: int = 3, crowd: int = 0):
+    """A segment map of rectangles on void, int32 [H, W], with the label and the crowd flag of each segment.
+
+    Stuff lies below things, every segment is visible, the last `crowd` of the things are crowds.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    while True:
+        segment_map = torch.zeros(height, width, dtype=torch.int32)
+        for segment in range(stuff + things):
+            tall, wide = (height // 2, width // 2) if segment < stuff else (height // 4, width // 4)
+            top, left = draw(0, height - tall), draw(0, width - wide)
+            segment_map[top : top + draw(tall // 2, tall), left : left + draw(wide // 2, wide)] = segment + 1
+        if len(segment_map.unique()) == stuff + things + 1:
+            break
+    labels = [NUM_THINGS + draw(0, NUM_STUFF) for _ in range(stuff)] + [draw(0, NUM_THINGS) for _ in range(things)]
+    return segment_map, torch.tensor(labels, dtype=torch.int64), torch.arange(stuff + things) >= stuff + things - crowd
+
+
+@pytest.fixture
+def scene():
+    return draw_scene
