@@ -146,7 +146,7 @@ def naive_cross_entropy(logits, labels, top):
                 label = int(labels[image, i, j])
                 softmax = torch.exp(logits[image, :, i, j]) / torch.exp(logits[image, :, i, j]).sum()
                 losses.append(-torch.log(softmax[label]) if label >= 0 else 0 * softmax[0])
-        hardest = sorted(losses, key=float, reverse=True)[: max(1, round(top * len(losses)))]
+        hardest = sorted(losses, key=torch.Tensor.item, reverse=True)[: max(1, round(top * len(losses)))]
         total = total + sum(hardest) / len(hardest)
     return total
 
