@@ -35,9 +35,9 @@ class Mesh:
     solid: np.ndarray
     palette: np.ndarray
 
-    def painted(self, palette: Sequence[Sequence[float]], scale: Sequence[float] = (1, 1, 1)) -> Mesh:
+    def painted(self, palette: Sequence[Sequence[float]] | np.ndarray, scale: Sequence[float] = (1, 1, 1)) -> Mesh:
         """The same shape stretched along its axes and in other colours."""
-        return replace(self, points=self.points * np.array(scale), palette=np.array(palette, dtype=np.float64))
+        return replace(self, points=self.points * np.array(scale), palette=np.asarray(palette, dtype=np.float64))
 
 
 class Builder:
@@ -57,11 +57,22 @@ class Builder:
         parts: int = 1,
     ) -> None:
         """One polygon [k, 3], or several of the same number of corners one after the other."""
-        if not isinstance(color, int):
-            self.palette.append((*color, 0.0) if len(color) == 3 else tuple(color))
-            color = len(self.palette) - 1
         self._points.append(points)
-        self._rows.append((len(points), parts, color, solid, *normal))
+        self._rows.append((len(points), parts, self._slot(color), solid, *normal))
+
+    def _slot(self, color: Sequence[float] | int) -> int:
+        if isinstance(color, int):
+            return color
+        self.palette.append((*color, 0.0) if len(color) == 3 else tuple(color))
+        return len(self.palette) - 1
+
+    def many(self, shapes: np.ndarray, color: Sequence[float] | int, normal: Sequence[float] = NOWHERE) -> None:
+        """Polygons [n, k, 3] of one colour, or n columns [n, m, k, 3] of m that do not overlap, each by itself."""
+        parts = shapes.shape[1] if shapes.ndim == 4 else 1
+        if shapes.size:
+            self._points.append(shapes.reshape(-1, 3))
+            row = (shapes[0].size // 3, parts, self._slot(color), False, *normal)
+            self._rows.extend([row] * len(shapes))
 
     def quads(self, corners: np.ndarray, color: Sequence[float] | int, normal: Sequence[float] = NOWHERE) -> None:
         """Quadrilaterals [m, 4, 3] of one colour that do not overlap."""
@@ -70,7 +81,10 @@ class Builder:
 
     def flat(self, points: Points, color: Sequence[float] | int, depth: float = 0.0) -> None:
         """A polygon in the upright plane that faces the camera, from its [k, 2] (right, up)."""
-        self.polygon([(x, y, depth) for x, y in points], color)
+        if isinstance(points, np.ndarray):
+            self.polygon(np.concatenate([points, np.full((len(points), 1), depth)], axis=1), color)
+        else:
+            self.polygon([(x, y, depth) for x, y in points], color)
 
     def prism(
         self,

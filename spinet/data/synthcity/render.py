@@ -6,6 +6,7 @@ fine as the picture, which smooths the colours' edges.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -19,7 +20,6 @@ from spinet.data.synthcity.scene import (
     GROUND,
     SIDEWALK,
     SKY,
-    STATIC,
     THINGS,
     VEGETATION,
     WALL,
@@ -30,38 +30,62 @@ from spinet.data.synthcity.scene import (
 FINE = 2  # canvas pixels in one of the picture's
 SHIFT = 4  # fractional bits of a polygon's coordinates
 TILE = 512
-FIRST_INSTANCE = 40  # values of the fourth channel below are label ids
-SPECK = 10  # pixels; an instance of which less is seen is not counted but belongs to a group
+FIRST_INSTANCE = 40  # values of the fourth channel below are label ids, but for
+VEILED = 39  # vegetation in haze, whose leaves do not show
+SPECK = 1e-4  # of the picture; an instance of which less is seen is not counted but belongs to a group
+
+
+@dataclass(frozen=True)
+class _Grain:
+    """Noise, endless in both directions: [TILE, TILE], or [2, TILE, TILE] for the two kinds of ground."""
+
+    white: np.ndarray  # int16, about 0
+    leaves: np.ndarray  # uint16, a gain of 128
+    plaster: np.ndarray  # uint16, a gain of 128
+    clouds: np.ndarray  # int16, about 0
+    ground: np.ndarray  # int16, about 0: asphalt, and slabs with joints
 
 
 @lru_cache(maxsize=1)
-def _tiles() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """White, leafy and cloudy noise, int16 [TILE, TILE] about 0, endless in both directions."""
+def _grain() -> _Grain:
     dice = Dice(20240518)
-    white = ((dice.units(TILE, TILE) + dice.units(TILE, TILE) + dice.units(TILE, TILE)) * 85.0 - 127.5).astype(np.int16)
+    white = np.floor((dice.units(TILE, TILE) + dice.units(TILE, TILE) + dice.units(TILE, TILE)) * 85 - 127.5)
+    white = white.astype(np.int64)
 
-    def smooth(cells: int) -> np.ndarray:  # value noise of a period of TILE / cells
+    def smooth(cells: int) -> np.ndarray:
+        """Value noise, -128 … 127, of so many cells in a period."""
         step = TILE // cells
         grid = np.floor(dice.units(cells, cells) * 256).astype(np.int64)
-        weight = np.arange(step)
         for axis in (0, 1):
-            after = np.roll(grid, -1, axis)
-            shape = (1, 1, -1) if axis else (1, -1, 1)
-            w = weight.reshape(shape)
-            low, high = np.expand_dims(grid, axis + 1), np.expand_dims(after, axis + 1)
-            blended = (low * (step - w) + high * w) // step
-            grid = blended.reshape(-1, grid.shape[1]) if axis == 0 else blended.reshape(grid.shape[0], -1)
+            weight = np.arange(step).reshape((1, step, 1) if axis == 0 else (1, 1, step))
+            low, high = np.expand_dims(grid, axis + 1), np.expand_dims(np.roll(grid, -1, axis), axis + 1)
+            grid = ((low * (step - weight) + high * weight) // step).reshape((TILE, -1) if axis == 0 else (TILE, TILE))
         return grid - 128
 
-    leaves = (smooth(256) * 3 + smooth(128) * 3 + smooth(64) * 2) // 6 + white // 4
+    leaves = (smooth(256) * 3 + smooth(128) * 3 + smooth(64) * 2) // 12 + white // 8
     clouds = (smooth(8) * 8 + smooth(16) * 5 + smooth(32) * 3 + smooth(64) * 2 + smooth(128)) // 12
-    return white, leaves.astype(np.int16), clouds.astype(np.int16)
+    asphalt = white // 3 + (smooth(128) + smooth(32)) // 6
+    joint = (np.arange(TILE) % 12 == 0)[:, None] | (np.arange(TILE) % 8 == 0)[None]
+    slab = np.repeat(np.repeat(white[:43, :64], 12, 0)[:TILE], 8, 1) // 4
+    paving = white // 5 + slab - 26 * joint
+    return _Grain(
+        white=white.astype(np.int16),
+        leaves=(128 + leaves).astype(np.uint16),
+        plaster=(128 + white // 12).astype(np.uint16),
+        clouds=clouds.astype(np.int16),
+        ground=np.stack([asphalt, paving]).astype(np.int16),
+    )
 
 
-def _window(tile: np.ndarray, offset: tuple[int, int], h: int, w: int) -> np.ndarray:
-    """A part [h, w] of an endless tile."""
-    y, x = offset
-    return tile[(np.arange(y, y + h) % TILE)[:, None], (np.arange(x, x + w) % TILE)[None]]
+@lru_cache(maxsize=8)
+def _sheet(kind: str, h: int, w: int) -> np.ndarray:
+    """A kind of grain repeated, so that [h, w] of it can be cut out at any offset up to TILE."""
+    tile = getattr(_grain(), kind)
+    return np.ascontiguousarray(np.tile(tile, (h // TILE + 2, w // TILE + 2))[: h + TILE, : w + TILE])
+
+
+def _cut(kind: str, offset: tuple[int, int], h: int, w: int) -> np.ndarray:
+    return _sheet(kind, h, w)[offset[0] : offset[0] + h, offset[1] : offset[1] + w]
 
 
 class _View:
@@ -85,13 +109,12 @@ class _View:
         return np.rint(np.clip(canvas * (1 << SHIFT), -limit, limit)).astype(np.int32), depth
 
     def ground(self, h: int, w: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        """The first row below the horizon, and of each pixel from there on depth [r, 1], x and z [r, w] on the street."""
+        """The first row below the horizon, and of the rows from there on depth [r, 1], x and z [r, w] on the street."""
         top = min(max(int(self.horizon) + 1, 0), h)
         depth = self.focal * self.height / (np.arange(top, h) + 0.5 - self.horizon)[:, None]
         across = (np.arange(w)[None] + 0.5 - self.centre) * (depth / self.focal)
         z = self.cos * depth - self.sin * across
-        x = self.cos * across + self.sin * depth - self.bend * z * z
-        return top, depth, x, z
+        return top, depth, self.cos * across + self.sin * depth - self.bend * z * z, z
 
 
 def _haze(depth: np.ndarray, fog: float) -> np.ndarray:
@@ -119,13 +142,18 @@ def _paint(canvas: np.ndarray, scene: Scene, view: _View) -> list[Thing]:
     counts = np.concatenate([m.counts for m in meshes])
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     near = np.minimum.reduceat(depth, starts)
-    low, high = np.minimum.reduceat(canvas_points, starts), np.maximum.reduceat(canvas_points, starts)
-    extent = np.array([canvas.shape[1], canvas.shape[0]]) << SHIFT
-    shown = ((high > 0) & (low < extent)).all(axis=1) & ((high - low).max(axis=1) >= 10) & (near > 0.31)
-    shown[: count[: len(scene.ground)].sum()] = True
+    shown = near > 0.31
+    u, v = canvas_points.T.astype(np.int64)
+    visible = np.zeros(len(counts), bool)
+    for axis, extent in ((u, canvas.shape[1]), (v, canvas.shape[0])):
+        low, high = np.minimum.reduceat(axis, starts), np.maximum.reduceat(axis, starts)
+        shown &= (high > 0) & (low < extent << SHIFT)
+        visible |= high - low >= 1 << SHIFT
+    shown &= visible
+    lying = count[: len(scene.ground)].sum()
+    shown[:lying] = True
     after = np.arange(len(points)) + 1
     after[starts + counts - 1] = starts
-    u, v = canvas_points.astype(np.int64).T
     turned = np.add.reduceat(u * v[after] - u[after] * v, starts) <= 0
     shown &= ~(np.concatenate([m.solid for m in meshes]) & turned)
 
@@ -145,7 +173,7 @@ def _paint(canvas: np.ndarray, scene: Scene, view: _View) -> list[Thing]:
     glow = paint[:, 3:]
     colors = paint[:, :3] * (gain * (1 - glow) + glow)
     haze = _haze(near, light.fog)[:, None]
-    haze[: count[: len(scene.ground)].sum()] = 0.0
+    haze[:lying] = 0.0  # `_texture` veils the ground, row by row
     colors = colors * (1 - haze) + np.array(light.sky_bottom) * haze
     colors = np.clip(np.rint(colors), 0, 255).astype(np.int64)
 
@@ -155,6 +183,8 @@ def _paint(canvas: np.ndarray, scene: Scene, view: _View) -> list[Thing]:
         if thing.label in THINGS and not thing.group:
             names.append(FIRST_INSTANCE + len(instances))
             instances.append(thing)
+        elif thing.label == VEGETATION:
+            names.append(VEILED if light.fog * thing.key > 0.5 else VEGETATION)
         else:
             names.append(thing.label)
     if len(instances) > 255 - FIRST_INSTANCE:
@@ -173,139 +203,137 @@ def _paint(canvas: np.ndarray, scene: Scene, view: _View) -> list[Thing]:
 def _shadows(scene: Scene, view: _View, h: int, w: int) -> np.ndarray:
     """How much light the ground lacks, uint8 [h, w], of 256."""
     mask = np.zeros((h * FINE, w * FINE), np.uint8)
-    light = scene.light
-    x, y, z = light.direction
-    sunny = light.sun[0] > 0
-    dx, dz = -x / y, -z / y
-    casts: list[tuple[np.ndarray, int]] = []
+    x, y, z = scene.light.direction
+    away = np.array([-x / y, -z / y])  # from a thing's foot to its shadow's tip, for each metre of height
+    casts: list[np.ndarray] = []
+    contacts: list[np.ndarray] = []
     for thing in scene.things:
         if thing.footprint is None:
             continue
         cos, sin = turn(thing.yaw)
-        fx, fz = thing.footprint.T
+        fx, fz = thing.footprint[:, 0], thing.footprint[:, 1]
         foot = np.stack([fx * cos + fz * sin + thing.x, fz * cos - fx * sin + thing.z], axis=1)
-        if sunny:
-            low, high = thing.heights
-            casts.append((np.concatenate([foot + np.array([dx, dz]) * low, foot + np.array([dx, dz]) * high]), 0))
-        if thing.heights[0] < 1:
-            casts.append((foot, 1))
-    if not casts:
-        return mask
-    flat = np.concatenate([c for c, _ in casts])
-    world = np.stack([flat[:, 0], np.zeros(len(flat)), np.maximum(flat[:, 1], 0.8)], axis=1)
-    points, _ = view.project(world)
-    for contact, value in ((0, 118), (1, 150)):
-        start = 0
-        for outline, kind in casts:
-            end = start + len(outline)
-            if kind == contact:
-                cv2.fillConvexPoly(mask, cv2.convexHull(points[start:end]), value, cv2.LINE_8, SHIFT)
-            start = end
+        low, high = thing.heights
+        if scene.light.sun[0] > 0:
+            casts.append(np.concatenate([foot + away * low, foot + away * high]))
+        if low < 1:
+            contacts.append(foot)
+    outlines = casts + contacts
+    if not outlines:
+        return cv2.resize(mask, (w, h), interpolation=cv2.INTER_AREA)
+    flat = np.concatenate(outlines)
+    points, _ = view.project(np.stack([flat[:, 0], np.zeros(len(flat)), np.maximum(flat[:, 1], 0.8)], axis=1))
+    start = 0
+    for i, outline in enumerate(outlines):
+        hull = cv2.convexHull(points[start : start + len(outline)])
+        cv2.fillConvexPoly(mask, hull, 112 if i < len(casts) else 150, cv2.LINE_8, SHIFT)
+        start += len(outline)
     return cv2.resize(mask, (w, h), interpolation=cv2.INTER_AREA)
 
 
-def _texture(image: np.ndarray, labels: np.ndarray, scene: Scene, view: _View) -> None:
-    """Gives ground, leaves, walls and sky their grain, and the ground its shadows, mirror images and haze, in place."""
-    h, w = labels.shape
-    light = scene.light
-    white, leaves, clouds = _tiles()
-    gain = np.full((h, w), 256, np.int16)
+GRAINY = {VEGETATION: 3, BUILDING: 4, WALL: 4} | dict.fromkeys(GROUND, 1) | {SIDEWALK: 2}
+
+
+def _texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: _View) -> None:
+    """Gives ground, leaves, walls and sky their grain, and the ground shadows, mirror images and haze, in place.
+
+    `picture` is uint16 [3, h, w], 0 … 255; `names` uint8 [h, w] the canvas' fourth channel.
+    """
+    h, w = names.shape
+    light, grain = scene.light, _grain()
     kinds = np.zeros(256, np.uint8)
-    kinds[list(GROUND)], kinds[SIDEWALK], kinds[VEGETATION] = 1, 2, 3
-    kinds[[BUILDING, WALL]] = 4
-    kind = kinds[labels]
-    grain = _window(white, scene.texture, h, w)
-    np.copyto(gain, 256 + _window(leaves, scene.texture, h, w), where=kind == 3)
-    np.copyto(gain, 256 + grain // 6, where=kind == 4)
+    kinds[list(GRAINY)] = list(GRAINY.values())
+    kind = kinds[names]
+    gain = np.full((h, w), 128, np.uint16)
+    np.copyto(gain, _cut("leaves", scene.texture, h, w), where=kind == 3)
+    np.copyto(gain, _cut("plaster", scene.texture, h, w), where=kind == 4)
 
     top, depth, x, z = view.ground(h, w)
-    if top < h:
-        below = kind[top:]
-        fine = white[np.floor(z * 14).astype(np.int64) & (TILE - 1), np.floor(x * 14).astype(np.int64) & (TILE - 1)]
-        coarse = clouds[np.floor(z * 24).astype(np.int64) & (TILE - 1), np.floor(x * 24).astype(np.int64) & (TILE - 1)]
-        fade = (90 / (1 + depth * 0.12)).astype(np.int16)
-        ground = 256 + fine * fade // 200 + coarse // 3
-        joint = (np.floor(x * 14).astype(np.int64) % 10 == 0) | (np.floor(z * 14).astype(np.int64) % 14 == 0)
-        ground = np.where(joint & (below == 2), ground - (fade // 3), ground)
-        ground = ground * (256 - _shadows(scene, view, h, w)[top:].astype(np.int32)) // 256
-        is_ground = (below == 1) | (below == 2)
-        np.copyto(gain[top:], ground.astype(np.int16), where=is_ground)
-    np.copyto(image, np.clip(image.astype(np.int32) * gain[..., None] >> 8, 0, 255).astype(np.uint8))
+    below = kind[top:]
+    flat = (below == 1) | (below == 2)
+    far = 1 << 20  # makes the cut to an integer a floor
+    cell = ((z * 14 + far).astype(np.int32) & TILE - 1) * TILE + ((x * 14 + far).astype(np.int32) & TILE - 1)
+    rough = grain.ground.ravel()[cell + (below == 2) * np.int32(TILE * TILE)]
+    fade = np.rint(140 / (1 + depth * 0.12)).astype(np.int16)
+    ground = (128 + (rough * fade >> 8)).astype(np.uint16)
+    ground = ground * (256 - _shadows(scene, view, h, w)[top:].astype(np.uint16)) >> 8
+    np.copyto(gain[top:], ground, where=flat)
+    picture *= gain
+    picture >>= 7
+    np.minimum(picture, 255, out=picture)
 
-    if top < h:
-        rows = image[top:].astype(np.int32)
-        if light.wet:
-            mirrored = np.arange(top, h)
-            mirrored = np.clip(2 * top - mirrored - 1, 0, top - 1 if top else 0)
-            share = np.floor(light.wet * 256).astype(np.int32)
-            wavy = share + (coarse.astype(np.int32) * share >> 7)
-            wavy = np.clip(wavy, 0, 200)[..., None]
-            glint = rows + ((image[mirrored].astype(np.int32) - rows) * wavy >> 8)
-            rows = np.where((below == 1)[..., None], glint, rows)
-        veil = np.rint(_haze(depth, light.fog) * 256).astype(np.int32)[..., None]
-        rows = rows + ((np.rint(light.sky_bottom).astype(np.int32) - rows) * veil >> 8)
-        np.copyto(image[top:], rows.astype(np.uint8), where=is_ground[..., None])
+    rows = picture[:, top:]
+    if light.wet and top:
+        mirrored = np.clip(2 * top - 1 - np.arange(top, h), 0, top - 1)
+        share = int(light.wet * 256)
+        shine = np.where(below == 1, np.clip(share + (rough.astype(np.int32) * share >> 5), 0, 220), 0).astype(
+            np.uint16
+        )
+        rows[:] = rows * (256 - shine) + picture[:, mirrored] * shine >> 8
+    veil = np.where(flat, np.rint(_haze(depth, light.fog) * 256).astype(np.uint16), np.uint16(0))
+    rows[:] = rows * (256 - veil) + np.rint(light.sky_bottom).astype(np.uint16)[:, None, None] * veil >> 8
 
-    if light.clouds and top > 0:
-        bottom = min(top, h)
-        climb = 1 / (view.horizon - (np.arange(bottom) + 0.5) + 0.08 * h)[:, None]
-        u = (np.arange(w)[None] + 0.5 - view.centre) * climb * 90 + scene.texture[0]
-        v = climb * h * 60 + scene.texture[1]
-        cloud = clouds[np.floor(v).astype(np.int64) & (TILE - 1), np.floor(u).astype(np.int64) & (TILE - 1)].astype(np.int32)
-        bright = 40 if light.dark else 244
-        share = np.clip((cloud + 60 * (2 * light.clouds - 1)).astype(np.int32) * 3, 0, 200)[..., None]
-        part = image[:bottom].astype(np.int32)
-        part = part + ((bright - part) * share >> 8)
-        np.copyto(image[:bottom], part.astype(np.uint8), where=(labels[:bottom] == SKY)[..., None])
+    bottom = min(top, h)
+    if light.clouds and bottom:
+        climb = 1 / (np.maximum(view.horizon - (np.arange(bottom) + 0.5), 0) / h + 0.08)[:, None]
+        u = (np.arange(w)[None] + 0.5 - view.centre) / h * climb * 90 + (scene.texture[0] + far)
+        v = climb * 60 + (scene.texture[1] + far)
+        cloud = grain.clouds.ravel()[(v.astype(np.int32) & TILE - 1) * TILE + (u.astype(np.int32) & TILE - 1)]
+        share = np.clip((cloud + int(60 * (2 * light.clouds - 1))) * 3, 0, 200)
+        share = np.where(names[:bottom] == SKY, share, 0).astype(np.uint16)
+        part = picture[:, :bottom]
+        part[:] = part * (256 - share) + (40 if light.dark else 246) * share >> 8
 
 
-def _shine(image: np.ndarray, scene: Scene, view: _View) -> np.ndarray:
-    """Adds the halo of lamps, int32 [h, w, 3] out."""
-    h, w = image.shape[:2]
-    total = image.astype(np.int16)
-    if not scene.glows:
-        return total
+def _halo(picture: np.ndarray, scene: Scene, view: _View) -> np.ndarray:
+    """The light that lamps add, uint8 [h, w, 3]; those behind something, where the picture is not bright, add none."""
+    h, w = picture.shape[1:]
     rows, columns = max(h // 8, 4), max(w // 8, 4)
-    halo = np.zeros((rows, columns, 3))
+    total = np.zeros((3, rows, columns))
     v, u = (np.arange(rows)[:, None] + 0.5) * (h / rows), (np.arange(columns)[None] + 0.5) * (w / columns)
     points, depth = view.project(np.array([glow.place for glow in scene.glows]))
     for glow, (x, y), far in zip(scene.glows, (points + 0.5) / (FINE << SHIFT), depth, strict=True):
-        reach = glow.reach * view.focal / far
-        flat = 4.0 if glow.place[1] == 0 else 1.0
+        row, column = min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)
+        if glow.place[1] > 0 and picture[:, row, column].max() < 200:
+            continue
+        reach = min(glow.reach * view.focal / far, 0.07 * w)
+        flat = 6.0 if glow.place[1] == 0 else 1.0  # a pool of light on the ground
         share = 1 / (1 + ((u - x) ** 2 + flat * (v - y) ** 2) / (reach * reach))
-        halo += (share * share)[..., None] * np.array(glow.color)
-    halo = np.clip(np.rint(halo), 0, 160).astype(np.uint8)
-    return total + cv2.resize(halo, (w, h), interpolation=cv2.INTER_LINEAR_EXACT)
+        total += share * share * np.array(glow.color)[:, None, None]
+    halo = np.clip(np.rint(total), 0, 130).astype(np.uint8).transpose(1, 2, 0)
+    return cv2.resize(np.ascontiguousarray(halo), (w, h), interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 @lru_cache(maxsize=4)
 def _vignette(h: int, w: int) -> np.ndarray:
-    """Loss of light towards the corners, uint16 [h, w, 1] of 256."""
+    """What the lens leaves towards the corners, uint16 [h, w] of 256."""
     v, u = (np.arange(h)[:, None] + 0.5) / h - 0.5, (np.arange(w)[None] + 0.5) / w - 0.5
-    return np.rint(256 - 110 * (u * u + v * v)).astype(np.uint16)[..., None]
+    return np.rint(256 - 100 * (u * u + v * v)).astype(np.uint16)
 
 
-def _develop(image: np.ndarray, scene: Scene, view: _View) -> np.ndarray:
-    """Lamps, rain, vignette, colour cast and sensor noise: what lies between the street and the file."""
-    h, w = image.shape[:2]
-    light = scene.light
-    white, _, _ = _tiles()
-    picture = _shine(image, scene, view)
-    if light.rain:
+def _develop(picture: np.ndarray, scene: Scene, view: _View) -> np.ndarray:
+    """Lamps, rain, the lens, the colour cast and the sensor's noise: uint16 [3, h, w] to the image, uint8 [h, w, 3]."""
+    h, w = picture.shape[1:]
+    if scene.glows:
+        picture += _halo(picture, scene, view).transpose(2, 0, 1)
+    if scene.light.rain:
         streaks = np.zeros((h, w), np.uint8)
         dice = Dice(*scene.texture)
         for _ in range(90):
             x, y, length = dice.unit() * w, dice.unit() * h, dice.between(0.03, 0.09) * h
-            ends = [int(16 * c) for c in (x, y, x - 0.12 * length, y + length)]
-            cv2.line(streaks, (ends[0], ends[1]), (ends[2], ends[3]), 26, 1, cv2.LINE_8, SHIFT)
-        picture += streaks[..., None]
-    gains = np.rint(np.array(light.cast) * 128).astype(np.uint16)
-    picture = np.clip(picture, 0, 255).astype(np.uint16) * gains >> 7
-    picture = (np.minimum(picture, 255) * _vignette(h, w) >> 8).astype(np.int16)
-    level = int(scene.noise * 4)
-    noise = _window(white, scene.texture[::-1], h, w) * level >> 8
-    picture += noise[..., None]
-    return np.clip(picture, 0, 255).astype(np.uint8)
+            x0, y0, x1, y1 = (int(c * (1 << SHIFT)) for c in (x, y, x - 0.12 * length, y + length))
+            cv2.line(streaks, (x0, y0), (x1, y1), 26, 1, cv2.LINE_8, SHIFT)
+        picture += streaks
+    np.minimum(picture, 255, out=picture)
+    picture *= np.rint(np.array(scene.light.cast) * 128).astype(np.uint16)[:, None, None]
+    picture >>= 7
+    np.minimum(picture, 255, out=picture)
+    picture *= _vignette(h, w)
+    picture >>= 8
+    noisy = picture.view(np.int16)
+    noisy += _cut("white", (scene.texture[1], scene.texture[0]), h, w) * np.int16(scene.noise * 8) >> 9
+    np.clip(noisy, 0, 255, out=noisy)
+    return cv2.merge(list(noisy.astype(np.uint8)))
 
 
 def _frame(canvas: np.ndarray, scene: Scene) -> None:
@@ -334,25 +362,25 @@ def render(scene: Scene, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray,
     h, w = size
     view = _View(scene, h, w)
     light = scene.light
-    canvas = np.empty((h * FINE, w * FINE, 4), np.uint8)
     climb = np.clip((np.arange(h * FINE) + 0.5) / (view.horizon * FINE), 0, 1)[:, None]
-    canvas[..., :3] = np.rint(np.array(light.sky_top) * (1 - climb) + np.array(light.sky_bottom) * climb)[:, None]
-    canvas[..., 3] = SKY
+    sky = np.array((*light.sky_top, SKY)) * (1 - climb) + np.array((*light.sky_bottom, SKY)) * climb
+    canvas = np.empty((h * FINE, w * FINE, 4), np.uint8)
+    canvas.view(np.uint32)[...] = np.rint(sky).astype(np.uint8).view(np.uint32)[:, None]
     instances = _paint(canvas, scene, view)
     _frame(canvas, scene)
 
     names = np.ascontiguousarray(canvas[1::FINE, 1::FINE, 3])
     label_of = np.arange(256, dtype=np.uint8)
-    label_of[FIRST_INSTANCE:] = STATIC
+    label_of[VEILED] = VEGETATION
     number_of = label_of.astype(np.uint16)
     areas = np.bincount(names.ravel(), minlength=256)
-    seen = dict.fromkeys(THINGS, 0)
+    seen: dict[int, int] = dict.fromkeys(THINGS, 0)
     for i, thing in enumerate(instances, start=FIRST_INSTANCE):
         label_of[i] = number_of[i] = thing.label
-        if areas[i] >= SPECK:
+        if areas[i] >= max(8, SPECK * h * w):
             number_of[i] = thing.label * 1000 + seen[thing.label]
             seen[thing.label] += 1
-    labels = label_of[names]
-    image = np.ascontiguousarray(cv2.resize(canvas, (w, h), interpolation=cv2.INTER_AREA)[..., :3])
-    _texture(image, labels, scene, view)
-    return _develop(image, scene, view), labels, number_of[names]
+    smooth = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_AREA)
+    picture = np.stack(cv2.split(smooth)[:3]).astype(np.uint16)
+    _texture(picture, names, scene, view)
+    return _develop(picture, scene, view), label_of[names], number_of[names]

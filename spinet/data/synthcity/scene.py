@@ -1,4 +1,4 @@
-"""What a SynthCity scene holds: a camera, a light, and things along a street, in metres and independent of any pixel."""
+"""What a SynthCity scene holds: a camera, a light, and things along a street, in metres and without any pixel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from spinet.data.synthcity.light import Light, draw_light
 from spinet.data.synthcity.mesh import UP, Builder, Mesh, shade
 
 # ids of Cityscapes
-EGO, BORDER, STATIC, DYNAMIC, ROAD, SIDEWALK, PARKING, TRACK, BUILDING, WALL, FENCE = 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13
+EGO, BORDER, STATIC, DYNAMIC, ROAD, SIDEWALK, PARKING, TRACK, BUILDING, WALL, FENCE = (
+    1,
+    2,
+    4,
+    5,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+)
 BRIDGE, POLE, LIGHT, SIGN, VEGETATION, TERRAIN, SKY = 15, 17, 19, 20, 21, 22, 23
 PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE = 24, 25, 26, 27, 28, 31, 32, 33
 GROUND = (ROAD, SIDEWALK, PARKING, TRACK, TERRAIN)
@@ -87,9 +99,9 @@ class _Composer:
         self.right_lanes = 1 if dice.chance(0.7) else 2
         self.lane = dice.between(3.1, 3.6)
         self.parking = {-1: dice.chance(0.62), 1: dice.chance(0.62)}
-        self.walk = {side: dice.between(2.2, 5.0) for side in (-1, 1)}
-        self.style = {side: dice.weighted({"city": 5, "houses": 2.5, "park": 1.6, "works": 1.3}) for side in (-1, 1)}
-        self.tram = dice.chance(0.2)
+        self.walk = {side: dice.between(2.6, 5.6) for side in (-1, 1)}
+        self.style = {side: dice.weighted({"city": 4.4, "houses": 2.6, "park": 1.5, "works": 1.8}) for side in (-1, 1)}
+        self.tram = dice.chance(0.32)
         middle = self.lane / 2 + dice.between(-0.3, 0.3)
         self.lanes_end = {
             -1: -(self.lane - middle) - self.left_lanes * self.lane - (3.0 if self.tram else 0.0),
@@ -98,14 +110,14 @@ class _Composer:
         self.centre = middle - self.lane
         self.kerb = {side: self.lanes_end[side] + side * (2.3 if self.parking[side] else 0.4) for side in (-1, 1)}
         self.verge = {side: dice.chance(0.25) for side in (-1, 1)}
-        self.crossing = dice.between(18, 48) if dice.chance(0.5) else None  # where a street crosses
+        self.crossing = dice.between(15, 40) if dice.chance(0.5) else None  # where a street crosses
         self.crossing_width = dice.between(7, 10)
         self.autumn = dice.chance(0.14)
         self.scene = Scene(
             camera=Camera(
                 focal=dice.between(0.8, 1.02),
                 horizon=dice.between(0.4, 0.47),
-                height=dice.between(1.3, 1.9),
+                height=dice.between(1.45, 2.3),
                 yaw=dice.between(-0.07, 0.07),
                 bend=dice.between(-0.0011, 0.0011) if dice.chance(0.6) else 0.0,
             ),
@@ -296,7 +308,9 @@ class _Composer:
         footprint = np.array([[x, z0], [x, z1], [x + side * 10, z1], [x + side * 10, z0]])
         self.add(BUILDING, mesh, 0, 0, key=z1, footprint=footprint, heights=(0.0, high))
 
-    def barrier(self, side: int, x: float, z0: float, z1: float, kind: str, wall_look: tuple, fence_look: tuple) -> None:
+    def barrier(
+        self, side: int, x: float, z0: float, z1: float, kind: str, wall_look: tuple, fence_look: tuple
+    ) -> None:
         footprint = np.array([[x, z0], [x, z1], [x + side * 0.3, z1], [x + side * 0.3, z0]])
         if kind == "wall":
             mesh, high = street.wall(self.dice, x, side, z0, z1, wall_look), wall_look[1]
@@ -320,7 +334,13 @@ class _Composer:
             self.plant(x + side * dice.between(0, 9), dice.between(max(z0, 5), max(z1, 6)))
         if dice.chance(0.5):
             mesh, r = street.bush(dice, self.leaf())
-            self.add(VEGETATION, mesh, x + side * dice.between(-1, 3), dice.between(max(z0, 6), max(z1, 7)), footprint=_disc(r))
+            self.add(
+                VEGETATION,
+                mesh,
+                x + side * dice.between(-1, 3),
+                dice.between(max(z0, 6), max(z1, 7)),
+                footprint=_disc(r),
+            )
 
     def furnish(self, side: int) -> None:
         """Trees, lamps, signs and clutter on the pavement."""
@@ -339,8 +359,21 @@ class _Composer:
             if self.open_at(z - 1, z + 1):
                 high = dice.between(6.0, 8.0)
                 arm = -side * 1.8
-                self.add(POLE, street.pole(high, 0.075, steel, arm, high), x - side * 0.3, z, footprint=_disc(0.1), heights=(0, high))
-                self.add(STATIC if dice.chance(0.3) else POLE, street.lamp_head(arm, high, self.night), x - side * 0.3, z, key=z - 0.01)
+                self.add(
+                    POLE,
+                    street.pole(high, 0.075, steel, arm, high),
+                    x - side * 0.3,
+                    z,
+                    footprint=_disc(0.1),
+                    heights=(0, high),
+                )
+                self.add(
+                    STATIC if dice.chance(0.3) else POLE,
+                    street.lamp_head(arm, high, self.night),
+                    x - side * 0.3,
+                    z,
+                    key=z - 0.01,
+                )
                 if self.night and z < 60:
                     place = (x - side * 0.3 + arm * 1.2, high, z)
                     self.scene.glows.append(Glow(place, 1.3, (255, 200, 120)))
@@ -352,11 +385,26 @@ class _Composer:
                 continue
             sx = kerb + side * dice.between(0.3, 0.7)
             high = dice.between(2.5, 3.2)
-            self.add(POLE, street.pole(high + 0.3, 0.045, (138, 140, 142)), sx, z, footprint=_disc(0.06), heights=(0, high))
+            self.add(
+                POLE, street.pole(high + 0.3, 0.045, (138, 140, 142)), sx, z, footprint=_disc(0.06), heights=(0, high)
+            )
             self.add(SIGN, street.sign(dice, high), sx, z, key=z - 0.02)
+        if dice.chance(0.14):  # a railing at the kerb
+            look = ("rail", dice.between(0.9, 1.15), dice.vary((146, 150, 152), 0.3))
+            z = dice.between(6, 14)
+            while z < 30 and self.open_at(z, z + 4):
+                self.barrier(side, kerb + side * 0.25, z, z + 4, "fence", look, look)
+                z += 4
         for _ in range(dice.whole(0, 2)):
             z = dice.between(7, 30)
-            self.add(STATIC, street.clutter(dice), kerb + side * dice.between(0.6, self.walk[side] * 0.9), z, footprint=_box(0.35, 0.6), heights=(0, 0.9))
+            self.add(
+                STATIC,
+                street.clutter(dice),
+                kerb + side * dice.between(0.6, self.walk[side] * 0.9),
+                z,
+                footprint=_box(0.35, 0.6),
+                heights=(0, 0.9),
+            )
 
     def signal(self) -> None:
         """Traffic lights before a crossing, and a direction board."""
@@ -367,17 +415,21 @@ class _Composer:
             for side in (-1, 1):
                 x = self.kerb[side] + side * 0.4
                 reach = dice.chance(0.4) and side > 0
-                high = 5.6 if reach else 3.1
+                high = 5.2 if reach else 3.1
                 steel = (92, 96, 96)
                 arm = -3.6 if reach else 0.0
                 back = side < 0 and dice.chance(0.5)
-                self.add(POLE, street.pole(high, 0.07, steel, arm, high - 0.1), x, z, footprint=_disc(0.1), heights=(0, high))
-                self.add(LIGHT, street.traffic_light(dice, 0.0, 2.6, back, self.night), x, z, key=z - 0.03)
+                self.add(
+                    POLE, street.pole(high, 0.07, steel, arm, high - 0.1), x, z, footprint=_disc(0.1), heights=(0, high)
+                )
+                self.add(LIGHT, street.traffic_light(dice, 0.0, 2.6, back), x, z, key=z - 0.03)
                 if reach:
-                    self.add(LIGHT, street.traffic_light(dice, -3.4, 5.0, False, self.night), x, z, key=z - 0.03)
+                    self.add(LIGHT, street.traffic_light(dice, -3.4, 4.6), x, z, key=z - 0.03)
         if dice.chance(0.16):
             z, x = dice.between(16, 40), self.kerb[1] + 0.6
-            self.add(POLE, street.pole(6.2, 0.11, (126, 130, 132), -3.4, 6.0), x, z, footprint=_disc(0.12), heights=(0, 6))
+            self.add(
+                POLE, street.pole(6.2, 0.11, (126, 130, 132), -3.4, 6.0), x, z, footprint=_disc(0.12), heights=(0, 6)
+            )
             self.add(SIGN, street.gantry(dice, -2.6, 5.6), x, z, key=z - 0.02)
         if dice.chance(0.06):
             z = dice.between(45, 80)
@@ -415,7 +467,7 @@ class _Composer:
         x = self.lanes_end[side] + side * 1.15
         full = dice.between(0.55, 0.95)
         z = dice.between(5.5, 9)
-        while z < 75:
+        while z < 40:
             if not self.open_at(z - 7, z + 7) or any(abs(z - stop - 1.5) < 5 for stop in self.zebras):
                 z += 2
                 continue
@@ -424,7 +476,7 @@ class _Composer:
                 continue
             along = 0.0 if side > 0 or dice.chance(0.15) else 3.14159
             yaw = along + dice.between(-0.03, 0.03)
-            kind = dice.weighted({CAR: 12, TRUCK: 0.5, MOTORCYCLE: 0.9})
+            kind = dice.weighted({CAR: 12, TRUCK: 0.4, MOTORCYCLE: 1.0})
             if kind == MOTORCYCLE:
                 for i in range(dice.whole(1, 4)):
                     self.two_wheeler(MOTORCYCLE, x + dice.between(-0.3, 0.3), z - 1.6 + 0.9 * i, side * 1.1, False)
@@ -437,13 +489,13 @@ class _Composer:
     def drive(self) -> None:
         """Moving traffic: ahead in the lanes, towards the camera on the left, across at a crossing."""
         dice = self.dice
-        mix = {CAR: 10, TRUCK: 1.5, BUS: 1.3}
+        mix = {CAR: 10, TRUCK: 0.9, BUS: 0.9}
         lanes = [(self.centre + self.lane * (i + 0.5), 0.0) for i in range(self.right_lanes)]
         lanes += [(self.centre - self.lane * (i + 0.5), 3.14159) for i in range(self.left_lanes)]
         jam = dice.chance(0.3)
         for x, yaw in lanes:
             z = dice.between(8, 40) if yaw == 0 else dice.between(8, 26)
-            while z < 110:
+            while z < 52:
                 kind = dice.weighted(mix)
                 half = {CAR: 2.5, TRUCK: 6.2, BUS: 6.2}[kind]
                 if z - half < 5:
@@ -451,14 +503,16 @@ class _Composer:
                 self.vehicle(kind, x + dice.between(-0.3, 0.3), z, yaw + dice.between(-0.02, 0.02))
                 z += half + dice.between(3.0, 7) if jam else half + dice.between(10, 40)
         if self.tram and dice.chance(0.85):
-            self.vehicle(TRAIN, self.track, dice.between(24, 48), dice.pick((0.0, 3.14159)))
+            self.vehicle(TRAIN, self.track, dice.between(20, 42), dice.pick((0.0, 3.14159)))
         if self.crossing is not None:
             z = self.crossing + self.crossing_width * 0.3
             for row, yaw in ((0.0, 1.5708), (self.crossing_width * 0.42, -1.5708)):
                 x = dice.between(-22, -8)
                 while x < 20:
                     if dice.chance(0.45):
-                        self.vehicle(dice.weighted({CAR: 8, BUS: 0.6, TRUCK: 0.6}), x, z + row, yaw + dice.between(-0.05, 0.05))
+                        self.vehicle(
+                            dice.weighted({CAR: 8, BUS: 0.6, TRUCK: 0.6}), x, z + row, yaw + dice.between(-0.05, 0.05)
+                        )
                     x += dice.between(6.5, 12)
 
     def two_wheeler(self, label: int, x: float, z: float, yaw: float, ridden: bool) -> None:
@@ -475,13 +529,13 @@ class _Composer:
 
     def ride(self) -> None:
         dice = self.dice
-        for _ in range(dice.weighted({0: 4, 1: 4, 2: 3, 3: 1.5, 4: 0.6})):
-            label = MOTORCYCLE if dice.chance(0.33) else BICYCLE
+        for _ in range(dice.weighted({0: 3, 1: 4, 2: 3, 3: 1.5})):
+            label = MOTORCYCLE if dice.chance(0.36) else BICYCLE
             right = dice.chance(0.6)
             x = self.lanes_end[1] - dice.between(0.2, 0.9) if right else self.lanes_end[-1] + dice.between(0.3, 0.9)
             if right and self.right_lanes == 1:
                 x = min(x + 0.3, self.kerb[1] - 0.4)
-            z, yaw = dice.between(7, 40), (0.0 if right else 3.14159) + dice.between(-0.35, 0.35)
+            z, yaw = dice.between(6, 22), (0.0 if right else 3.14159) + dice.between(-0.35, 0.35)
             for i in range(dice.whole(1, 3) if label == BICYCLE else 1):
                 self.two_wheeler(label, x + dice.between(-0.5, 0.5), z + 1.4 * i, yaw, True)
         if self.zebras and dice.chance(0.25):
@@ -497,9 +551,9 @@ class _Composer:
         """People on the pavement, alone and in groups, and racks of bicycles."""
         dice = self.dice
         kerb, width = self.kerb[side], self.walk[side]
-        busy = dice.weighted({0: 1, 2: 2, 4: 3, 7: 2})
+        busy = dice.weighted({0: 1, 1: 1.5, 2: 3, 4: 3})
         for _ in range(busy):
-            z = dice.between(6.5, 14) if dice.chance(0.25) else dice.between(10, 60)
+            z = dice.between(5.5, 12) if dice.chance(0.55) else dice.between(9, 32)
             if self.style[side] == "city" and not self.open_at(z, z):
                 continue
             x = kerb + side * dice.between(0.6, max(width - 0.4, 0.8))
@@ -513,10 +567,12 @@ class _Composer:
             if dice.chance(0.1):
                 self.add(DYNAMIC, street.luggage(dice), x - side * 0.5, z - 0.3, _bearing(x, z), footprint=_disc(0.25))
         if dice.chance(0.28):
-            z, x = dice.between(7, 26), kerb + side * dice.between(0.5, 1.0)
+            z, x = dice.between(6.5, 17), kerb + side * dice.between(0.5, 1.0)
             yaw = dice.between(0.9, 1.4) * dice.pick((-1, 1))
             for i in range(dice.whole(2, 7)):
-                self.two_wheeler(BICYCLE, x + dice.between(-0.1, 0.1), z + 0.6 * i, yaw + dice.between(-0.12, 0.12), False)
+                self.two_wheeler(
+                    BICYCLE, x + dice.between(-0.1, 0.1), z + 0.6 * i, yaw + dice.between(-0.12, 0.12), False
+                )
 
     def gather(self) -> None:
         """People who cross the street or wait, and a far crowd that nobody could count."""
@@ -528,7 +584,7 @@ class _Composer:
                     self.walker(x, z + dice.between(0.2, 2.8), dice.pick((1.57, -1.57)) + dice.between(-0.3, 0.3), True)
         if dice.chance(0.3):
             side = dice.pick((-1, 1))
-            z, x = dice.between(9, 30), self.kerb[side] + side * 1.2
+            z, x = dice.between(7, 16), self.kerb[side] + side * 1.2
             for i in range(dice.whole(4, 10)):
                 at = x + side * dice.between(0.0, 1.4)
                 self.walker(at, z + 0.42 * i + dice.between(-0.15, 0.15), dice.between(0, 6.28), False)
@@ -554,7 +610,7 @@ class _Composer:
                 if label == BUILDING:
                     b.flat([(x, top), (x + w, top), (x + w, 0), (x, 0)], dice.vary(color, 0.1))
                 elif dice.chance(0.75):
-                    street._blob(dice, b, x + w / 2, top * 0.45, w * 0.7, top * 0.55, dice.vary(color, 0.12))
+                    street.blob(dice, b, x + w / 2, top * 0.45, w * 0.7, top * 0.55, dice.vary(color, 0.12))
                     b.flat([(x - 1, top * 0.4), (x + w + 1, top * 0.4), (x + w + 1, 0), (x - 1, 0)], color)
                 x += w
             self.add(label, b.build(), 0, z)

@@ -5,6 +5,9 @@ Facades, walls and fences are made where they stand, in the street's own axes; t
 
 from __future__ import annotations
 
+import itertools
+from functools import cache
+
 import numpy as np
 
 from spinet.data.synthcity.dice import Color, Dice, circle, turn
@@ -29,6 +32,7 @@ PLASTER: tuple[Color, ...] = (
 ROOF: tuple[Color, ...] = ((128, 66, 52), (98, 58, 50), (74, 72, 76), (92, 92, 98), (60, 56, 56))
 AWNING: tuple[Color, ...] = ((176, 34, 38), (34, 84, 60), (36, 66, 124), (214, 196, 152), (60, 60, 64), (206, 120, 36))
 LEAF: tuple[Color, ...] = ((62, 96, 40), (78, 110, 46), (50, 84, 44), (96, 118, 52), (70, 102, 62))
+TREES = 36  # shapes that are drawn
 AUTUMN: tuple[Color, ...] = ((176, 116, 40), (156, 82, 36), (190, 150, 56), (110, 112, 46))
 
 
@@ -41,9 +45,13 @@ def _on_street(x: float, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return corners
 
 
-def _rows(rows: np.ndarray, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
-    """Heights and depths of rectangles that share a column of a facade."""
-    return rows, np.broadcast_to(np.array([start, end]), rows.shape)
+def _columns(x: float, rows: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Rectangles [n, m, 4, 3] on the plane x: for each of n spans [n, 2] in depth, rows [m, 2] of heights."""
+    corners = np.empty((len(spans), len(rows), 4, 3))
+    corners[..., 0] = x
+    corners[..., 1] = rows[None][..., [1, 1, 0, 0]]
+    corners[..., 2] = spans[:, None][..., [0, 1, 1, 0]]
+    return corners
 
 
 def building(dice: Dice, x: float, outward: int, z0: float, z1: float, night: bool, tall: float) -> tuple[Mesh, float]:
@@ -53,110 +61,136 @@ def building(dice: Dice, x: float, outward: int, z0: float, z1: float, night: bo
     """
     b = Builder()
     style = dice.weighted({"plain": 5, "classic": 3, "office": 2, "glass": 1})
-    wall = dice.vary(dice.pick(PLASTER), 0.16) if style != "glass" else dice.vary((112, 130, 146), 0.15)
+    modern = style in ("office", "glass")
+    color = dice.vary((120, 138, 152), 0.15) if style == "glass" else dice.vary(dice.pick(PLASTER), 0.16)
     storey = dice.between(2.9, 3.6)
     floors = max(1, round(dice.between(0.6, 1.4) * tall))
     ground = storey * dice.between(1.05, 1.3)
     height = ground + floors * storey + 0.4
     street = (-float(outward), 0.0, 0.0)
     facing = (0.0, 0.0, -1.0)
-    deep = 11.0
-    far = x + outward * deep
-    b.polygon([(x, height, z0), (far, height, z0), (far, 0, z0), (x, 0, z0)], shade(wall, 0.95), facing)
-    roof = style in ("plain", "classic") and dice.chance(0.7)
+    far = x + outward * 11.0
+    b.polygon([(x, height, z0), (far, height, z0), (far, 0, z0), (x, 0, z0)], shade(color, 0.95), facing)
+    roof = not modern and dice.chance(0.7)
     if roof:
-        tile, rise = dice.vary(dice.pick(ROOF), 0.15), dice.between(1.6, 3.4)
-        ridge = x + outward * 4
-        b.polygon(
-            [(x - outward * 0.3, height, z0), (ridge, height + rise, z0), (ridge, height + rise, z1), (x - outward * 0.3, height, z1)],
-            tile,
-            (-outward * 0.6, 0.8, 0.0),
-        )
-        b.polygon([(x, height, z0), (ridge, height + rise, z0), (far, height, z0)], shade(wall, 0.9), facing)
+        _roof(dice, b, x, outward, (z0, z1), height, shade(color, 0.9))
+
     columns = max(2, round((z1 - z0) / dice.between(2.4, 3.4)))
-    edges = [z0 + (z1 - z0) * i / columns for i in range(columns + 1)]
+    edges = np.linspace(z0, z1, columns + 1)
+    spans = np.stack([edges[:-1], edges[1:]], axis=1)
     pitch = (z1 - z0) / columns
-    margin = pitch * (dice.between(0.2, 0.32) if style in ("plain", "classic") else dice.between(0.02, 0.1))
-    sill = storey * (dice.between(0.22, 0.34) if style != "glass" else 0.08)
-    lintel = storey * (dice.between(0.1, 0.2) if style != "glass" else 0.06)
+    margin = pitch * (dice.between(0.02, 0.1) if modern else dice.between(0.2, 0.32)) * np.array([1.0, -1.0])
+    sill = storey * (0.08 if style == "glass" else dice.between(0.22, 0.34))
+    lintel = storey * (0.06 if style == "glass" else dice.between(0.1, 0.2))
     base = ground + storey * np.arange(floors)
     rows = np.stack([base + sill, base + storey - lintel], axis=1)
-    glass = dice.vary((62, 72, 84) if style != "glass" else (96, 124, 150), 0.3)
-    frame = shade(wall, 1.22) if dice.chance(0.6) else dice.vary((222, 220, 214), 0.1)
-    lit = (255, 214, 140, 0.85)
-    near = z0 < 45
-    proud = x - outward * 0.03
-    sun_blind = dice.vary(dice.pick(PLASTER), 0.3)
-    for i in range(columns):
-        a, c = edges[i], edges[i + 1]
-        b.quads(_on_street(x, np.array([[0.0, height]]), np.array([[a, c]])), wall, street)
-        if style == "classic" and near:
-            grown = rows + np.array([[-0.16, 0.22]])
-            b.quads(_on_street(x, *_rows(grown, a + margin - 0.14, c - margin + 0.14)), frame, street)
-        elif near:
-            b.quads(_on_street(x, *_rows(rows + [[-0.1, 0.06]], a + margin - 0.07, c - margin + 0.07)), frame, street)
-        bright = dice.units(floors) < (0.42 if night else 0.02)
-        b.quads(_on_street(proud, *_rows(rows[~bright], a + margin, c - margin)), (*glass, 0.12), street)
-        b.quads(_on_street(proud, *_rows(rows[bright], a + margin, c - margin)), lit, street)
-        if near and style != "glass":
-            drawn = dice.units(floors) < 0.3
-            blinds = rows[drawn] * [[0.45, 0.0]] + rows[drawn][:, [1]] * [[0.55, 1.0]]
-            b.quads(_on_street(proud, *_rows(blinds, a + margin, c - margin)), sun_blind, street)
-            if style == "plain":
-                middle = (a + c) / 2
-                b.quads(_on_street(proud, *_rows(rows, middle - 0.05, middle + 0.05)), frame, street)
-    _ground_floor(dice, b, x, outward, edges, ground, wall, night)
-    band = np.array([[height - 0.45, height]]) if style != "glass" else np.array([[height - 0.2, height]])
+    glass = (*dice.vary((104, 132, 158) if style == "glass" else (62, 72, 84), 0.3), 0.12)
+    frame = shade(color, 1.22) if dice.chance(0.6) else dice.vary((222, 220, 214), 0.1)
+    sheen = (glass[0] * 0.6 + 66, glass[1] * 0.6 + 74, glass[2] * 0.6 + 84, 0.12)
+    blind = dice.vary(dice.pick(PLASTER), 0.3)
+    near, proud = z0 < 50, x - outward * 0.03
+
+    b.many(_columns(x, np.array([[0.0, height]]), spans), color, street)
+    if near:
+        grown = (0.14, np.array([-0.16, 0.22])) if style == "classic" else (0.07, np.array([-0.1, 0.06]))
+        b.many(_columns(x, rows + grown[1], spans + margin - grown[0] * np.array([1.0, -1.0])), frame, street)
+    panes = _columns(proud, rows, spans + margin)
+    b.many(panes, glass, street)
+    if near:  # the upper part of a pane mirrors the sky
+        b.many(_columns(proud, rows * [[0.4, 0.0]] + rows[:, 1:] * [[0.6, 1.0]], spans + margin), sheen, street)
+    bright = dice.units(columns, floors) < (0.42 if night else 0.02)
+    b.many(panes[bright], (255, 214, 140, 0.85), street)
+    if near and not modern:
+        drawn = (dice.units(columns, floors) < 0.25) & ~bright
+        blinds = panes[drawn]
+        blinds[:, 2:, 1] = blinds[:, :2, 1] * 0.5 + blinds[:, 2:, 1] * 0.5
+        b.many(blinds, blind, street)
+        bars = np.array([-0.05, 0.05])
+        if style == "plain":
+            b.many(_columns(proud, rows, spans.mean(axis=1, keepdims=True) + bars), frame, street)
+        if style == "classic" and dice.chance(0.5):  # balconies
+            rails = np.stack([base + 0.05, base + 0.95], axis=1)[1:]
+            if len(rails):
+                iron = shade(color, 0.45)
+                b.many(_columns(x - outward * 0.9, rails, spans[1::3] + margin * 0.4), iron, street)
+    _ground_floor(dice, b, x, outward, edges.tolist(), ground, color, night)
     span = np.array([[z0, z1]])
-    b.quads(_on_street(x - outward * 0.2, band, span), shade(wall, 1.15), street)
-    b.quads(_on_street(x - outward * 0.1, np.array([[ground - 0.12, ground + 0.12]]), span), shade(wall, 0.8), street)
-    for i in range(2):  # windows of the end that looks at the camera
-        left = x + outward * (1.5 + 3.2 * i)
-        right = left + outward * 1.3
-        corners = np.empty((floors, 4, 3))
+    crown = 0.2 if style == "glass" else 0.45
+    b.many(_columns(x - outward * 0.2, np.array([[height - crown, height]]), span), shade(color, 1.15), street)
+    b.many(_columns(x - outward * 0.1, np.array([[ground - 0.12, ground + 0.12]]), span), shade(color, 0.8), street)
+    if z0 > 6:
+        left = x + outward * (1.2 + 3.2 * np.arange(3)[:, None])
+        corners = np.empty((3, floors, 4, 3))
         corners[..., 2] = z0 - 0.02
-        corners[..., 0] = [left, right, right, left]
+        corners[..., 0] = (left + outward * (2.8 if modern else 1.4) * np.array([0, 1, 1, 0]))[:, None]
         corners[..., 1] = rows[:, [1, 1, 0, 0]]
-        b.quads(corners, (*glass, 0.12) if not night or i else lit, facing)
-    if roof and dice.chance(0.6):
-        z = dice.between(z0 + 1, z1 - 1)
-        cx = x + outward * 2.4
-        b.box((min(cx, cx + outward), max(cx, cx + outward)), (height, height + 3.2), (z, z + 0.8), (126, 82, 66))
+        b.many(corners, glass, facing)
+        b.many(corners[dice.units(3, floors) < (0.4 if night else 0.0)], (255, 214, 140, 0.85), facing)
     return b.build(), height
 
 
+def _roof(dice: Dice, b: Builder, x: float, outward: int, z: tuple[float, float], height: float, gable: Color) -> None:
+    """A tiled roof, with a chimney or dormers."""
+    z0, z1 = z
+    tile, rise = dice.vary(dice.pick(ROOF), 0.15), dice.between(1.6, 3.4)
+    eaves, ridge = x - outward * 0.3, x + outward * 4
+    slope = (-outward * 0.6, 0.8, 0.0)
+    outline = [(eaves, height, z0), (ridge, height + rise, z0), (ridge, height + rise, z1), (eaves, height, z1)]
+    b.polygon(outline, tile, slope)
+    b.polygon([(x, height, z0), (ridge, height + rise, z0), (x + outward * 11, height, z0)], gable, (0, 0, -1))
+    if dice.chance(0.5):
+        middles = np.arange(z0 + 2, z1 - 1.5, 3.6)[:, None]
+        out = x + outward * 0.5
+        b.many(
+            _columns(out, np.array([[height + 0.2, height + 1.5]]), middles + np.array([-0.7, 0.7])),
+            shade(gable, 1.1),
+            slope,
+        )
+        b.many(
+            _columns(out, np.array([[height + 0.4, height + 1.3]]), middles + np.array([-0.45, 0.45])),
+            (64, 74, 86, 0.12),
+            slope,
+        )
+    if dice.chance(0.6):
+        at = dice.between(z0 + 1, z1 - 1)
+        stack = sorted((x + outward * 2.4, x + outward * 3.4))
+        b.box((stack[0], stack[1]), (height, height + 3.2), (at, at + 0.8), (132, 88, 70))
+
+
 def _ground_floor(
-    dice: Dice, b: Builder, x: float, outward: int, edges: list[float], ground: float, wall: Color, night: bool
+    dice: Dice, b: Builder, x: float, outward: int, edges: list[float], ground: float, color: Color, night: bool
 ) -> None:
     """Doors, shop windows with awnings and signs."""
     street = (-float(outward), 0.0, 0.0)
     shop = dice.chance(0.5)
     out = x - outward * 0.04
     awning = dice.vary(dice.pick(AWNING), 0.15)
-    pane = (250, 224, 170, 0.8) if night and shop else (*dice.vary((54, 62, 70), 0.3), 0.15)
-    for i, (a, c) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    dark = (*dice.vary((54, 62, 70), 0.3), 0.15)
+    pane = (250, 224, 170, 0.8) if night and shop else dark
+    door = dice.vary((86, 60, 44), 0.4)
+
+    def plate(y0: float, y1: float, z0: float, z1: float, paint: tuple[float, ...]) -> None:
+        b.quads(_on_street(out, np.array([[y0, y1]]), np.array([[z0, z1]])), paint, street)
+
+    for i, (a, c) in enumerate(itertools.pairwise(edges)):
         m = (c - a) * 0.12
         if shop:
             if i % 3 == 0:
                 awning = dice.vary(dice.pick(AWNING), 0.2)
-            b.quads(_on_street(out, np.array([[0.45, ground - 0.95]]), np.array([[a + m, c - m]])), pane, street)
-            b.quads(_on_street(out, np.array([[ground - 0.9, ground - 0.3]]), np.array([[a, c]])), (*awning, 0.1), street)
+            plate(0.45, ground - 0.95, a + m, c - m, pane)
+            plate(ground - 0.9, ground - 0.3, a, c, (*awning, 0.1))
             if i % 2:
-                b.polygon(
-                    [(x, ground - 0.9, a + m), (x - outward * 1.2, ground - 1.4, a + m), (x - outward * 1.2, ground - 1.4, c - m), (x, ground - 0.9, c - m)],
-                    awning,
-                    (-outward * 0.4, 0.9, 0.0),
-                )
+                low, edge = ground - 1.4, x - outward * 1.2
+                canvas = [(x, ground - 0.9, a + m), (edge, low, a + m), (edge, low, c - m), (x, ground - 0.9, c - m)]
+                b.polygon(canvas, awning, (-outward * 0.4, 0.9, 0.0))
+                stripes = [(edge, low, a + m), (edge, low - 0.25, a + m), (edge, low - 0.25, c - m), (edge, low, c - m)]
+                b.polygon(stripes, shade(awning, 1.3), street)
         elif i % 3 == 1:
             middle = (a + c) / 2
-            b.quads(
-                _on_street(out, np.array([[0.0, 2.3]]), np.array([[middle - 0.6, middle + 0.6]])),
-                dice.vary((86, 60, 44), 0.4),
-                street,
-            )
+            plate(0.0, 2.3, middle - 0.6, middle + 0.6, door)
         else:
-            b.quads(_on_street(out, np.array([[1.0, ground - 0.7]]), np.array([[a + 2 * m, c - 2 * m]])), pane, street)
-    b.quads(_on_street(out, np.array([[0.0, 0.4]]), np.array([[edges[0], edges[-1]]])), shade(wall, 0.7), street)
+            plate(1.0, ground - 0.7, a + 2 * m, c - 2 * m, pane)
+    plate(0.0, 0.4, edges[0], edges[-1], shade(color, 0.7))
 
 
 def wall(dice: Dice, x: float, outward: int, z0: float, z1: float, look: tuple[str, float, Color]) -> Mesh:
@@ -165,16 +199,20 @@ def wall(dice: Dice, x: float, outward: int, z0: float, z1: float, look: tuple[s
     b = Builder()
     street = (-float(outward), 0.0, 0.0)
     span = np.array([[z0, z1]])
-    b.polygon([(x, height, z0), (x + outward * 0.4, height, z0), (x + outward * 0.4, 0, z0), (x, 0, z0)], color, (0, 0, -1))
+    b.polygon(
+        [(x, height, z0), (x + outward * 0.4, height, z0), (x + outward * 0.4, 0, z0), (x, 0, z0)], color, (0, 0, -1)
+    )
     b.quads(_on_street(x, np.array([[0.0, height]]), span), color, street)
     if z0 < 40:
         if kind == "brick":
             low = np.arange(0.12, height - 0.1, 0.24)[:, None]
-            b.quads(_on_street(x, low + [[0.0, 0.035]], np.repeat(span, len(low), 0)), shade(color, 1.25), street)
+            b.quads(
+                _on_street(x, low + np.array([0.0, 0.035]), np.repeat(span, len(low), 0)), shade(color, 1.25), street
+            )
         else:
             at = np.arange(z0 + 0.5, z1, 2.0)[:, None]
             rows = np.repeat(np.array([[0.0, height]]), len(at), 0)
-            b.quads(_on_street(x, rows, at + [[0.0, 0.06]]), shade(color, 0.7), street)
+            b.quads(_on_street(x, rows, at + np.array([0.0, 0.06])), shade(color, 0.7), street)
             if dice.chance(0.35):
                 z, w = dice.between(z0, z1 - 2.5), dice.between(1.2, 2.4)
                 scrawl = dice.vary(dice.pick(AWNING), 0.3)
@@ -198,11 +236,15 @@ def fence(dice: Dice, x: float, outward: int, z0: float, z1: float, look: tuple[
         step, thick = step * 2, thick * 2
     at = np.arange(z0, z1 - thick, step)[:, None]
     rows = np.repeat(np.array([[0.0, height]]), len(at), 0)
-    b.quads(_on_street(x, rows, at + [[0.0, thick]]), color, street)
+    b.quads(_on_street(x, rows, at + np.array([0.0, thick])), color, street)
     shares = (0.25, 0.8) if kind != "mesh" else (0.1, 0.3, 0.5, 0.7, 0.92)
     width = 0.09 if kind != "mesh" else 0.04
     low = height * np.array(shares)[:, None]
-    b.quads(_on_street(x - outward * 0.03, low + [[0.0, width]], np.repeat(span, len(low), 0)), shade(color, 0.85), street)
+    b.quads(
+        _on_street(x - outward * 0.03, low + np.array([0.0, width]), np.repeat(span, len(low), 0)),
+        shade(color, 0.85),
+        street,
+    )
     return b.build()
 
 
@@ -216,11 +258,15 @@ def hedge(dice: Dice, x: float, outward: int, z0: float, z1: float, height: floa
     front = [(x, float(t), float(z)) for z, t in zip(steps, tops, strict=True)]
     b.polygon([*inner, *front[::-1]], shade(leaf, 1.2), UP)
     b.polygon([*front, (x, 0, z1), (x, 0, z0)], leaf, street)
-    b.polygon([(x, float(tops[0]), z0), (x + outward * 0.9, float(tops[0]), z0), (x + outward * 0.9, 0, z0), (x, 0, z0)], shade(leaf, 0.9), (0, 0, -1))
+    b.polygon(
+        [(x, float(tops[0]), z0), (x + outward * 0.9, float(tops[0]), z0), (x + outward * 0.9, 0, z0), (x, 0, z0)],
+        shade(leaf, 0.9),
+        (0, 0, -1),
+    )
     return b.build()
 
 
-def _blob(dice: Dice, b: Builder, x: float, y: float, rx: float, ry: float, color: Color, depth: float = 0.0) -> None:
+def blob(dice: Dice, b: Builder, x: float, y: float, rx: float, ry: float, color: Color, depth: float = 0.0) -> None:
     """A clump of leaves with a ragged outline."""
     reach = (0.84 + 0.32 * dice.units(len(_LEAVES)))[:, None]
     outline = np.zeros((len(_LEAVES), 3))
@@ -234,40 +280,45 @@ _LEAVES = circle(20)
 
 def tree(dice: Dice, leaf: Color, detailed: bool) -> tuple[Mesh, float, float, float]:
     """A tree: its mesh, total height, height of the crown's foot and radius of the crown, in metres."""
+    mesh, paint, foot, radius = _tree(dice.whole(0, TREES - 1), detailed)
+    height, wide = dice.between(5.0, 10.5), dice.between(0.85, 1.15) * dice.pick((-1, 1))
+    palette = np.zeros((len(paint), 4))
+    palette[:, :3] = paint[:, :1] * np.array(leaf) + paint[:, 1:] * np.array(dice.vary((88, 70, 54), 0.25))
+    return mesh.painted(palette, (height * wide, height, 1)), height, foot * height, radius * height
+
+
+@cache
+def _tree(variant: int, detailed: bool) -> tuple[Mesh, np.ndarray, float, float]:
+    """A tree one metre tall: its mesh, shares of leaf and bark in each colour, the crown's foot and radius."""
+    dice = Dice(21, variant)
     b = Builder()
-    kind = dice.weighted({"round": 6, "tall": 2, "conifer": 1.5})
-    bark = dice.vary((84, 66, 50), 0.25)
-    height = dice.between(5.0, 10.5)
-    trunk = 0.14 + 0.014 * height
+    kind = "conifer" if variant % 6 == 0 else "tall" if variant % 6 == 1 else "round"
+    trunk = 0.028
     if kind == "conifer":
-        foot, radius = 0.1 * height, 0.2 * height
-        b.flat([(-trunk, 0), (-trunk, foot + 1), (trunk, foot + 1), (trunk, 0)], bark)
-        layers = 6 if detailed else 4
-        green = shade(leaf, 0.72)
+        foot, radius, layers = 0.1, 0.2, 6 if detailed else 4
+        b.flat([(-trunk, 0), (-trunk, 0.25), (trunk, 0.25), (trunk, 0)], (0, 1, 0))
         for i in range(layers):
-            y = foot + (height - foot) * i / layers * 0.9
-            w = radius * (1 - i / layers) + 0.15
-            tip = min(height, y + (height - foot) / layers * 2.2)
-            ragged = [(-w + 2 * w * k / 8, y + (0.0 if k % 2 else 0.35 * dice.unit())) for k in range(9)]
-            b.flat([*ragged, (0, tip)], shade(green, 0.8 + 0.32 * i / layers))
-        return b.build(), height, foot, radius
-    foot = height * (0.28 if kind == "round" else 0.16)
-    radius = height * (dice.between(0.26, 0.36) if kind == "round" else dice.between(0.13, 0.18))
-    lean = dice.between(-0.3, 0.3)
-    b.flat([(-trunk, 0), (lean - trunk * 0.6, foot + 1.5), (lean + trunk * 0.6, foot + 1.5), (trunk, 0)], bark)
-    b.flat([(0, 0), (lean, foot + 1.5), (lean + trunk * 0.6, foot + 1.5), (trunk, 0)], shade(bark, 0.75))
-    middle, half = (height + foot) / 2, (height - foot) / 2
-    count = 13 if detailed else 7
-    _blob(dice, b, lean, middle - 0.1 * half, radius * 0.86, half * 0.86, shade(leaf, 0.72))
-    for i in range(count):  # clumps on a spiral from the foot, dark, to the top, light
-        cos, sin = turn(2.4 * i)
-        share = (i + 0.5) / count
-        r = (1 - (2 * share - 1) ** 2) ** 0.5 * 0.62 + 0.06
-        x, y = lean + radius * r * cos, middle + half * (1.5 * share - 0.75) + 0.1 * half * sin
-        size = radius * dice.between(0.34, 0.5)
-        gain = 0.74 + 0.42 * share - 0.1 * (cos + 0.4) + dice.between(-0.06, 0.06)
-        _blob(dice, b, x, y, size, size * half / radius * (0.8 if kind == "round" else 0.55), shade(leaf, gain))
-    return b.build(), height, foot, radius
+            y, w = foot + 0.81 * i / layers, radius * (1 - i / layers) + 0.02
+            ragged = [(-w + 2 * w * k / 8, y + (0.0 if k % 2 else 0.04 * dice.unit())) for k in range(9)]
+            b.flat([*ragged, (0, min(1.0, y + 2.0 / layers))], (0.58 + 0.23 * i / layers, 0, 0))
+    else:
+        foot = 0.28 if kind == "round" else 0.16
+        radius = dice.between(0.26, 0.36) if kind == "round" else dice.between(0.13, 0.18)
+        lean = dice.between(-0.04, 0.04)
+        b.flat([(-trunk, 0), (lean - trunk * 0.6, foot + 0.2), (lean + trunk * 0.6, foot + 0.2), (trunk, 0)], (0, 1, 0))
+        b.flat([(0, 0), (lean, foot + 0.2), (lean + trunk * 0.6, foot + 0.2), (trunk, 0)], (0, 0.75, 0))
+        middle, half = (1 + foot) / 2, (1 - foot) / 2
+        count = 16 if detailed else 8
+        blob(dice, b, lean, middle - 0.1 * half, radius * 0.86, half * 0.86, (0.66, 0, 0))
+        for i in range(count):  # clumps on a spiral from the foot, dark, to the top, light
+            cos, sin = turn(2.4 * i)
+            share = (i + 0.5) / count
+            r = (1 - (2 * share - 1) ** 2) ** 0.5 * 0.62 + 0.06
+            x, y = lean + radius * r * cos, middle + half * (1.5 * share - 0.75) + 0.1 * half * sin
+            size = radius * dice.between(0.32, 0.5)
+            gain = 0.7 + 0.46 * share - 0.12 * (cos + 0.4) + dice.between(-0.06, 0.06)
+            blob(dice, b, x, y, size, size * half / radius * (0.8 if kind == "round" else 0.55), (gain, 0, 0))
+    return b.build(), np.array(b.palette)[:, :2], foot, radius
 
 
 def bush(dice: Dice, leaf: Color) -> tuple[Mesh, float]:
@@ -277,7 +328,7 @@ def bush(dice: Dice, leaf: Color) -> tuple[Mesh, float]:
     for i in range(5):
         x = r * (i - 2) * 0.38
         size = r * dice.between(0.45, 0.62)
-        _blob(dice, b, x, size * 0.8, size, size, shade(leaf, 0.75 + 0.12 * (i % 3)))
+        blob(dice, b, x, size * 0.8, size, size, shade(leaf, 0.75 + 0.12 * (i % 3)))
     return b.build(), r
 
 
@@ -297,11 +348,14 @@ def lamp_head(arm: float, at: float, night: bool) -> Mesh:
     side = 1 if arm > 0 else -1
     x0, x1 = arm - side * 0.15, arm + side * 0.65
     b.flat([(x0, at + 0.12), (x1, at + 0.08), (x1, at - 0.06), (x0, at - 0.06)], (92, 94, 98))
-    b.flat([(x0, at - 0.05), (x1, at - 0.05), (x1, at - 0.13), (x0, at - 0.13)], (255, 230, 170, 1.0) if night else (214, 214, 206))
+    b.flat(
+        [(x0, at - 0.05), (x1, at - 0.05), (x1, at - 0.13), (x0, at - 0.13)],
+        (255, 230, 170, 1.0) if night else (214, 214, 206),
+    )
     return b.build()
 
 
-def traffic_light(dice: Dice, x: float, y: float, back: bool, night: bool) -> Mesh:
+def traffic_light(dice: Dice, x: float, y: float, back: bool = False) -> Mesh:
     """A traffic light whose middle is at (x, y); `back` shows its rear."""
     b = Builder()
     if dice.chance(0.4):
@@ -331,7 +385,9 @@ def sign(dice: Dice, y: float) -> Mesh:
 
 
 def _plate(dice: Dice, b: Builder, y: float) -> None:
-    kind = dice.weighted({"limit": 3, "ban": 1, "warning": 2, "order": 2, "priority": 2, "stop": 1, "yield": 1, "park": 2, "name": 1})
+    kind = dice.weighted(
+        {"limit": 3, "ban": 1, "warning": 2, "order": 2, "priority": 2, "stop": 1, "yield": 1, "park": 2, "name": 1}
+    )
     if dice.chance(0.2):
         kind = "back"
 
@@ -360,7 +416,18 @@ def _plate(dice: Dice, b: Builder, y: float) -> None:
         triangle(0.26, WHITE, -1)
     elif kind == "order":
         disc(0.34, BLUE)
-        b.flat([(-0.04, y - 0.2), (0.04, y - 0.2), (0.04, y + 0.06), (0.14, y + 0.06), (0, y + 0.22), (-0.14, y + 0.06), (-0.04, y + 0.06)], (*WHITE, 0.12))
+        b.flat(
+            [
+                (-0.04, y - 0.2),
+                (0.04, y - 0.2),
+                (0.04, y + 0.06),
+                (0.14, y + 0.06),
+                (0, y + 0.22),
+                (-0.14, y + 0.06),
+                (-0.04, y + 0.06),
+            ],
+            (*WHITE, 0.12),
+        )
     elif kind == "priority":
         b.flat([(0, y + 0.4), (0.4, y), (0, y - 0.4), (-0.4, y)], (*WHITE, 0.12))
         b.flat([(0, y + 0.28), (0.28, y), (0, y - 0.28), (-0.28, y)], (*YELLOW, 0.12))
@@ -384,7 +451,15 @@ def gantry(dice: Dice, x: float, y: float) -> Mesh:
     b = Builder()
     w, h = dice.between(1.2, 1.8), dice.between(0.55, 0.8)
     for grow, color in ((0.07, WHITE), (0.0, dice.pick((BLUE, GREEN)))):
-        b.flat([(x - w - grow, y + h + grow), (x + w + grow, y + h + grow), (x + w + grow, y - h - grow), (x - w - grow, y - h - grow)], (*color, 0.1))
+        b.flat(
+            [
+                (x - w - grow, y + h + grow),
+                (x + w + grow, y + h + grow),
+                (x + w + grow, y - h - grow),
+                (x - w - grow, y - h - grow),
+            ],
+            (*color, 0.1),
+        )
     for k in range(3):
         top = y + h * (0.7 - 0.55 * k)
         right = x + w * dice.between(0.0, 0.7)
@@ -397,7 +472,12 @@ def clutter(dice: Dice) -> Mesh:
     b = Builder()
     kind = dice.pick(("bin", "bench", "planter", "cabinet"))
     if kind == "bin":
-        b.box((-0.28, 0.28), (0, 0.95), (-0.28, 0.28), dice.vary(dice.pick(((60, 70, 64), (196, 110, 30), (60, 62, 66))), 0.2))
+        b.box(
+            (-0.28, 0.28),
+            (0, 0.95),
+            (-0.28, 0.28),
+            dice.vary(dice.pick(((60, 70, 64), (196, 110, 30), (60, 62, 66))), 0.2),
+        )
         b.box((-0.32, 0.32), (0.95, 1.05), (-0.32, 0.32), (40, 42, 42))
     elif kind == "bench":
         wood = dice.vary((122, 84, 54), 0.2)
@@ -407,7 +487,10 @@ def clutter(dice: Dice) -> Mesh:
         b.box((0.2, 0.27), (0.5, 0.9), (-0.9, 0.9), wood)
     elif kind == "planter":
         b.box((-0.5, 0.5), (0, 0.55), (-0.5, 0.5), dice.vary((150, 142, 132), 0.2))
-        b.flat([(-0.45, 0.55), (-0.5, 0.8), (-0.2, 0.95), (0.1, 0.85), (0.3, 1.0), (0.5, 0.75), (0.45, 0.55)], dice.vary(dice.pick(LEAF), 0.2))
+        b.flat(
+            [(-0.45, 0.55), (-0.5, 0.8), (-0.2, 0.95), (0.1, 0.85), (0.3, 1.0), (0.5, 0.75), (0.45, 0.55)],
+            dice.vary(dice.pick(LEAF), 0.2),
+        )
     else:
         b.box((-0.3, 0.3), (0, 1.25), (-0.5, 0.5), dice.vary((136, 140, 132), 0.15))
     return b.build()
@@ -427,7 +510,9 @@ def luggage(dice: Dice) -> Mesh:
             b.flat([(x + 0.13 * c, 0.14 + 0.13 * s) for c, s in _LAMP], (40, 40, 42))
     else:
         fur = dice.vary((110, 84, 58), 0.4)
-        b.flat([(-0.4, 0.32), (-0.4, 0.58), (0.3, 0.6), (0.4, 0.78), (0.62, 0.7), (0.6, 0.6), (0.4, 0.5), (0.32, 0.3)], fur)
+        b.flat(
+            [(-0.4, 0.32), (-0.4, 0.58), (0.3, 0.6), (0.4, 0.78), (0.62, 0.7), (0.6, 0.6), (0.4, 0.5), (0.32, 0.3)], fur
+        )
         for x in (-0.36, -0.24, 0.18, 0.28):
             b.flat([(x - 0.04, 0.34), (x + 0.04, 0.34), (x + 0.03, 0), (x - 0.03, 0)], shade(fur, 0.8))
     return b.build()
@@ -439,5 +524,9 @@ def bridge(dice: Dice, half: float, y: float, thick: float) -> Mesh:
     color = dice.vary((140, 138, 132), 0.12)
     b.box((-half, half), (y, y + thick), (-4, 4), color)
     b.polygon([(-half, y, -4), (half, y, -4), (half, y, 4), (-half, y, 4)], shade(color, 0.45))
-    b.polygon([(-half, y + thick + 0.9, -4), (half, y + thick + 0.9, -4), (half, y + thick, -4), (-half, y + thick, -4)], shade(color, 0.75), NOWHERE)
+    b.polygon(
+        [(-half, y + thick + 0.9, -4), (half, y + thick + 0.9, -4), (half, y + thick, -4), (-half, y + thick, -4)],
+        shade(color, 0.75),
+        NOWHERE,
+    )
     return b.build()

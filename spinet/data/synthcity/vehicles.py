@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from spinet.data.synthcity.dice import Color, Dice
-from spinet.data.synthcity.mesh import Builder, Mesh, shade
+from spinet.data.synthcity.mesh import WHEEL, Builder, Mesh, shade
 
 # palette slots of every vehicle
-BODY, LOWER, GLASS, TYRE, RIM, HEAD, TAIL, DARK, PLATE, ACCENT, CARGO, SIGN, TRIM = range(13)
+BODY, LOWER, GLASS, TYRE, RIM, HEAD, TAIL, DARK, PLATE, ACCENT, CARGO, SIGN, TRIM, SHEEN = range(14)
 
 CAR_PAINT: tuple[Color, ...] = (
     (22, 24, 28),
@@ -57,10 +57,11 @@ def _palette(dice: Dice, body: Color, accent: Color, cargo: Color, night: bool) 
     tail = (255, 40, 30, 1.0) if night or dice.chance(0.25) else (168, 20, 22, 0.2)
     glass = dice.between(24, 62)
     rim = dice.between(90, 190)
-    colors: list[tuple[float, ...]] = [()] * 13
+    colors: list[tuple[float, ...]] = [()] * 14
     colors[BODY] = (*body, 0)
     colors[LOWER] = (*shade(body, 0.62), 0)
     colors[GLASS] = (glass, glass * 1.08, glass * 1.18, 0.1)
+    colors[SHEEN] = (glass + 34, glass + 42, glass + 50, 0.1) if not night else (glass + 8, glass + 9, glass + 12, 0.1)
     colors[TYRE] = (24, 24, 26, 0)
     colors[RIM] = (rim, rim, rim * 1.03, 0)
     colors[HEAD] = head
@@ -89,7 +90,8 @@ def _treads(b: Builder, half: float, rear: float, front: float, height: float) -
         b.panel("front", front, (min(a), max(a)), (0.0, height), TYRE)
 
 
-# rear, tail, hood's start, nose (z); roof: rear foot, rear top, front top, front foot (z); deck, roof heights; half width
+# z of rear, boot, bonnet's start and nose; z of the cabin's rear foot and top, front top and foot;
+# heights of deck and roof; half the width
 CAR_SHAPES: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, float, float]] = {
     "sedan": ((-2.3, -1.75, 0.95, 2.25), (-1.85, -1.05, 0.15, 1.1), 0.95, 1.45, 0.9),
     "hatch": ((-1.95, -1.9, 0.95, 1.95), (-1.92, -1.45, 0.2, 1.15), 0.97, 1.5, 0.87),
@@ -102,7 +104,7 @@ CAR_SHAPES: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, float, 
 @lru_cache(maxsize=16)
 def _car(kind: str) -> Mesh:
     (rear, tail, hood, nose), (z0, z1, z2, z3), deck, roof, half = CAR_SHAPES[kind]
-    b = Builder([(0, 0, 0, 0)] * 13)
+    b = Builder([(0, 0, 0, 0)] * 14)
     _treads(b, half - 0.04, rear + 0.3, nose - 0.3, 0.34)
     b.prism(
         [
@@ -131,7 +133,9 @@ def _car(kind: str) -> Mesh:
     def glass(t: float) -> tuple[float, float]:  # height and half width on the slope of the greenhouse
         return deck + rise * t, base + (top - base) * t + 0.005
 
-    def on_greenhouse(points: list[tuple[float, float]]) -> None:  # (z, share of the rise), clockwise, nose to the right
+    def on_greenhouse(
+        points: list[tuple[float, float]],
+    ) -> None:  # (z, share of the rise), clockwise, nose to the right
         right = [(glass(t)[1], glass(t)[0], z) for z, t in points]
         b.polygon(right, GLASS, (1.0, 0.3, 0.0), solid=True)
         b.polygon([(-x, y, z) for x, y, z in right[::-1]], GLASS, (-1.0, 0.3, 0.0), solid=True)
@@ -153,23 +157,31 @@ def _car(kind: str) -> Mesh:
         upper, lower = sign * (w_high - 0.1), sign * (w_low - 0.1)
         corners = [(upper, y_high, z_high), (-upper, y_high, z_high), (-lower, y_low, z_low), (lower, y_low, z_low)]
         b.polygon(corners, GLASS, (0.0, 0.4, float(sign)), solid=True)
+        (x0, ya, za), _, (_, yb, zb), (x1, _, _) = corners
+        gleam = [(x0 * 0.75, ya, za), (x0 * 0.1, ya, za), (x1 * -0.25, yb, zb), (x1 * 0.5, yb, zb)]
+        b.polygon(gleam, SHEEN, (0.0, 0.4, float(sign)), solid=True)
     b.panel("front", nose + 0.005, (-half * 0.52, half * 0.52), (deck - 0.52, deck - 0.38), DARK)
     for face, end in (("rear", rear - 0.005), ("front", nose + 0.005)):
         _lamps(b, face, end, half * 0.92, half * 0.56, deck - 0.34, deck - 0.17)
     b.panel("front", nose + 0.01, (-0.26, 0.26), (0.34, 0.45), PLATE)
     b.panel("rear", rear - 0.01, (-0.26, 0.26), (0.56, 0.68), PLATE)
     b.panel("rear", rear + 0.02, (-half * 0.8, half * 0.8), (0.26, 0.4), DARK)
+    b.panel("rear", rear - 0.004, (-half * 0.9, half * 0.9), (deck - 0.42, deck - 0.4), LOWER)
+    b.panel("front", nose - 0.02, (-half * 0.8, half * 0.8), (0.24, 0.34), DARK)
     b.panel("sides", half + 0.004, (middle - 0.02, middle + 0.02), (0.36, deck - 0.03), LOWER)
     b.panel("sides", half * 0.97 + 0.01, (rear + 0.5, nose - 0.5), (0.2, 0.3), DARK)
+    for x in (-half - 0.17, half + 0.01):
+        b.box((x, x + 0.16), (deck - 0.02, deck + 0.14), (z3 - 0.42, z3 - 0.26), TRIM)
     span = nose - rear
     for z in (rear + span * 0.19, nose - span * 0.185):
+        b.on_sides([(z + 0.41 * c, 0.33 + 0.41 * max(s, -0.3)) for c, s in WHEEL], half + 0.005, DARK)
         b.wheel(z, 0.33, half + 0.006, TYRE, RIM)
     return b.build()
 
 
 @lru_cache(maxsize=8)
 def _truck(kind: str, rear_view: bool) -> Mesh:
-    b = Builder([(0, 0, 0, 0)] * 13)
+    b = Builder([(0, 0, 0, 0)] * 14)
     length = {"box": 7.6, "semi": 12.0, "tipper": 7.0}[kind]
     rear, nose = -length / 2, length / 2
     top = {"box": 3.4, "semi": 3.9, "tipper": 2.7}[kind]
@@ -213,7 +225,7 @@ def _truck(kind: str, rear_view: bool) -> Mesh:
 
 @lru_cache(maxsize=4)
 def _bus(length: float) -> Mesh:
-    b = Builder([(0, 0, 0, 0)] * 13)
+    b = Builder([(0, 0, 0, 0)] * 14)
     rear, nose, half, top = -length / 2, length / 2, 1.27, 3.1
     _treads(b, 1.2, rear + 0.6, nose - 0.6, 0.5)
     b.prism(
@@ -250,7 +262,7 @@ def _bus(length: float) -> Mesh:
 
 @lru_cache(maxsize=4)
 def _tram(cars: int) -> Mesh:
-    b = Builder([(0, 0, 0, 0)] * 13)
+    b = Builder([(0, 0, 0, 0)] * 14)
     length, half, top = 8.5 * cars, 1.25, 3.35
     rear, nose = -length / 2, length / 2
     b.prism(

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from spinet.data.prepare import prepare_cityscapes
+from spinet.data.segments import DataError
 from spinet.data.synthcity.render import render
 from spinet.data.synthcity.scene import compose
 
@@ -33,20 +35,25 @@ def render_scene(seed: int, index: int, size: tuple[int, int], split: str) -> tu
     """
     if split not in SPLITS:
         raise ValueError(f"split is one of {SPLITS}, not {split!r}")
+    _check_size(size)
+    return render(compose(seed, split, index), size)
+
+
+def _check_size(size: tuple[int, int]) -> None:
     if size[0] < 64 or size[1] < 128:
         raise ValueError(f"the smallest size is 64 x 128 pixels (height x width), not {size[0]} x {size[1]}")
-    return render(compose(seed, split, index), size)
 
 
 def _png(path: Path, picture: np.ndarray) -> None:
     """Writes a PNG aside, then puts it in place."""
-    _, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    _, data = cv2.imencode(".png", picture, settings)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(data.tobytes())
+    aside.write_bytes(data.data)
     os.replace(aside, path)
 
 
-def _write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: int) -> None:
+def write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: int) -> None:
     """Renders and writes the three files of one scene, unless they are there."""
     split, index = job
     stem = f"{CITY}_{index // PER_SEQUENCE:06d}_{index % PER_SEQUENCE:06d}"
@@ -55,6 +62,8 @@ def _write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: 
     label_path, instance_path = fine / f"{stem}_gtFine_labelIds.png", fine / f"{stem}_gtFine_instanceIds.png"
     if image_path.exists() and label_path.exists() and instance_path.exists():
         return
+    for folder in (fine, image_path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     image, labels, instances = render_scene(seed, index, size, split)
     _png(label_path, labels)
     _png(instance_path, instances)
@@ -62,19 +71,15 @@ def _write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: 
 
 
 def _claim(root: Path, manifest: dict) -> None:
-    """Makes `root` this data set's folder, or raises FileExistsError where it holds something else."""
+    """Makes `root` this data set's folder, or raises DataError where it holds something else."""
     path = root / MANIFEST
     if path.exists():
         found = json.loads(path.read_text())
         if found != manifest:
-            raise FileExistsError(
-                f"{root} holds a SynthCity of {found}, not of {manifest}: remove the folder or name another one"
-            )
+            raise DataError(f"{root}: holds a SynthCity of {found}, not {manifest}; delete it or name another folder")
     elif root.exists() and any(root.iterdir()):
-        raise FileExistsError(f"{root} is neither empty nor a SynthCity: empty it or name another folder")
-    for split in SPLITS:
-        for kind in ("leftImg8bit", "gtFine"):
-            (root / kind / split / CITY).mkdir(parents=True, exist_ok=True)
+        raise DataError(f"{root}: neither empty nor a SynthCity; empty it or name another folder")
+    root.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{MANIFEST}.{os.getpid()}")
     aside.write_text(json.dumps(manifest, indent=2) + "\n")
     os.replace(aside, path)
@@ -101,23 +106,22 @@ def generate(
 ) -> None:
     """Writes a SynthCity in Cityscapes' layout to the folder `out`, panoptic PNG and JSON included.
 
-    `size` is (height, width) in pixels. What the same call left unfinished is completed. Raises FileExistsError if `out`
-    holds anything else, and ValueError for a size below 64 x 128.
+    `size` is (height, width) in pixels. What the same call left unfinished is completed; `workers` changes no byte.
+
+    Raises:
+        DataError: `out` holds anything else.
+        ValueError: the size is below 64 x 128, or there is nothing to write.
     """
-    if size[0] < 64 or size[1] < 128:
-        raise ValueError(f"the smallest size is 64 x 128 pixels (height x width), not {size[0]} x {size[1]}")
+    _check_size(size)
+    if num_train < 0 or num_val < 0 or num_train + num_val == 0:
+        raise ValueError(
+            f"num_train and num_val are at least 0 and one of them is above, not {num_train} and {num_val}"
+        )
     root = Path(out)
     counts = {"train": num_train, "val": num_val}
     _claim(root, {"name": "SynthCity", "version": VERSION, "seed": seed, "size": list(size), **counts})
     jobs = [(split, index) for split in SPLITS for index in range(counts[split])]
-    write = partial(_write_scene, root=root, size=size, seed=seed)
+    write = partial(write_scene, root=root, size=size, seed=seed)
     for _ in tqdm(_run(jobs, write, workers), total=len(jobs), desc="SynthCity", unit="scene", disable=not progress):
         pass
-    _convert(root, [split for split in SPLITS if counts[split]])
-
-
-def _convert(root: Path, splits: list[str]) -> None:
-    """The official script's panoptic PNG and JSON."""
-    from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
-
-    convert2panoptic(str(root / "gtFine"), setNames=splits)
+    prepare_cityscapes(root)
