@@ -39,7 +39,7 @@ class ModelConfig:
     feature_channels: int = 256  # D_φ, §3.3
     kernel: int = 3  # k, unstated: pinned by the parameter counts
     separate: bool = False  # Table 5: one Panoptic-Feature generator each for things and stuff
-    coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: what −1 … 1 spans; "pixels" = 128 px
+    coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: what −1 … 1 spans; "pixels" = 512 px
     coordinate_frequencies: int = 0  # unstated: 0 is CoordConv; F adds sin, cos of π·2^f·x, f < F
     feature_relu: bool = False  # unstated: a ReLU after the deconvolution
     filter_scale: float = 1.0  # unstated: initial scale of the generated filters

@@ -34,7 +34,7 @@ class Coordinates(nn.Module):
     frequencies: 0 gives x and y alone; F adds sin and cos of π·2^f·x and π·2^f·y for f < F.
     """
 
-    PIXELS = 128.0
+    PIXELS = 512.0
 
     def __init__(self, *, frame: Literal["image", "crop", "pixels"] = "image", frequencies: int = 0):
         super().__init__()

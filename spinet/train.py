@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
-from spinet.config import Config, TrainConfig, from_dict, to_dict
+from spinet.config import Config, InputConfig, TrainConfig, from_dict, to_dict
 from spinet.data import Batch, find_splits, open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, stable_seed
 from spinet.data.transforms import TrainTransform
@@ -107,6 +108,7 @@ def train(
         DataError: the data cannot be read.
     """
     out, settings = Path(out), config.train
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(
         mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
         cpu=not torch.cuda.is_available(),
@@ -150,16 +152,7 @@ def train(
 
     # a sample depends on its position in the stream alone, every other draw on the iteration: a checkpoint needs
     # neither a sampler's nor a generator's state
-    source = config.input
-    transform = TrainTransform(
-        scale=source.scale,
-        scale_unit=source.scale_unit,
-        max_long_side=source.max_long_side,
-        crop=source.crop,
-        flip=source.flip,
-        colour_jitter=source.colour_jitter,
-    )
-    stream = TrainStream(dataset=train_set, transform=transform, seed=settings.seed)
+    stream = TrainStream(dataset=train_set, transform=train_transform(config.input), seed=settings.seed)
     positions = PositionSampler(
         start_iteration=start,
         end_iteration=settings.iterations,
@@ -271,6 +264,18 @@ def train(
     result = validate(model, val_set, rank=rank, world_size=world)
     metrics = {**result["headline"], **{key: value for key, value in result.items() if key != "headline"}}
     return record("finished", settings.iterations, metrics)
+
+
+def train_transform(config: InputConfig) -> TrainTransform:
+    """Scale, crop, flip and colour as configured."""
+    return TrainTransform(
+        scale=config.scale,
+        scale_unit=config.scale_unit,
+        max_long_side=config.max_long_side,
+        crop=config.crop,
+        flip=config.flip,
+        colour_jitter=config.colour_jitter,
+    )
 
 
 def target_builder(model: Model) -> TargetBuilder:

@@ -15,7 +15,7 @@ from spinet.config import Config, from_dict, to_dict
 from spinet.data.segments import Categories, Category
 from spinet.model.spinet import SPINet
 from spinet.objective.targets import num_semantic
-from spinet.runs import atomic
+from spinet.runs import atomic_write
 
 
 class WeightsError(ValueError):
@@ -52,12 +52,11 @@ def save_model(model: Model, path: str | Path) -> None:
     """Writes the weights, atomically; `load_model` reads them."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     header = {
-        "config": json.dumps(to_dict(model.config)),
-        "categories": json.dumps([asdict(category) for category in model.categories.all]),
-        "norm": model.network.backbone.norm,
+        "config": to_dict(model.config),
+        "categories": [asdict(category) for category in model.categories.all],
     }
-    with atomic(path) as file:
-        file.write(save(tensors, metadata=header))
+    # one entry: safetensors does not keep the order of several, and equal weights should be equal bytes
+    atomic_write(path, save(tensors, metadata={"spinet": json.dumps(header)}))
 
 
 def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
@@ -75,10 +74,11 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Model
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a safetensors file, or truncated ({error}); copy it again") from None
-    if not {"config", "categories", "norm"} <= header.keys():
+    if "spinet" not in header:
         raise WeightsError(f"{path}: these weights were not saved by spinet (no configuration in the header)")
-    categories = [Category(**{**c, "color": tuple(c["color"])}) for c in json.loads(header["categories"])]
-    model = build_model(from_dict(json.loads(header["config"])), Categories.of(categories), pretrained=False)
+    facts = json.loads(header["spinet"])
+    categories = Categories.of([Category(**{**c, "color": tuple(c["color"])}) for c in facts["categories"]])
+    model = build_model(from_dict(facts["config"]), categories, pretrained=False)
     model.network.to(device)
     try:
         model.network.load_state_dict(tensors)

@@ -1,0 +1,111 @@
+"""Where a training step spends its time: targets and losses against the network's own forward and backward.
+
+python benchmarks/training_step.py [--preset tiny] [--data data/synthcity]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import torch
+
+from spinet.config import PRESETS
+from spinet.data import open_dataset
+from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
+from spinet.data.synthcity import generate
+from spinet.model.filter_sampling import Locations
+from spinet.objective.objective import Objective
+from spinet.train import Training, make_optimizer, target_builder, train_transform
+from spinet.weights import build_model
+
+
+def measure(preset: str, data: Path, steps: int) -> dict[str, float]:
+    """Median seconds of each part of a step on the CPU."""
+    config = PRESETS[preset]
+    dataset = open_dataset(data, "train")
+    model = build_model(config, dataset.categories, pretrained=False)
+    training = Training(
+        model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels)
+    )
+    build_targets, optimizer = target_builder(model), make_optimizer(training, config.train)
+    size = config.train.images_per_device
+    sampler = PositionSampler(start_iteration=0, end_iteration=steps + 2, batch_size=size, images_per_device=size)
+    stream = TrainStream(dataset=dataset, transform=train_transform(config.input), seed=0)
+    times: dict[str, list[float]] = defaultdict(list)
+    for batch in make_train_loader(stream, sampler, workers=0):
+        marks = [perf_counter()]
+
+        def mark(name: str, marks: list[float] = marks) -> None:
+            marks.append(perf_counter())
+            times[name].append(marks[-1] - marks[-2])
+
+        targets = build_targets(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
+        counts = targets.counts()
+        mark("targets")
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision == "bf16"):
+            features = model.network(batch.images, batch.windows)
+            mark("network forward")
+            things, stuff = zip(
+                *(
+                    model.network.single_shot(features, i, Locations(t.sample_level, t.sample_y, t.sample_x))
+                    for i, t in enumerate(targets.images)
+                ),
+                strict=True,
+            )
+        mark("single-shot convolution")
+        phi = features.phi.float()
+        # the objective's own backward ends at the network's outputs
+        leaves = [
+            [t.detach().float().requires_grad_() for t in group]
+            for group in (features.class_logits, things, stuff, [phi])
+        ]
+        losses = training.objective(
+            class_logits=leaves[0],
+            thing_logits=leaves[1],
+            stuff_logits=torch.stack(leaves[2]),
+            phi=leaves[3][0],
+            targets=targets,
+            counts=counts,
+        )
+        mark("losses forward")
+        losses["total"].backward()
+        mark("losses backward")
+        outputs = [*features.class_logits, *things, *stuff, phi]
+        gradients = [leaf.grad for group in leaves for leaf in group]
+        torch.autograd.backward(outputs, [g.to(o.dtype) for g, o in zip(gradients, outputs, strict=True)])
+        mark("network backward")
+        torch.nn.utils.clip_grad_norm_(training.parameters(), config.train.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        mark("optimizer")
+    return {name: median(values[2:]) for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="tiny", choices=sorted(PRESETS))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--steps", type=int, default=8)
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        data = arguments.data
+        if data is None:
+            data = Path(folder) / "synthcity"
+            generate(data, num_train=16, num_val=0, size=(256, 512), progress=False)
+        times = measure(arguments.preset, data, arguments.steps)
+    images = PRESETS[arguments.preset].train.images_per_device
+    total = sum(times.values())
+    for name, seconds in times.items():
+        print(f"{name:24} {1000 * seconds:8.1f} ms {100 * seconds / total:5.1f} %")
+    own = sum(seconds for name, seconds in times.items() if name in ("targets", "losses forward", "losses backward"))
+    network = sum(seconds for name, seconds in times.items() if name.startswith("network"))
+    print(f"{arguments.preset}: {images / total:.1f} images/s; targets and losses / network = {own / network:.3f}")
+
+
+if __name__ == "__main__":
+    main()
