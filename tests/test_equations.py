@@ -293,7 +293,7 @@ def test_eq4_representation():
     halves[1, 2] = False  # an empty half
     found = module.representations(phi, halves)
     for half, k in itertools.product(range(2), range(3)):
-        expected = torch.tensor(naive_representation(phi.double(), halves[half, k], module.fc.double()))
+        expected = torch.stack(naive_representation(phi.double(), halves[half, k], module.fc))
         torch.testing.assert_close(found[half, k].double(), expected, rtol=1e-5, atol=1e-6)
     assert found[0].std(0).min() > 1e-3
 
@@ -337,8 +337,8 @@ def test_eq5_sign():
 def test_eq5_pulls_the_positive_and_pushes_the_negative():
     anchor, positive, negative = (noise(3, seed=seed).requires_grad_() for seed in range(3))
     eq5(anchor, positive, negative).backward()
-    assert float(positive.grad @ (positive - anchor)) > 0  # descent goes towards the anchor
-    assert float(negative.grad @ (negative - anchor)) < 0
+    assert (positive.grad @ (positive - anchor)).item() > 0  # descent goes towards the anchor
+    assert (negative.grad @ (negative - anchor)).item() < 0
 
 
 def test_eq5_is_finite_at_distance_zero_and_far_away():
