@@ -87,8 +87,8 @@ class Prepare:
     def run(self) -> None:
         from spinet.data.prepare import prepare_cityscapes
 
-        for split, count in prepare_cityscapes(self.root).items():
-            print(f"{split}: {count} panoptic annotations")
+        for made in prepare_cityscapes(self.root):
+            print(f"{made.annotations}: {made.images} images, {made.segments} segments")
 
 
 @dataclass

@@ -14,7 +14,6 @@ from spinet.data.segments import decode_ids
 from spinet.data.synthcity import generate
 from spinet.figures.overlay import draw_panoptic, sheet
 from spinet.inference import components, predict
-from spinet.objective.targets import num_semantic
 from spinet.runs import atomic_write
 from spinet.train import train
 from spinet.weights import Model, load_model
@@ -64,13 +63,13 @@ def results_table(record: dict[str, Any]) -> str:
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:
     """Held-out scenes: image, ground truth, SPINet, semantics plus connected components."""
-    things, stuff = model.categories.num_things, model.categories.num_stuff
-    outputs = num_semantic(model.config.objective.semantic_classes, num_things=things, num_stuff=stuff)
     pictures = []
     for index in np.linspace(0, len(dataset) - 1, rows).round().astype(int).tolist():
         raw, segments = dataset.read(index), dataset.records[index].segments_info
         prediction = predict(model, raw.image)
-        ids, parts = components(prediction, model.categories, model.config.inference, outputs)
+        ids, parts = components(
+            prediction, model.categories, model.config.inference, model.config.objective.semantic_classes
+        )
         drawn = (
             (decode_ids(raw.panoptic), segments),
             (prediction.ids, prediction.segments),

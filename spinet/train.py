@@ -6,7 +6,6 @@ import csv
 import math
 import os
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -207,7 +206,7 @@ def train(
         rate = learning_rate(iteration, settings)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        parts = [_to_device(next(batches), accelerator.device) for _ in range(accumulation)]
+        parts = [next(batches).to(accelerator.device, non_blocking=True) for _ in range(accumulation)]
         targets = [build_targets(part.segment_maps, part.labels, part.crowd, part.seeds) for part in parts]
         counts = _total(targets, accelerator)
         losses: dict[str, Tensor] = {}
@@ -324,16 +323,6 @@ class Log:
 
     def close(self) -> None:
         (self.writer or self.file).close()
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    """Pictures go to the device; labels, which only make look-up tables, stay."""
-    return replace(
-        batch,
-        images=batch.images.to(device, non_blocking=True),
-        segment_maps=batch.segment_maps.to(device, non_blocking=True),
-        windows=batch.windows.to(device, non_blocking=True),
-    )
 
 
 def _total(targets: list[Targets], accelerator: Accelerator) -> Counts:
