@@ -30,19 +30,19 @@ class ModelConfig:
     norm: Literal["frozen", "batch", "group"] = "frozen"  # §5.2 frozen; "batch" or "group" when nothing is pretrained
     pretrained: bool = True  # §5.2: ImageNet weights; without them the run says so and "frozen" becomes "batch"
     freeze_stages: int = 0  # unstated: 0 trains all; 1 keeps the stem, 2 the first stage too (the siblings' habit)
-    deformable: bool = False  # Table 1, last row: 3×3 convolutions of the last three stages (unstated where)
+    deformable: bool = False  # Table 1, last row; unstated where: here the 3×3 convolutions of the last three stages
     fpn_channels: int = 256  # unstated: FPN's own width, and the only one that fits 42.2 M
     filter_levels: Levels = "2-5"  # §3.1, Table 4: levels that the filter sampling module reads
     feature_levels: Levels = "2-5"  # §3.1, Table 4: levels that the Panoptic-Feature generator reads
     head_convs: int = 4  # §3.2: "four sequential convolutions"
-    filter_channels: int = 256  # D_f, unstated: pinned by the parameter counts
+    filter_channels: int = 256  # D_f (§3.2), unstated: pinned by the parameter counts (128 gives 39.0 M, not 42.2 M)
     feature_channels: int = 256  # D_φ, §3.3
-    kernel: int = 3  # k, unstated: pinned by the parameter counts
+    kernel: int = 3  # k (§3.2), unstated: pinned by the parameter counts (1 gives 36.7 M, not 42.2 M)
     separate: bool = False  # Table 5: one Panoptic-Feature generator each for things and stuff
     coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: what −1 … 1 spans; "pixels" = 512 px
-    coordinate_frequencies: int = 0  # unstated: 0 is CoordConv; F adds sin, cos of π·2^f·x, f < F
-    feature_relu: bool = False  # unstated: a ReLU after the deconvolution
-    filter_scale: float = 1.0  # unstated: initial scale of the generated filters
+    coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
+    feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; the siblings' end linear
+    filter_scale: float = 1.0  # unstated (§3.2): initial scale of the generated filters; 1 is unit variance of logits
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class ObjectiveConfig:
     multi_class_dice: bool = True  # Table 3, "M.C.D"
     bootstrap: float = 0.2  # §5.2: share of the hardest pixels; 1 is plain cross entropy (COCO)
     semantic_classes: Literal["stuff", "stuff+thing", "all"] = "all"  # unstated: what the stuff output tells apart
-    semantic_stride: Literal[1, 4] = 1  # unstated: resolution at which the stuff losses are taken
-    dice_classes: Literal["present", "all"] = "present"  # unstated: classes that the multi-class dice averages over
-    dice_square: bool = True  # unstated: squared denominator (V-Net, the cited form)
-    samples_per_image: int = 125  # unstated: 500 locations for 4 images on a device (CondInst's cap)
-    sampling: Literal["location", "instance"] = "location"  # §5.2 "uniformly"; "instance" = equal shares (unstated)
-    contour_sigma: float = 1.0  # unstated: softness of the contour, pixels; 0 is a binary contour
-    focal_alpha: float = 0.25  # unstated here; RetinaNet's
-    focal_gamma: float = 2.0  # unstated here; RetinaNet's
+    semantic_stride: Literal[1, 4] = 1  # unstated (§3.4): resolution of the stuff losses; 1 is that of the labels
+    dice_classes: Literal["present", "all"] = "present"  # unstated (Eq. 2): those averaged; an absent one costs ≈ 1
+    dice_square: bool = True  # unstated (Eq. 1): squared denominator (V-Net, the cited form)
+    samples_per_image: int = 125  # unstated (§3.2): 500 locations for 4 images on a device (CondInst's cap)
+    sampling: Literal["location", "instance"] = "location"  # §3.2 "uniformly"; "instance" = equal shares (unstated)
+    contour_sigma: float = 1.0  # unstated (§4 "soft contour"): its width, pixels; 0 is a binary contour
+    focal_alpha: float = 0.25  # unstated: RetinaNet's, the cited form
+    focal_gamma: float = 2.0  # unstated: RetinaNet's, the cited form
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class InputConfig:
     __pydantic_config__ = FORBID
 
     scale: tuple[float, float] = (512, 2048)  # unstated: the siblings' range for Cityscapes
-    scale_unit: Literal["short_side", "factor"] = "short_side"
-    max_long_side: int | None = None
+    scale_unit: Literal["short_side", "factor"] = "short_side"  # unstated: "factor" multiplies the image's own
+    max_long_side: int | None = None  # unstated: 1333 on COCO, the siblings'
     crop: tuple[int, int] | None = (512, 1024)  # unstated: the siblings' at 4 images a device; None = whole image
-    flip: float = 0.5  # unstated
-    colour_jitter: float = 0.4  # unstated
-    test_scale: float | None = None  # §5.2: "preserve the full resolution"; COCO: short side 800
+    flip: float = 0.5  # unstated: share of mirrored pictures, the siblings'
+    colour_jitter: float = 0.4  # unstated: how far brightness, contrast, saturation go from 1 at most; 0 on COCO
+    test_scale: float | None = None  # §5.2: "preserve the full resolution"; COCO: 800, the siblings' (unstated)
     workers: int = 4  # loader processes a device
 
 
@@ -94,16 +94,16 @@ class TrainConfig:
     iterations: int = 95_000  # §5.2, Cityscapes
     batch_size: int = 32  # §5.2: 8 GPUs × 4; over fewer devices the rest is accumulated
     images_per_device: int = 4  # §5.2: images that a device takes at once
-    reference_batch: int = 32  # the batch that `learning_rate` is meant for (linear scaling)
+    reference_batch: int = 32  # unstated: the batch that `learning_rate` is meant for; the rate scales linearly
     learning_rate: float = 0.01  # §5.2
     schedule: Literal["step", "poly", "cosine"] = "step"  # §5.2
     milestones: tuple[float, ...] = (80 / 95, 90 / 95)  # §5.2: shares of the run after which the rate falls tenfold
-    warmup: int = 1000  # unstated: iterations of linear warm-up from a thousandth
+    warmup: int = 1000  # unstated: iterations of linear warm-up from a thousandth, the siblings'
     optimizer: Literal["sgd", "adamw"] = "sgd"  # unstated: SGD is the siblings'; AdamW in the small presets
-    momentum: float = 0.9  # unstated
-    weight_decay: float = 1e-4  # unstated; 0 on norms and biases
-    clip_norm: float = 35.0  # unstated: gradient norm is clipped to this
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # unstated
+    momentum: float = 0.9  # unstated: the siblings'
+    weight_decay: float = 1e-4  # unstated: the siblings'; 0 on norms and biases
+    clip_norm: float = 35.0  # unstated: the gradient's norm is clipped to this, the siblings'
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # unstated: arithmetic of the network; losses are fp32
     seed: int = 0
     checkpoint_every: int = 1000
     evaluate_every: int = 5000
@@ -119,17 +119,17 @@ class InferenceConfig:
     threshold: float = 0.45  # §5.2: confidence at which a filter is sampled
     ap_threshold: float = 0.05  # unstated: a lower one for AP, which ranks instances
     peak: int = 3  # unstated: a location must be the maximum of its peak × peak neighbourhood; 1 takes all
-    top: int = 100  # unstated: filters at most
+    top: int = 100  # unstated: filters at most; COCO's AP looks at as many instances
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS
     matrix_sigma: float = 2.0  # unstated: SOLOv2's
     nms_iou: float = 0.5  # unstated: plain mask NMS
     keep: float = 0.5  # unstated: share of its score that an instance must keep (matrix NMS: IoU below about 0.6)
-    mask_threshold: float = 0.5  # Panoptic-FPN's
-    overlap: float = 0.5  # Panoptic-FPN's: an instance more than this share of which is taken is dropped
+    mask_threshold: float = 0.5  # unstated: Panoptic-FPN's, whose post-processing §5.2 follows
+    overlap: float = 0.5  # unstated: Panoptic-FPN's; an instance more than this share of which is taken is dropped
     stuff_threshold: float = 0.2  # unstated: probability a stuff class needs where the stuff path itself sees a thing
     min_component_area: int = 32  # pixels; of the comparison with connected components of the semantic output
     precision: Literal["fp32", "bf16"] = "fp32"  # unstated: arithmetic of the network
-    min_stuff_area: float = 2048 / (1024 * 2048)  # Panoptic-FPN's 2048 px on Cityscapes, as a share of the image
+    min_stuff_area: float = 2048 / (1024 * 2048)  # unstated: Panoptic-FPN's 2048 px on Cityscapes, as a share
 
 
 @dataclass(frozen=True)
