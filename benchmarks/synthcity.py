@@ -1,6 +1,6 @@
 """How fast SynthCity is written on one core, and what its pictures hold.
 
-    python benchmarks/synthcity.py [scenes] [height]      (defaults: 100 scenes of 256 x 512)
+python benchmarks/synthcity.py [scenes] [height]      (defaults: 100 scenes of 256 x 512)
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ def main() -> None:
     for index in range(scenes):
         _, labels, instances = render_scene(0, index, size, "val")
         survey.add(labels, instances)
-    print(f"instances in a scene {survey.instances.total() / scenes:.1f}, regions of a group {survey.groups / scenes:.2f}")
+    print(
+        f"instances in a scene {survey.instances.total() / scenes:.1f}, regions of a group {survey.groups / scenes:.2f}"
+    )
     print(f"touching another of their class {survey.share_touching():.0%}, small {survey.share_small():.0%}")
     print(f"{'class':<22}{'in scenes':>10}{'of pixels':>11}{'a scene':>9}{'small':>7}{'touching':>10}")
     for label in sorted(survey.presence):
-        row = f"{id2label[label].name:<22}{survey.presence[label] / scenes:>10.0%}{survey.coverage[label] / scenes:>11.2%}"
+        seen, covered = survey.presence[label] / scenes, survey.coverage[label] / scenes
+        row = f"{id2label[label].name:<22}{seen:>10.0%}{covered:>11.2%}"
         if count := survey.instances[label]:
             row += f"{count / scenes:>9.2f}{survey.small[label] / count:>7.0%}{survey.touching[label] / count:>10.0%}"
         print(row)

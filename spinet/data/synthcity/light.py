@@ -31,13 +31,13 @@ SKIES: dict[str, tuple[Color, Color, Color, Color]] = {  # ambient, sun, top, bo
     "overcast": ((1.02, 1.04, 1.06), (0.0, 0.0, 0.0), (190, 196, 203), (228, 230, 232)),
     "golden": ((0.58, 0.55, 0.58), (0.86, 0.62, 0.38), (116, 146, 194), (253, 212, 156)),
     "dusk": ((0.52, 0.47, 0.55), (0.0, 0.0, 0.0), (56, 64, 114), (230, 156, 122)),
-    "night": ((0.32, 0.33, 0.41), (0.0, 0.0, 0.0), (12, 14, 30), (52, 50, 64)),
+    "night": ((0.40, 0.41, 0.49), (0.0, 0.0, 0.0), (12, 14, 30), (52, 50, 64)),
 }
 
 
 def draw_light(dice: Dice) -> Light:
     """Draws one scene's light and weather."""
-    sky = dice.weighted({"clear": 3.2, "cloudy": 2.2, "overcast": 2.2, "golden": 1.0, "dusk": 0.7, "night": 0.9})
+    sky = dice.weighted({"clear": 3.2, "cloudy": 2.2, "overcast": 2.2, "golden": 1.0, "dusk": 0.7, "night": 0.7})
     ambient, sun, top, bottom = SKIES[sky]
     gain = dice.between(0.88, 1.12)
     elevation = {"clear": dice.between(0.55, 1.05), "golden": dice.between(0.2, 0.4)}.get(sky, dice.between(0.45, 0.9))

@@ -18,6 +18,7 @@ from spinet.data.synthcity.scene import (
     BUILDING,
     EGO,
     GROUND,
+    ROAD,
     SIDEWALK,
     SKY,
     THINGS,
@@ -264,9 +265,9 @@ def _texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: _View) 
 
     rows = picture[:, top:]
     if light.wet and top:
-        mirrored = np.clip(2 * top - 1 - np.arange(top, h), 0, top - 1)
+        mirrored = np.clip(2 * top - 1 - np.arange(top, h), int(scene.border * h) + 1, top - 1)
         share = int(light.wet * 256)
-        shine = np.where(below == 1, np.clip(share + (rough.astype(np.int32) * share >> 5), 0, 220), 0).astype(
+        shine = np.where(names[top:] == ROAD, np.clip(share + (rough.astype(np.int32) * share >> 7), 0, 220), 0).astype(
             np.uint16
         )
         rows[:] = rows * (256 - shine) + picture[:, mirrored] * shine >> 8
@@ -294,9 +295,10 @@ def _halo(picture: np.ndarray, scene: Scene, view: _View) -> np.ndarray:
     points, depth = view.project(np.array([glow.place for glow in scene.glows]))
     for glow, (x, y), far in zip(scene.glows, (points + 0.5) / (FINE << SHIFT), depth, strict=True):
         row, column = min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)
-        if glow.place[1] > 0 and picture[:, row, column].max() < 200:
+        around = picture[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        if glow.place[1] > 0 and around.max() < 190:
             continue
-        reach = min(glow.reach * view.focal / far, 0.07 * w)
+        reach = min(glow.reach * view.focal / far, 0.05 * w)
         flat = 6.0 if glow.place[1] == 0 else 1.0  # a pool of light on the ground
         share = 1 / (1 + ((u - x) ** 2 + flat * (v - y) ** 2) / (reach * reach))
         total += share * share * np.array(glow.color)[:, None, None]

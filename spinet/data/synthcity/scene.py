@@ -375,9 +375,9 @@ class _Composer:
                     key=z - 0.01,
                 )
                 if self.night and z < 60:
-                    place = (x - side * 0.3 + arm * 1.2, high, z)
-                    self.scene.glows.append(Glow(place, 1.3, (255, 200, 120)))
-                    self.scene.glows.append(Glow((place[0], 0.0, z), 4.0, (90, 70, 44)))
+                    at = x - side * 0.3 + arm * 1.14
+                    self.scene.glows.append(Glow((at, high - 0.09, z), 1.0, (255, 200, 120)))
+                    self.scene.glows.append(Glow((at, 0.0, z), 4.0, (96, 76, 48)))
             z += dice.between(24, 32)
         for _ in range(dice.whole(1, 4)):
             z = dice.between(7, 45)
@@ -598,22 +598,27 @@ class _Composer:
                 self.add(PERSON, mesh, x, z + dice.between(-1, 1), face, group=True)
 
     def backdrop(self) -> None:
-        """The far end of the street: tree tops and roofs in the haze."""
-        dice = self.dice
-        for label, z, tall in ((BUILDING, 200.0, 22.0), (VEGETATION, 170.0, 11.0)):
-            b = Builder()
-            color = self.leaf() if label == VEGETATION else dice.vary((150, 146, 144), 0.12)
-            x = -190.0
-            while x < 190:
-                w = dice.between(9, 22) if label == BUILDING else dice.between(5, 12)
-                top = tall * dice.between(0.25, 1.0)
-                if label == BUILDING:
-                    b.flat([(x, top), (x + w, top), (x + w, 0), (x, 0)], dice.vary(color, 0.1))
-                elif dice.chance(0.75):
-                    street.blob(dice, b, x + w / 2, top * 0.45, w * 0.7, top * 0.55, dice.vary(color, 0.12))
-                    b.flat([(x - 1, top * 0.4), (x + w + 1, top * 0.4), (x + w + 1, 0), (x - 1, 0)], color)
-                x += w
-            self.add(label, b.build(), 0, z)
+        """The far end of the street: roofs and tree tops in the haze."""
+        dice, air = self.dice, np.array(self.light.sky_bottom) * 0.4
+        gray = dice.vary((150, 146, 144), 0.12)
+        b = Builder()
+        x = -190.0
+        while x < 190:
+            wide, top = dice.between(9, 22), dice.between(5, 24)
+            r, g, blue = dice.vary(gray, 0.1) if self.night else (np.array(dice.vary(gray, 0.1)) * 0.6 + air).tolist()
+            b.flat([(x, top), (x + wide, top), (x + wide, 0), (x, 0)], (r, g, blue))
+            x += wide
+        self.add(BUILDING, b.build(), 0, 200.0)
+        b = Builder()
+        leaf = self.leaf()
+        x = -190.0
+        while x < 190:
+            wide, top = dice.between(5, 12), dice.between(3, 11)
+            if dice.chance(0.75):
+                street.blob(dice, b, x + wide / 2, top * 0.45, wide * 0.7, top * 0.55, dice.vary(leaf, 0.12))
+                b.flat([(x - 1, top * 0.4), (x + wide + 1, top * 0.4), (x + wide + 1, 0), (x - 1, 0)], leaf)
+            x += wide
+        self.add(VEGETATION, b.build(), 0, 170.0)
 
     def compose(self) -> Scene:
         self.lay_ground()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,9 @@ class Survey:
     touching: Counter[int] = field(default_factory=Counter)  # by label: 8-neighbours of another of their class
     groups: int = 0  # regions of a thing class without instances
     presence: Counter[int] = field(default_factory=Counter)  # scenes in which a label occurs
-    coverage: Counter[int] = field(default_factory=Counter)  # mean share of the picture, summed over scenes
+    coverage: defaultdict[int, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # share of the picture, summed over scenes
 
     def add(self, labels: np.ndarray, instances: np.ndarray) -> None:
         """Counts one scene: label ids, uint8 [H, W], and instance ids, uint16 [H, W]."""

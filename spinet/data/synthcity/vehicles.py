@@ -105,7 +105,11 @@ CAR_SHAPES: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, float, 
 def _car(kind: str) -> Mesh:
     (rear, tail, hood, nose), (z0, z1, z2, z3), deck, roof, half = CAR_SHAPES[kind]
     b = Builder([(0, 0, 0, 0)] * 14)
+    mirror, door = (deck - 0.02, deck + 0.14), (z3 - 0.42, z3 - 0.26)
+    mirrors = ((-half - 0.17, -half), (half, half + 0.17))
     _treads(b, half - 0.04, rear + 0.3, nose - 0.3, 0.34)
+    for x in mirrors:
+        b.panel("rear", door[0], x, mirror, DARK)
     b.prism(
         [
             (rear + 0.06, 0.22),
@@ -121,6 +125,8 @@ def _car(kind: str) -> Mesh:
         [LOWER, BODY, BODY, BODY, BODY, TRIM, LOWER],
         BODY,
     )
+    for x in mirrors:
+        b.panel("front", door[1], x, mirror, TRIM)
     base, top = half * 0.96, half * 0.76
     b.prism(
         [(z0, deck - 0.02), (z1, roof), (z2, roof + 0.02), (z3, deck - 0.02)],
@@ -170,8 +176,7 @@ def _car(kind: str) -> Mesh:
     b.panel("front", nose - 0.02, (-half * 0.8, half * 0.8), (0.24, 0.34), DARK)
     b.panel("sides", half + 0.004, (middle - 0.02, middle + 0.02), (0.36, deck - 0.03), LOWER)
     b.panel("sides", half * 0.97 + 0.01, (rear + 0.5, nose - 0.5), (0.2, 0.3), DARK)
-    for x in (-half - 0.17, half + 0.01):
-        b.box((x, x + 0.16), (deck - 0.02, deck + 0.14), (z3 - 0.42, z3 - 0.26), TRIM)
+    b.panel("sides", half + 0.17, door, mirror, TRIM)
     span = nose - rear
     for z in (rear + span * 0.19, nose - span * 0.185):
         b.on_sides([(z + 0.41 * c, 0.33 + 0.41 * max(s, -0.3)) for c, s in WHEEL], half + 0.005, DARK)
