@@ -14,7 +14,7 @@ from cityscapesscripts.helpers.labels import id2label, labels
 from spinet.data import open_dataset
 from spinet.data.segments import DataError, decode_ids
 from spinet.data.synthcity import generate, render_scene
-from spinet.data.synthcity.scene import compose
+from spinet.data.synthcity.compose import compose
 from spinet.data.synthcity.survey import Survey, touching_instances
 
 SMALL = (64, 128)

@@ -1,8 +1,10 @@
 """SynthCity: the embedded data set, street scenes drawn by a program and written in Cityscapes' own layout.
 
-A scene is composed in metres (`scene`), of things made of polygons (`mesh`, `vehicles`, `people`, `street`) under a
-light (`light`); it is painted far to near through a pinhole camera (`render`) and filed (`write`); `survey` counts what
-is in it. It holds all 19 classes of Cityscapes' evaluation under their ids, void as there (the own bonnet, borders,
+A scene (`scene`) is composed in metres (`compose`): a street's `plan`, its `ground`, what stands at the `roadside`,
+the `traffic`, under a `light`. Its things are polygons in space (`mesh`), from `buildings` to `people`. It is painted
+far to near through a pinhole camera (`render`) and filed (`write`); `survey` counts what the pictures hold.
+
+They hold all 19 classes of Cityscapes' evaluation under their ids, void as there (the own bonnet, borders,
 clutter, rails, bridges), occlusion, crowds and rows of cars: most objects touch another of their class, so that classes
 and connected components do not suffice.
 

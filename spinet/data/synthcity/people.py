@@ -1,4 +1,4 @@
-"""People, bicycles and motorcycles of SynthCity: jointed limbs, seen from any side, flat towards the camera.
+"""People of SynthCity: jointed limbs, seen from any side, flat towards the camera.
 
 A limb runs between joints (forward, sideways, up) in metres; `heading` is the angle between its owner's forward and
 the camera's view of it: 0 shows the back, a quarter turn the side with the front to the right, half a turn the face.
@@ -35,25 +35,26 @@ CLOTHES: tuple[Color, ...] = (
 TROUSERS: tuple[Color, ...] = ((26, 28, 34), (44, 56, 86), (70, 92, 134), (104, 96, 84), (160, 146, 120), (60, 60, 62))
 RING = circle(16)
 TURNS = 24  # headings that are drawn; others are rounded
-WALKERS, STANDERS, RIDERS, CYCLES = 16, 12, 8, 6  # poses that are drawn
+WALKERS, STANDERS, RIDERS = 16, 12, 8  # poses that are drawn
 
-# palette slots of people, and of the machines that they ride
+# palette slots of people
 SKIN, SKIN_DARK, HAIR_, TOP, TOP_DARK, SLEEVE, LEGS, LEGS_DARK, SHOE, SKIRT, BAG, HELMET = range(12)
-PAINT, PAINT_DARK, TYRE, HUB, INSIDE, DARK, STEEL, SEAT, LAMP = range(9)
 
 Joint = tuple[float, float, float]
 Limb = tuple[Joint, Joint, float, float, int]  # from, to, the radii there, palette slot
 
 
-def _pose(heading: float) -> int:
+def pose_of(heading: float) -> int:
+    """The number of the nearest heading that is drawn."""
     return round(heading * TURNS / (2 * math.pi)) % TURNS
 
 
-def _heading(pose: int) -> tuple[float, float]:
+def direction(pose: int) -> tuple[float, float]:
+    """Cosine and sine of a drawn heading."""
     return turn(2 * math.pi * pose / TURNS)
 
 
-def _paint_limbs(b: Builder, limbs: list[Limb], cos: float, sin: float) -> None:
+def paint_limbs(b: Builder, limbs: list[Limb], cos: float, sin: float) -> None:
     """Paints limbs from the farthest to the nearest."""
     ends = np.array([limb[:2] for limb in limbs])  # [n, 2, 3]: forward, sideways, up
     depth = (ends[..., 0] * cos - ends[..., 1] * sin).sum(axis=1)
@@ -91,7 +92,7 @@ def person(dice: Dice, heading: float, walking: bool) -> tuple[Mesh, float]:
     """Somebody on foot: the mesh and the height in metres."""
     variant = dice.whole(0, (WALKERS if walking else STANDERS) - 1)
     h = dice.between(1.05, 1.45) if variant == 0 else dice.between(1.58, 1.92)
-    mesh = _person(variant, walking, _pose(heading)).painted(_clothes(dice), (h * dice.between(0.88, 1.2), h, h))
+    mesh = _person(variant, walking, pose_of(heading)).painted(_clothes(dice), (h * dice.between(0.88, 1.2), h, h))
     return mesh, h
 
 
@@ -99,7 +100,7 @@ def person(dice: Dice, heading: float, walking: bool) -> tuple[Mesh, float]:
 def _person(variant: int, walking: bool, pose: int) -> Mesh:
     """Somebody one metre tall; the first variant has a child's proportions."""
     dice = Dice(11, variant, walking)
-    cos, sin = _heading(pose)
+    cos, sin = direction(pose)
     coat, skirt = dice.chance(0.25), dice.chance(0.16)
     hip, knee, shoulder, neck = 0.52, 0.28, 0.8, 0.85
     swing = dice.between(0.09, 0.17) if walking else dice.between(0.0, 0.03)
@@ -131,13 +132,13 @@ def _person(variant: int, walking: bool, pose: int) -> Mesh:
         ]
     b = Builder([(0, 0, 0, 0)] * 12)
     near = 1 if sin > 0 else -1  # the side that lies towards the camera
-    _paint_limbs(b, limbs, cos, sin)
+    paint_limbs(b, limbs, cos, sin)
     broad = abs(cos)
     front_view = broad > 0.8  # both arms lie beside the body
     half_s, half_w, half_h = ((0.125 * broad + 0.085) * f for f in (0.8, 0.66, 0.7))
     dx = lean * sin
     if not front_view:
-        _paint_limbs(b, arms[-near], cos, sin)
+        paint_limbs(b, arms[-near], cos, sin)
     low = 0.36 if coat or skirt else hip - 0.04
     if skirt:
         b.flat([(-half_w, 0.6), (half_w, 0.6), (half_h * 1.3, low), (-half_h * 1.3, low)], SKIRT)
@@ -166,7 +167,7 @@ def _person(variant: int, walking: bool, pose: int) -> Mesh:
         elif broad <= 0.6:
             x = -near * half_s
             b.flat([(x * 0.7, 0.79), (x * 1.9, 0.76), (x * 1.9, 0.57), (x * 0.7, 0.55)], BAG)
-    _paint_limbs(b, arms[near] + (arms[-near] if front_view else []), cos, sin)
+    paint_limbs(b, arms[near] + (arms[-near] if front_view else []), cos, sin)
     child = variant == 0
     b.flat([(dx - 0.03, neck), (dx + 0.03, neck), (dx + 0.03, shoulder), (dx - 0.03, shoulder)], SKIN_DARK)
     _head(b, (dx, 0.9 if child else 0.925), 0.085 if child else 0.066, cos, sin, long=dice.chance(0.4), helmet=False)
@@ -187,117 +188,16 @@ def _head(b: Builder, at: tuple[float, float], r: float, cos: float, sin: float,
         b.flat([(x + sin * r * 0.3 + r * 0.82 * c, y - r * 0.18 + r * 0.95 * s) for c, s in RING], SKIN)
 
 
-def _wheel(b: Builder, x: float, r: float, foreshortening: float, thick: float) -> None:
-    """A wheel whose middle is at x on the screen's axis, in metres."""
-    half, rim = max(r * abs(foreshortening), thick), r - 1.6 * thick
-    b.flat([(x + half * c, r + r * s) for c, s in RING], TYRE)
-    half -= 1.6 * thick
-    if half > 0.03:
-        b.flat([(x + half * c, r + rim * s) for c, s in RING], INSIDE)
-        b.flat([(x + 0.04 * c, r + 0.05 * s) for c, s in RING[::2]], HUB)
-
-
-def _machine_paint(dice: Dice, inside: Color, lamp: tuple[float, ...]) -> list[tuple[float, ...]]:
-    paint, seat = dice.vary(dice.pick(CLOTHES), 0.25), dice.vary((44, 34, 30), 0.4)
-    colors = (paint, shade(paint, 0.8), (26, 26, 28), (60, 60, 62), inside, (38, 38, 42), (124, 126, 130), seat)
-    return [*((*color, 0.0) for color in colors), lamp]
-
-
-def bicycle(dice: Dice, heading: float) -> Mesh:
-    """A bicycle, standing with its middle at the origin."""
-    gray = dice.between(104, 132)
-    palette = _machine_paint(dice, (gray, gray * 0.98, gray * 0.96), (200, 30, 26, 0.4))
-    size = dice.between(0.94, 1.08)
-    return _bicycle(dice.whole(0, CYCLES - 1), _pose(heading)).painted(palette, (size, size, 1))
-
-
-@cache
-def _bicycle(variant: int, pose: int) -> Mesh:
-    dice = Dice(12, variant)
-    cos, sin = _heading(pose)
-    b = Builder([(0, 0, 0, 0)] * 9)
-    for z in (0.52, -0.52) if cos > 0 else (-0.52, 0.52):
-        _wheel(b, z * sin, 0.345, sin, 0.034)
-    crank, seat, head, rear, front = (0, 0, 0.3), (-0.17, 0, 0.78), (0.36, 0, 0.82), (-0.52, 0, 0.345), (0.52, 0, 0.345)
-    bar, tube = (0.36, 0, 1.0), 0.026
-    cross = (-0.12, 0, 0.56) if variant % 3 == 0 else seat  # a low frame
-    limbs: list[Limb] = [
-        (crank, seat, tube, tube, PAINT),
-        (cross, head, tube, tube, PAINT),
-        (crank, head, tube, tube, PAINT),
-        (rear, crank, tube * 0.8, tube * 0.8, PAINT_DARK),
-        (rear, seat, tube * 0.8, tube * 0.8, PAINT_DARK),
-        (head, front, tube, tube * 0.8, PAINT),
-        (seat, (-0.2, 0, 0.92), tube, tube, STEEL),
-        ((-0.32, 0, 0.94), (-0.08, 0, 0.93), 0.05, 0.03, SEAT),
-        (head, bar, tube, tube, STEEL),
-        (bar, (0.3, 0.29, 1.02), 0.024, 0.028, DARK),
-        (bar, (0.3, -0.29, 1.02), 0.024, 0.028, DARK),
-    ]
-    if dice.chance(0.35):
-        limbs.append(((0.5, 0.12, 0.85), (0.5, -0.12, 0.85), 0.11, 0.11, SEAT))
-    if dice.chance(0.6):
-        limbs.append(((-0.7, 0, 0.66), (-0.3, 0, 0.7), 0.025, 0.025, DARK))
-    _paint_limbs(b, limbs, cos, sin)
-    if cos > 0.3:
-        b.flat([(-0.7 * sin + 0.045 * c, 0.6 + 0.045 * s) for c, s in RING[::2]], LAMP)
-    return b.build()
-
-
-def motorcycle(dice: Dice, heading: float, night: bool) -> Mesh:
-    """A motorcycle or a scooter, standing with its middle at the origin."""
-    pose = _pose(heading)
-    lamp = (255, 246, 220, 1.0) if _heading(pose)[0] < 0 else (200, 24, 24, 0.9 if night else 0.3)
-    return _motorcycle(dice.chance(0.4), pose).painted(_machine_paint(dice, (84, 86, 90), lamp), (1.05, 1.05, 1))
-
-
-@cache
-def _motorcycle(scooter: bool, pose: int) -> Mesh:
-    cos, sin = _heading(pose)
-    b = Builder([(0, 0, 0, 0)] * 9)
-    r, base = (0.24, 0.6) if scooter else (0.32, 0.72)
-    for z in (base, -base) if cos > 0 else (-base, base):
-        _wheel(b, z * sin, r, sin, 0.075)
-    if scooter:
-        limbs: list[Limb] = [
-            ((-0.55, 0, 0.52), (-0.2, 0, 0.5), 0.2, 0.2, PAINT),
-            ((-0.3, 0, 0.3), (0.35, 0, 0.26), 0.1, 0.08, PAINT_DARK),
-            ((0.4, 0, 0.35), (0.44, 0, 0.85), 0.15, 0.13, PAINT),
-            ((-0.55, 0, 0.77), (-0.05, 0, 0.77), 0.08, 0.08, SEAT),
-            ((0.45, 0, 0.6), (base, 0, r), 0.05, 0.04, STEEL),
-        ]
-        bar = (0.4, 0, 1.02)
-    else:
-        limbs = [
-            ((-0.2, 0, 0.42), (0.25, 0, 0.42), 0.17, 0.17, DARK),
-            ((-0.7, 0, 0.78), (-0.2, 0, 0.76), 0.08, 0.1, SEAT),
-            ((-0.05, 0, 0.84), (0.3, 0, 0.86), 0.14, 0.16, PAINT),
-            ((-0.65, 0, 0.66), (-0.3, 0, 0.6), 0.08, 0.12, PAINT_DARK),
-            ((0.38, 0, 0.84), (base, 0, r), 0.06, 0.05, STEEL),
-            ((0.1, 0.14, 0.3), (-0.7, 0.16, 0.34), 0.04, 0.065, STEEL),
-            ((-base, 0, r), (-0.1, 0, 0.38), 0.05, 0.06, DARK),
-            ((0.45, 0, 0.85), (0.52, 0, 0.95), 0.16, 0.13, PAINT_DARK),
-        ]
-        bar = (0.34, 0, 1.06)
-    limbs.append((bar, (0.3, 0.34, 1.08), 0.028, 0.034, DARK))
-    limbs.append((bar, (0.3, -0.34, 1.08), 0.028, 0.034, DARK))
-    _paint_limbs(b, limbs, cos, sin)
-    if abs(cos) > 0.3:
-        x, y = (0.56 * sin, 0.92) if cos < 0 else (-0.8 * sin, 0.72)
-        b.flat([(x + 0.085 * c, y + 0.085 * s) for c, s in RING[::2]], LAMP)
-    return b.build()
-
-
 def rider(dice: Dice, heading: float, motor: bool) -> Mesh:
     """Somebody on a bicycle or a motorcycle whose middle is at the origin."""
-    mesh = _rider(dice.whole(0, RIDERS - 1), motor, _pose(heading))
+    mesh = _rider(dice.whole(0, RIDERS - 1), motor, pose_of(heading))
     return mesh.painted(_clothes(dice), (dice.between(0.94, 1.1), dice.between(0.98, 1.04), 1))
 
 
 @cache
 def _rider(variant: int, motor: bool, pose: int) -> Mesh:
     dice = Dice(13, variant, motor)
-    cos, sin = _heading(pose)
+    cos, sin = direction(pose)
     if motor:
         hip, shoulder, hand, bend, foot, spread, stroke = (
             (-0.3, 0.92),
@@ -341,9 +241,9 @@ def _rider(variant: int, motor: bool, pose: int) -> Mesh:
         ]
     broad = abs(cos)
     front_view = broad > 0.8
-    _paint_limbs(b, legs[-near] + ([] if front_view else arms[-near]), cos, sin)
+    paint_limbs(b, legs[-near] + ([] if front_view else arms[-near]), cos, sin)
     if cos > 0:
-        _paint_limbs(b, legs[near], cos, sin)
+        paint_limbs(b, legs[near], cos, sin)
     x0, y0, x1, y1 = hip[0] * sin, hip[1], shoulder[0] * sin, shoulder[1]
     wide, waist = 0.12 + 0.11 * broad, 0.11 + 0.06 * broad
     b.flat(
@@ -367,8 +267,8 @@ def _rider(variant: int, motor: bool, pose: int) -> Mesh:
         x = (x1 + x0) / 2 - 0.16 * sin
         b.flat([(x - 0.15, y1 - 0.03), (x + 0.15, y1 - 0.03), (x + 0.14, y0 + 0.1), (x - 0.16, y0 + 0.1)], BAG)
     if cos <= 0:
-        _paint_limbs(b, legs[near], cos, sin)
-    _paint_limbs(b, arms[near] + (arms[-near] if front_view else []), cos, sin)
+        paint_limbs(b, legs[near], cos, sin)
+    paint_limbs(b, arms[near] + (arms[-near] if front_view else []), cos, sin)
     helmet, long = motor or dice.chance(0.45), dice.chance(0.3)
     _head(b, ((shoulder[0] + 0.07) * sin, y1 + 0.2), 0.115, cos, sin, long, helmet)
     return b.build()

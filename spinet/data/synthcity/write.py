@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from spinet.data.prepare import prepare_cityscapes
 from spinet.data.segments import DataError
+from spinet.data.synthcity.compose import SPLITS, compose
 from spinet.data.synthcity.render import render
-from spinet.data.synthcity.scene import compose
 
 VERSION = 1  # of the pictures: rises with every change of a pixel
-SPLITS = ("train", "val")
 MANIFEST = "synthcity.json"
 CITY = "synthcity"
 PER_SEQUENCE = 100
