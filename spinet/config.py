@@ -39,7 +39,7 @@ class ModelConfig:
     feature_channels: int = 256  # D_φ, §3.3
     kernel: int = 3  # k (§3.2), unstated: pinned by the parameter counts (1 gives 36.7 M, not 42.2 M)
     separate: bool = False  # Table 5: one Panoptic-Feature generator each for things and stuff
-    coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: what −1 … 1 spans; "pixels" = 512 px
+    coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: spans −1 … 1, so crops agree; or 512 px
     coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
     feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; the siblings' end linear
     filter_scale: float = 1.0  # unstated (§3.2): initial scale of the generated filters; 1 is unit variance of logits
@@ -58,7 +58,7 @@ class ObjectiveConfig:
     intra_class_triplet: float = 1.0  # λ_4
     multi_class_dice: bool = True  # Table 3, "M.C.D"
     bootstrap: float = 0.2  # §5.2: share of the hardest pixels; 1 is plain cross entropy (COCO)
-    semantic_classes: Literal["stuff", "stuff+thing", "all"] = "all"  # unstated: what the stuff output tells apart
+    semantic_classes: Literal["stuff", "stuff+thing", "all"] = "all"  # unstated: classes it knows; mIoU calls for all
     semantic_stride: Literal[1, 4] = 1  # unstated (§3.4): resolution of the stuff losses; 1 is that of the labels
     dice_classes: Literal["present", "all"] = "present"  # unstated (Eq. 2): those averaged; an absent one costs ≈ 1
     dice_square: bool = True  # unstated (Eq. 1): squared denominator (V-Net, the cited form)
@@ -122,7 +122,7 @@ class InferenceConfig:
     top: int = 100  # unstated: filters at most; COCO's AP looks at as many instances
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS
     matrix_sigma: float = 2.0  # unstated: SOLOv2's
-    nms_iou: float = 0.5  # unstated: plain mask NMS
+    nms_iou: float = 0.5  # unstated: of plain mask NMS, the usual one
     keep: float = 0.5  # unstated: share of its score that an instance must keep (matrix NMS: IoU below about 0.6)
     mask_threshold: float = 0.5  # unstated: Panoptic-FPN's, whose post-processing §5.2 follows
     overlap: float = 0.5  # unstated: Panoptic-FPN's; an instance more than this share of which is taken is dropped
