@@ -449,9 +449,9 @@ def test_eq6_rewards_the_right_contour():
     module, phi, _ = contour_example()
     logits = module.logits(phi)
     truth, wrong = (logits > 0).float(), (logits <= 0).float()
-    assert float(module(phi, truth)) < 0.2 * float(module(phi, wrong))
+    assert module(phi, truth).item() < 0.2 * module(phi, wrong).item()
     # a mean over pixels: twice the picture, the same loss
-    assert float(module(phi.repeat(1, 1, 2, 1), truth.repeat(1, 2, 1))) == pytest.approx(float(module(phi, truth)))
+    assert module(phi.repeat(1, 1, 2, 1), truth.repeat(1, 2, 1)).item() == pytest.approx(module(phi, truth).item())
 
 
 # --- Eq. 7: L = λ_0 L_cls + λ_1 L_s + λ_2 L_t + λ_3 L_inter + λ_4 L_intra ---------------------------------------------
@@ -550,9 +550,9 @@ def test_eq7_total(scenes, preset):
         expected["contour"] = w[3] * objective.inter(x["phi"], targets.contour) / 4
     assert losses.keys() == expected.keys() | {"total"}
     for name, value in expected.items():
-        assert float(losses[name]) == pytest.approx(float(value), rel=1e-5), name
-        assert float(value) > 1e-3, name
-    assert float(losses["total"]) == pytest.approx(sum(map(float, expected.values())), rel=1e-6)
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-5), name
+        assert value.item() > 1e-3, name
+    assert losses["total"].item() == pytest.approx(sum(value.item() for value in expected.values()), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -578,7 +578,7 @@ def test_eq7_weight_scales_its_term_alone(scenes, field, term):
     related = {"cross_entropy", "stuff_dice"} if field == "stuff" else {term}
     for name in values[0].keys() - {"total"}:
         scale = 3 if name in related else 1
-        assert float(values[1][name]) == pytest.approx(scale * float(values[0][name]), rel=1e-6), name
+        assert values[1][name].item() == pytest.approx(scale * values[0][name].item(), rel=1e-6), name
 
 
 @pytest.mark.parametrize(("multi_class_dice", "inter", "intra"), TABLE_3)
@@ -615,7 +615,7 @@ def test_eq7_does_not_depend_on_how_the_step_is_split(scenes, semantic_classes, 
         arguments, piece = part(x, targets, images)
         halves.append(objective(**arguments, targets=piece, counts=counts))
     for name, value in whole.items():
-        assert float(halves[0][name] + halves[1][name]) == pytest.approx(float(value), rel=1e-6), name
+        assert (halves[0][name] + halves[1][name]).item() == pytest.approx(value.item(), rel=1e-6), name
 
 
 def test_eq7_counts_of_the_parts_add_up(scenes):
@@ -648,11 +648,11 @@ def test_eq7_empty_cases(scene, case, semantic_classes):
     losses["total"].backward()
     assert all(torch.isfinite(value) for value in losses.values())
     assert all(torch.isfinite(leaf.grad).all() for leaf in leaves)
-    assert float(losses["triplet"]) == 0 or EMPTY[case].get("things", 4) > 1
+    assert losses["triplet"].item() == 0 or EMPTY[case].get("things", 4) > 1
     if EMPTY[case].get("things") == 0 or EMPTY[case].get("crowd"):
-        assert float(losses["things"]) == 0
+        assert losses["things"].item() == 0
     if case == "nothing":
-        assert float(losses["cross_entropy"]) == float(losses["stuff_dice"]) == float(losses["class"]) == 0
+        assert losses["cross_entropy"].item() == losses["stuff_dice"].item() == losses["class"].item() == 0
 
 
 def test_eq7_an_instance_of_one_pixel():
@@ -666,7 +666,7 @@ def test_eq7_an_instance_of_one_pixel():
         **build_outputs(targets), targets=targets, counts=targets.counts()
     )
     assert all(torch.isfinite(value) for value in losses.values())
-    assert 0.9 < float(losses["things"]) / 5 <= 1
+    assert 0.9 < losses["things"].item() / 5 <= 1
 
 
 def test_eq7_ends_with_less_loss_where_the_prediction_is_right(scenes):
@@ -685,4 +685,4 @@ def test_eq7_ends_with_less_loss_where_the_prediction_is_right(scenes):
     good = objective(**right, targets=targets, counts=targets.counts())
     bad = objective(**build_outputs(targets), targets=targets, counts=targets.counts())
     for name in ("class", "cross_entropy", "stuff_dice", "things"):
-        assert float(good[name]) < 0.1 * float(bad[name]), name
+        assert good[name].item() < 0.1 * bad[name].item(), name
