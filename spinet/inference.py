@@ -53,7 +53,7 @@ class Prediction:
     ids: Int[np.ndarray, "H W"]  # int32, segment id at each pixel, 0 void
     segments: list[dict[str, Any]]  # id, category_id, isthing, area; things also score, bbox (x, y, width, height)
     instances: list[dict[str, Any]]  # category_id, score, mask bool [H, W], by falling score; empty unless asked for
-    semantic: Int[np.ndarray, "H W"]  # uint8 or int32, the label that the stuff path alone gives (see `num_semantic`)
+    semantic: Int[np.ndarray, "H W"]  # the label that the stuff path alone gives (see `num_semantic`)
     class_map: Int[np.ndarray, "H W"] | None  # the class head's best thing label, where the stuff path has one "thing"
     network_seconds: float
     post_seconds: float
@@ -147,10 +147,9 @@ def rank(
     config: InferenceConfig,
 ) -> Candidates:
     """Scores masks, drops empty ones, and marks duplicates down."""
-    probability = logits.sigmoid()
-    inside = probability > config.mask_threshold
+    inside = logits > _cut(config)
     area = inside.flatten(1).sum(1)
-    scores = confidences * (probability * inside).flatten(1).sum(1) / area.clamp(min=1)
+    scores = confidences * (logits.sigmoid() * inside).flatten(1).sum(1) / area.clamp(min=1)
     candidates = Candidates(labels, scores, confidences, torch.ones_like(scores), logits, locations)
     order = scores.argsort(descending=True, stable=True)
     order = order[area[order] > 0]
@@ -164,6 +163,11 @@ def rank(
         candidates.kept = mask_nms(iou, threshold=config.nms_iou)
     candidates.scores = candidates.scores * candidates.kept
     return candidates[candidates.scores.argsort(descending=True, stable=True)]
+
+
+def _cut(config: InferenceConfig) -> float:
+    """The logit above which a pixel belongs to a mask."""
+    return float(torch.logit(torch.tensor(config.mask_threshold)))
 
 
 def mask_iou(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n n"]:
@@ -254,7 +258,7 @@ def merge(
     segments smaller than `min_stuff_area` of the image become void.
     """
     height, width = resampler.size
-    cut = float(torch.logit(torch.tensor(config.mask_threshold)))
+    cut = _cut(config)
     ids = torch.full((height, width), VOID, dtype=torch.int32, device=semantic.device)
     segments: list[dict[str, Any]] = []
     for label, score, logits in zip(
@@ -345,7 +349,7 @@ def components(
 def _instances(
     candidates: Candidates, resampler: Resampler, categories: Categories, config: InferenceConfig
 ) -> list[dict[str, Any]]:
-    cut = float(torch.logit(torch.tensor(config.mask_threshold)))
+    cut = _cut(config)
     found = []
     for label, score, logits in zip(
         candidates.labels.tolist(), candidates.scores.tolist(), candidates.logits, strict=True
