@@ -228,6 +228,8 @@ class Resampler:
 
     def pixels(self, mask: Bool[Tensor, "h w"]) -> tuple[slice, slice]:
         """A rectangle of pixels outside which the resampled mask is empty."""
+        if not mask.any():
+            return slice(0, 0), slice(0, 0)
         slices = []
         for axis, positions in ((1, self.rows), (0, self.columns)):
             cells = torch.nonzero(mask.any(axis))

@@ -241,6 +241,8 @@ def test_no_pixel_of_a_mask_lies_outside_its_rectangle(network_size, size):
         assert mask[rows, columns].sum() == mask.sum()
         seen += int(mask.any())
     assert seen > 15
+    nothing = resampler.pixels(torch.zeros(8, 12, dtype=torch.bool))
+    assert resampler.window(logits[None], *nothing).numel() == 0
 
 
 # --- merge ------------------------------------------------------------------------------------------------------------
