@@ -165,6 +165,12 @@ def _ground_floor(
     pane = (250, 224, 170, 0.8) if night and shop else dark
     door = dice.vary((86, 60, 44), 0.4)
 
+    if edges[0] > 55:
+        band = np.array([[0.45, ground - 0.95]] if shop else [[1.0, ground - 0.7]])
+        inset = (edges[1] - edges[0]) * (0.12 if shop else 0.24) * np.array([1.0, -1.0])
+        b.many(_columns(out, band, np.stack([edges[:-1], edges[1:]], axis=1) + inset), pane, street)
+        return
+
     def plate(y0: float, y1: float, z0: float, z1: float, paint: tuple[float, ...]) -> None:
         b.quads(_on_street(out, np.array([[y0, y1]]), np.array([[z0, z1]])), paint, street)
 

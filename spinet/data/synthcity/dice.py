@@ -58,9 +58,13 @@ class Dice:
 
     def vary(self, color: Color, amount: float) -> Color:
         """A colour near the given one: brightness by ± `amount` (a share), each channel by a quarter of that."""
-        gain = 1 + amount * self.between(-1, 1)
-        r, g, b = (c * (gain + amount * self.between(-0.25, 0.25)) for c in color)
-        return r, g, b
+        gain, tint = 1 + amount * self.between(-1, 1), 0.25 * amount
+        r, g, b = color
+        return (
+            r * (gain + tint * self.between(-1, 1)),
+            g * (gain + tint * self.between(-1, 1)),
+            b * (gain + tint * self.between(-1, 1)),
+        )
 
 
 def turn(angle: float) -> tuple[float, float]:

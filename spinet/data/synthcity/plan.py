@@ -14,7 +14,7 @@ NODES = (0.6, 1.2, 2.5, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 85, 110, 140, 180, 
 
 
 class Plan:
-    """A street's layout, drawn first, and the scene that grows on it; sides are -1 (left) and 1 (right), lengths in m."""
+    """A street's layout, drawn first, and the scene that grows on it; sides are -1 (left) and 1 (right), metres."""
 
     def __init__(self, dice: Dice):
         self.dice = dice

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spinet.data.synthcity.dice import Color, turn
+from spinet.data.synthcity.dice import Color, circle
 from spinet.data.synthcity.light import Light
 from spinet.data.synthcity.mesh import Mesh
 
@@ -87,4 +87,7 @@ def oblong(half: float, length: float) -> np.ndarray:
 
 def disc(r: float) -> np.ndarray:
     """A round footprint, [8, 2]."""
-    return np.array([turn(i * 0.78539816) for i in range(8)]) * r
+    return _ROUND * r
+
+
+_ROUND = circle(8)

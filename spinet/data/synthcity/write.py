@@ -45,7 +45,7 @@ def _check_size(size: tuple[int, int]) -> None:
 
 def _png(path: Path, picture: np.ndarray) -> None:
     """Writes a PNG aside, then puts it in place."""
-    settings = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     _, data = cv2.imencode(".png", picture, settings)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(data.data)
@@ -66,7 +66,7 @@ def write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: i
     image, labels, instances = render_scene(seed, index, size, split)
     _png(label_path, labels)
     _png(instance_path, instances)
-    _png(image_path, image[..., ::-1])
+    _png(image_path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
 def _claim(root: Path, manifest: dict) -> None:
