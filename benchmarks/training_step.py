@@ -20,6 +20,7 @@ from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
 from spinet.data.synthcity import generate
 from spinet.model.filter_sampling import Locations
 from spinet.objective.objective import Objective
+from spinet.precision import resolve
 from spinet.train import Training, make_optimizer, target_builder, train_transform
 from spinet.weights import build_model
 
@@ -47,7 +48,9 @@ def measure(preset: str, data: Path, steps: int) -> dict[str, float]:
         targets = build_targets(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
         counts = targets.counts()
         mark("targets")
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision == "bf16"):
+        with torch.autocast(
+            "cpu", torch.bfloat16, enabled=resolve(config.train.precision, torch.device("cpu")) == "bf16"
+        ):
             features = model.network(batch.images, batch.windows)
             mark("network forward")
             things, stuff = zip(

@@ -309,7 +309,7 @@ def pick_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
+def print_table(rows: list[dict[Any, Any]]) -> None:
     """Rows with the same keys, aligned."""
     if not rows:
         return

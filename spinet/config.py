@@ -1,7 +1,7 @@
 """Every number of an experiment, once, with its source beside it.
 
 "§" and "Table" point into the paper; "unstated" means that the paper leaves the choice open. `docs/unstated.md` is
-generated from these marks (`python -m spinet.config`) and says which alternatives exist.
+generated from these marks (`python -m spinet.unstated`) and says which alternatives exist.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 FORBID = ConfigDict(extra="forbid")
 
 Levels = Literal["2-5", "2-6", "3-7"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class ConfigError(ValueError):
@@ -103,7 +104,7 @@ class TrainConfig:
     momentum: float = 0.9  # unstated: the siblings'
     weight_decay: float = 1e-4  # unstated: the siblings'; 0 on norms and biases
     clip_norm: float = 35.0  # unstated: the gradient's norm is clipped to this, the siblings'
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # unstated: arithmetic of the network; losses are fp32
+    precision: Precision = "fp32"  # unstated; "auto": bf16 where the processor has it, else fp32
     seed: int = 0
     checkpoint_every: int = 1000
     evaluate_every: int = 5000
@@ -128,7 +129,7 @@ class InferenceConfig:
     overlap: float = 0.5  # unstated: Panoptic-FPN's; an instance more than this share of which is taken is dropped
     stuff_threshold: float = 0.2  # unstated: probability a stuff class needs where the stuff path itself sees a thing
     min_component_area: int = 32  # pixels; of the comparison with connected components of the semantic output
-    precision: Literal["fp32", "bf16"] = "fp32"  # unstated: arithmetic of the network
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # unstated: arithmetic of the network
     min_stuff_area: float = 2048 / (1024 * 2048)  # unstated: Panoptic-FPN's 2048 px on Cityscapes, as a share
 
 
@@ -184,7 +185,7 @@ SMALL = Config(
         optimizer="adamw",
         weight_decay=0.05,
         clip_norm=10.0,
-        precision="bf16",
+        precision="auto",
         checkpoint_every=500,
         evaluate_every=2000,
     ),

@@ -21,6 +21,7 @@ from spinet.data.segments import VOID, Categories, Sample
 from spinet.data.transforms import EvalTransform
 from spinet.model.filter_sampling import Locations
 from spinet.objective.targets import SemanticClasses, first_stuff
+from spinet.precision import resolve
 from spinet.weights import Model
 
 
@@ -74,9 +75,10 @@ def predict(model: Model, image: UInt8[np.ndarray, "H W 3"], *, instances: bool 
         raise ValueError(f"an image is uint8 of shape (H, W, 3), RGB; got {image.dtype} of shape {image.shape}")
     config, network = model.config.inference, model.network
     height, width = image.shape[:2]
+    reduced = resolve(config.precision, model.device) == "bf16"
     start = perf_counter()
     scaled = _test_transform(model)(_bare_sample(image)).image
-    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=_reduced(model)):
+    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=reduced):
         features = network(scaled[None].to(model.device))
         _synchronise(model.device)
         middle = perf_counter()
@@ -389,10 +391,6 @@ def _bare_sample(image: np.ndarray) -> Sample:
         labels=nothing,
         crowd=nothing.bool(),
     )
-
-
-def _reduced(model: Model) -> bool:
-    return model.config.inference.precision == "bf16"
 
 
 def _synchronise(device: torch.device) -> None:

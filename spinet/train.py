@@ -26,6 +26,7 @@ from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Counts, TargetBuilder, Targets
+from spinet.precision import resolve
 from spinet.runs import atomic_write, describe_data, new_record, write_record
 from spinet.validate import validate
 from spinet.weights import Model, build_model, save_model
@@ -108,9 +109,11 @@ def train(
     """
     out, settings = Path(out), config.train
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = resolve(settings.precision, device)
     accelerator = Accelerator(
-        mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
-        cpu=not torch.cuda.is_available(),
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=device.type == "cpu",
         dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
     )
     world, rank = accelerator.num_processes, accelerator.process_index
@@ -187,6 +190,7 @@ def train(
         )
         result["backbone_weights"] = model.network.backbone.weights
         result["backbone_norm"] = model.network.backbone.norm
+        result["precision"] = precision
         if accelerator.is_main_process:
             write_record(result, out / "record.json")
         return result

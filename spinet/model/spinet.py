@@ -157,7 +157,4 @@ class SPINet(nn.Module):
         thing_filters = self.filter_sampling.sample([f[index] for f in features.filter_features], locations)
         if self.stuff_feature is None:
             return self.single_shot_convolution(features.phi[index], thing_filters)
-        nothing = thing_filters[:0]
-        things, _ = self.single_shot_convolution(features.phi[index], thing_filters)
-        _, stuff = self.single_shot_convolution(features.phi_stuff[index], nothing)
-        return things, stuff
+        return self.single_shot_convolution.separate(features.phi[index], features.phi_stuff[index], thing_filters)
