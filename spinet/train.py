@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from contextlib import nullcontext
@@ -22,12 +21,13 @@ from spinet.config import Config, InputConfig, TrainConfig, from_dict, to_dict
 from spinet.data import Batch, find_splits, open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, stable_seed
 from spinet.data.transforms import TrainTransform
+from spinet.log import Log
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Counts, TargetBuilder, Targets
 from spinet.precision import resolve
-from spinet.runs import atomic_write, describe_data, new_record, write_record
+from spinet.runs import describe_data, new_record, write_record
 from spinet.validate import validate
 from spinet.weights import Model, build_model, save_model
 
@@ -296,37 +296,6 @@ def target_builder(model: Model) -> TargetBuilder:
         contour_sigma=config.contour_sigma if config.inter_class_contour else None,
         divisor=model.network.divisor,
     )
-
-
-class Log:
-    """One row an iteration, as CSV or for TensorBoard; rows after `start` are from a run that was killed, and go."""
-
-    def __init__(self, folder: Path, *, kind: str, start: int):
-        self.writer: Any = None
-        self.path = folder / "log.csv"
-        folder.mkdir(parents=True, exist_ok=True)
-        if kind == "tensorboard":
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(folder), purge_step=start + 1)
-            return
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() and start else []
-        atomic_write(self.path, "".join(lines[: start + 1]).encode())
-        self.file = self.path.open("a", newline="")
-
-    def write(self, iteration: int, values: dict[str, float]) -> None:
-        if self.writer:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, iteration)
-            return
-        row = csv.writer(self.file)
-        if self.file.tell() == 0:
-            row.writerow(["iteration", *values])
-        row.writerow([iteration, *(f"{value:.9g}" for value in values.values())])
-        self.file.flush()
-
-    def close(self) -> None:
-        (self.writer or self.file).close()
 
 
 def _total(targets: list[Targets], accelerator: Accelerator) -> Counts:

@@ -28,7 +28,8 @@ ARROWS = {
     "data": ["data", "runs"],
     "evaluate": ["evaluate", "data.segments"],
     "weights": ["config", "data.segments", "model", "objective", "runs"],
-    "inference": ["config", "data", "layers", "model", "objective", "weights"],
+    "precision": ["config"],
+    "inference": ["config", "data", "model", "objective", "precision", "weights"],
     "validate": ["config", "data", "evaluate", "inference", "objective", "weights"],
 }
 
