@@ -458,6 +458,9 @@ def test_separate_features_for_things_and_stuff():
     things_last, stuff_last = network.single_shot(features, 0, places)
     assert not torch.allclose(things, things_last)
     assert torch.equal(stuff_then, stuff_last)
+    nothing, alone = network.single_shot(features, 0, at())
+    assert nothing.shape == (0, 16, 24)
+    assert torch.equal(alone, stuff_last)
 
 
 @pytest.mark.parametrize("frame", ["image", "crop", "pixels"])

@@ -40,6 +40,7 @@ class SingleShot(nn.Module):
         thing_filters: Float[Tensor, "n D_phi k k"],
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "N_s H W"]]:
         """The same by two convolutions over two features: the variant that Table 5 compares with."""
-        things = F.conv2d(phi_things[None], thing_filters, padding=self.padding)[0]
+        filters = torch.cat([thing_filters, self.weight[:1].to(thing_filters.dtype)])  # there must be at least one
+        things = F.conv2d(phi_things[None], filters, padding=self.padding)[0, :-1]
         stuff = F.conv2d(phi_stuff[None], self.weight, self.bias, padding=self.padding)[0]
         return things, stuff
