@@ -407,7 +407,8 @@ def flood_fill(labels):
 def test_components(kind, things):
     outputs, stuff = num_semantic(kind, num_things=things, num_stuff=3), 3
     semantic = blobs(outputs, 24, 30, seed=3).argmax(0).numpy()
-    semantic[0, 0] = semantic[1, 1] = 0 if kind == "all" else stuff  # touch at a corner alone
+    semantic[:8, :8] = outputs - 1 if kind == "all" else 0
+    semantic[1:4, 1:4] = semantic[4:7, 4:7] = 0 if kind == "all" else stuff  # touch at a corner alone
     class_map = np.random.default_rng(0).integers(0, things, (3, 5)).repeat(8, 0).repeat(6, 1)
     class_map = class_map if kind == "stuff+thing" else None
     config = InferenceConfig(min_component_area=4, min_stuff_area=0.1)
@@ -511,7 +512,7 @@ def rigged_model(kind="all", **inference):
     )
     config = Config(
         objective=ObjectiveConfig(semantic_classes=kind),
-        inference=InferenceConfig(**{"min_stuff_area": 0.0} | inference),
+        inference=InferenceConfig(**{"min_stuff_area": 0.0, "precision": "fp32"} | inference),
     )
     return Model(network, config, make_categories())
 
@@ -612,7 +613,7 @@ def random_model(kind="all", things=2, **inference):
             head_convs=1,
         ),
         objective=ObjectiveConfig(semantic_classes=kind),
-        inference=InferenceConfig(**inference),
+        inference=InferenceConfig(**{"precision": "fp32"} | inference),
     )
     model = build_model(config, make_categories(things))
     model.network.eval().requires_grad_(False)
