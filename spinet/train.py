@@ -27,7 +27,7 @@ from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Counts, TargetBuilder, Targets
 from spinet.precision import resolve
-from spinet.runs import describe_data, new_record, write_record
+from spinet.runs import describe_data, new_record, source_state, write_record
 from spinet.validate import validate
 from spinet.weights import Model, build_model, save_model
 
@@ -141,6 +141,7 @@ def train(
     optimizer = make_optimizer(training, settings)
 
     start, hours = 0, 0.0
+    state: dict[str, Any] = {}
     if checkpoints:
         state = load_checkpoint(checkpoints[-1])
         if from_dict(state["config"]) != config:
@@ -188,6 +189,7 @@ def train(
             processes=world,
             status=status,
         )
+        result |= source  # what the run started from, whatever has been committed since
         result["backbone_weights"] = model.network.backbone.weights
         result["backbone_norm"] = model.network.backbone.norm
         result["precision"] = precision
@@ -195,6 +197,7 @@ def train(
             write_record(result, out / "record.json")
         return result
 
+    source = dict(zip(("commit", "dirty"), source_state(), strict=True))
     record("running", start, {})
     training.train()
     bar = tqdm(

@@ -55,7 +55,7 @@ class FilterSampling(nn.Module):
         pooled, flat = kernel**2 * filter_channels, kernel**2 * feature_channels
         self.fc = nn.Linear(pooled, flat)
         # logits of unit variance for features of unit variance
-        nn.init.normal_(self.fc.weight, std=filter_scale / math.sqrt(pooled * flat) * math.sqrt(3))
+        nn.init.normal_(self.fc.weight, std=filter_scale / math.sqrt(pooled * flat))
         nn.init.zeros_(self.fc.bias)
 
     def forward(

@@ -51,7 +51,10 @@ class Objective(nn.Module):
             stuff = F.interpolate(stuff, size=targets.semantic.shape[-2:], mode="bilinear", align_corners=False)
         cross_entropy = bootstrapped_cross_entropy(stuff, targets.semantic, top=config.bootstrap)
         things = [
-            thing_loss(logits, image.masks[image.sample_instance], square=config.dice_square)
+            # where nobody knows what is there a filter may answer what it likes
+            thing_loss(
+                logits.masked_fill(~image.valid, -1e4), image.masks[image.sample_instance], square=config.dice_square
+            )
             for logits, image in zip(thing_logits, targets.images, strict=True)
         ]
         classes = class_loss(class_logits, targets.classes, alpha=config.focal_alpha, gamma=config.focal_gamma)

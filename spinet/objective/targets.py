@@ -39,6 +39,7 @@ class ImageTargets:
 
     masks: Float[Tensor, "K h w"]  # share of each cell at stride 4 that the instance covers
     labels: Int[Tensor, "K"]  # thing class of each instance
+    valid: Bool[Tensor, "h w"]  # cells at stride 4 that are neither void nor crowd
     sample_level: Int[Tensor, "n"]  # places whose filters are trained: level, cell row, cell column …
     sample_y: Int[Tensor, "n"]
     sample_x: Int[Tensor, "n"]
@@ -155,13 +156,15 @@ class TargetBuilder:
             semantic_of = by_segment(self._semantic_labels(label))
             step = self.semantic_stride
             semantic.append(semantic_of[segment_map[step // 2 :: step, step // 2 :: step]])
+            label_map = by_segment(label)[segment_map]
             if self.contour_sigma is not None:
-                contours.append(soft_contour(by_segment(label)[segment_map], self.contour_sigma))
+                contours.append(soft_contour(label_map, self.contour_sigma))
             images.append(
                 self._image_targets(
                     instances=instance_of[segment_map],
                     levels=[instance_of[level] for level in levels],
                     labels=label[is_thing].to(maps.device),
+                    valid=label_map[MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE] != IGNORE,
                     generator=torch.Generator().manual_seed(seed),
                 )
             )
@@ -188,7 +191,7 @@ class TargetBuilder:
         return counts.scatter_(1, semantic.flatten(1) % shape[1], True)[:, :-1]  # IGNORE lands in the last column
 
     def _image_targets(
-        self, *, instances: Tensor, levels: list[Tensor], labels: Tensor, generator: torch.Generator
+        self, *, instances: Tensor, levels: list[Tensor], labels: Tensor, valid: Tensor, generator: torch.Generator
     ) -> ImageTargets:
         masks = _cover(instances, len(labels))
         sample_level, sample_y, sample_x, sample_instance = self._sample(levels, generator)
@@ -199,6 +202,7 @@ class TargetBuilder:
         return ImageTargets(
             masks=masks,
             labels=labels,
+            valid=valid | masks.any(0),
             sample_level=sample_level,
             sample_y=sample_y,
             sample_x=sample_x,
