@@ -536,7 +536,8 @@ def test_eq7_total(scenes, preset):
     samples = sum(len(image.sample_instance) for image in targets.images)
     stuff = F.interpolate(x["stuff_logits"], scale_factor=4, mode="bilinear", align_corners=False)
     top = {1: 0.2, 0.5: 1.0}[w[1]]
-    things = sum(thing_loss(x["thing_logits"][i], t.masks[t.sample_instance]) for i, t in enumerate(targets.images))
+    seen = [logits.masked_fill(~t.valid, -1e4) for logits, t in zip(x["thing_logits"], targets.images, strict=True)]
+    things = sum(thing_loss(seen[i], t.masks[t.sample_instance]) for i, t in enumerate(targets.images))
     expected = {
         "class": w[0] * class_loss(x["class_logits"], targets.classes) / positives,
         "cross_entropy": w[1] * bootstrapped_cross_entropy(stuff, targets.semantic, top=top) / 4,
@@ -656,9 +657,9 @@ def test_eq7_empty_cases(scene, case, semantic_classes):
 
 
 def test_eq7_an_instance_of_one_pixel():
-    segment_map = torch.zeros(32, 32, dtype=torch.int32)
+    segment_map = torch.full((32, 32), 2, dtype=torch.int32)
     segment_map[12, 20] = 1  # the pixel at the centre of a cell of stride 8
-    targets = build_targets([(segment_map, torch.tensor([1]), torch.tensor([False]))])
+    targets = build_targets([(segment_map, torch.tensor([1, 3]), torch.tensor([False, False]))])
     image = targets.images[0]
     assert image.sample_instance.tolist() == [0, 0]  # on both levels of stride 8
     assert float(image.masks.sum()) == 1 / 16
@@ -667,6 +668,20 @@ def test_eq7_an_instance_of_one_pixel():
     )
     assert all(torch.isfinite(value) for value in losses.values())
     assert 0.9 < losses["things"].item() / 5 <= 1
+
+
+def test_eq7_void_and_crowds_do_not_judge_thing_masks(scenes):
+    """What a filter answers where nobody knows what is there changes nothing; elsewhere it does."""
+    targets = build_targets(scenes)
+    x, counts = build_outputs(targets), targets.counts()
+    objective = Objective(config=ObjectiveConfig(), feature_channels=CHANNELS)
+    before = objective(**x, targets=targets, counts=counts)["things"].item()
+    crowded = targets.images[3]
+    assert 0 < int((~crowded.valid).sum()) < crowded.valid.numel()
+    for where, same in ((~crowded.valid, True), (crowded.valid, False)):
+        changed = dict(x, thing_logits=[*x["thing_logits"][:3], x["thing_logits"][3] + 3.0 * where])
+        after = objective(**changed, targets=targets, counts=counts)["things"].item()
+        assert (after == before) is same
 
 
 def test_eq7_ends_with_less_loss_where_the_prediction_is_right(scenes):
