@@ -8,12 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from spinet.components import components
 from spinet.config import TINY
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
 from spinet.data.synthcity import generate
 from spinet.figures.overlay import draw_panoptic, sheet
-from spinet.inference import components, predict
+from spinet.inference import predict
 from spinet.runs import atomic_write
 from spinet.train import train
 from spinet.weights import Model, load_model

@@ -9,10 +9,11 @@ import numpy as np
 import torch.distributed as dist
 from tqdm.auto import tqdm
 
+from spinet.components import components
 from spinet.data import PanopticDataset
 from spinet.data.segments import decode_ids
 from spinet.evaluate import AveragePrecision, MeanIoU, PanopticQuality, headline
-from spinet.inference import components, predict
+from spinet.inference import predict
 from spinet.objective.targets import num_semantic
 from spinet.weights import Model
 

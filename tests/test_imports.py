@@ -29,8 +29,11 @@ ARROWS = {
     "evaluate": ["evaluate", "data.segments"],
     "weights": ["config", "data.segments", "model", "objective", "runs"],
     "precision": ["config"],
-    "inference": ["config", "data", "model", "objective", "precision", "weights"],
-    "validate": ["config", "data", "evaluate", "inference", "objective", "weights"],
+    "duplicates": ["config", "model"],
+    "merging": ["config", "data.segments", "duplicates", "objective"],
+    "inference": ["config", "data", "duplicates", "merging", "model", "precision", "weights"],
+    "components": ["config", "data.segments", "inference", "objective"],
+    "validate": ["components", "config", "data", "evaluate", "inference", "objective", "weights"],
 }
 
 # Parts that are imported by these alone.

@@ -10,22 +10,13 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
+from spinet.components import components
 from spinet.config import TINY, Config, InferenceConfig, InputConfig, ModelConfig, ObjectiveConfig
 from spinet.data.segments import Categories, Category
-from spinet.inference import (
-    Candidates,
-    Prediction,
-    Resampler,
-    components,
-    find_peaks,
-    mask_iou,
-    mask_nms,
-    matrix_nms,
-    merge,
-    predict,
-    rank,
-)
+from spinet.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
+from spinet.inference import Prediction, find_peaks, predict
 from spinet.layers import Coordinates
+from spinet.merging import Resampler, merge
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.single_shot import SingleShot
 from spinet.model.spinet import SPINet

@@ -1,0 +1,95 @@
+"""§5.2 Candidates and their duplicates: every pixel of an object may sample a filter for it, one mask should stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spinet.config import InferenceConfig
+from spinet.model.filter_sampling import Locations
+
+
+@dataclass
+class Candidates:
+    """Instances before they are merged, by falling score."""
+
+    labels: Int[Tensor, "n"]  # thing class
+    scores: Float[Tensor, "n"]  # class confidence × mean mask probability × what the removal of duplicates left
+    confidences: Float[Tensor, "n"]  # of the class head: what the threshold of §5.2 is about
+    kept: Float[Tensor, "n"]  # share of the score that the removal of duplicates left, 0 … 1
+    logits: Float[Tensor, "n h w"]  # stride 4 of the network's input
+    locations: Locations  # where their filters were sampled
+
+    def __getitem__(self, chosen: Tensor) -> Candidates:
+        return Candidates(
+            self.labels[chosen],
+            self.scores[chosen],
+            self.confidences[chosen],
+            self.kept[chosen],
+            self.logits[chosen],
+            Locations(*(part[chosen] for part in self.locations)),
+        )
+
+
+def rank(
+    locations: Locations,
+    labels: Int[Tensor, "n"],
+    confidences: Float[Tensor, "n"],
+    logits: Float[Tensor, "n h w"],
+    config: InferenceConfig,
+) -> Candidates:
+    """Scores masks, drops empty ones, and marks duplicates down."""
+    inside = logits > mask_cut(config)
+    area = inside.flatten(1).sum(1)
+    scores = confidences * (logits.sigmoid() * inside).flatten(1).sum(1) / area.clamp(min=1)
+    candidates = Candidates(labels, scores, confidences, torch.ones_like(scores), logits, locations)
+    order = scores.argsort(descending=True, stable=True)
+    order = order[area[order] > 0]
+    candidates, inside = candidates[order], inside[order]
+    if config.duplicates == "none" or len(order) == 0:
+        return candidates
+    iou = mask_iou(inside).triu(1) * (candidates.labels[:, None] == candidates.labels)
+    if config.duplicates == "matrix":
+        candidates.kept = matrix_nms(iou, sigma=config.matrix_sigma)
+    else:
+        candidates.kept = mask_nms(iou, threshold=config.nms_iou)
+    candidates.scores = candidates.scores * candidates.kept
+    return candidates[candidates.scores.argsort(descending=True, stable=True)]
+
+
+def mask_cut(config: InferenceConfig) -> float:
+    """The logit above which a pixel belongs to a mask."""
+    return float(torch.logit(torch.tensor(config.mask_threshold)))
+
+
+def mask_iou(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n n"]:
+    """Intersection over union of every pair of masks."""
+    flat = masks.flatten(1).float()
+    intersection = flat @ flat.t()
+    area = flat.sum(1)
+    return intersection / (area[:, None] + area - intersection)
+
+
+def matrix_nms(iou: Float[Tensor, "n n"], *, sigma: float) -> Float[Tensor, "n"]:
+    """Matrix NMS of SOLOv2, Gaussian: the share of its score that each mask keeps.
+
+    Args:
+        iou: upper triangle, by falling score; 0 for pairs that do not compete.
+        sigma: sharpness of the decay e^(−σ IoU²).
+    """
+    worst = iou.amax(0)  # how much each mask is itself suppressed
+    decay = torch.exp(-sigma * (iou**2 - worst[:, None] ** 2))
+    return decay.where(iou > 0, 1.0).amin(0).clamp(max=1.0)
+
+
+def mask_nms(iou: Float[Tensor, "n n"], *, threshold: float) -> Float[Tensor, "n"]:
+    """Plain greedy NMS on masks: 1 for a mask that stays, 0 for one that overlaps a better one that stays."""
+    competing = (iou > threshold).cpu()
+    stays = torch.ones(len(iou))
+    for better in range(len(iou)):
+        if stays[better]:
+            stays[competing[better]] = 0
+    return stays.to(iou.device)
