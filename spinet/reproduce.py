@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ from spinet.data.segments import decode_ids
 from spinet.data.synthcity import generate
 from spinet.figures.overlay import draw_panoptic, sheet
 from spinet.inference import predict
+from spinet.results import results_table
 from spinet.runs import atomic_write
 from spinet.train import train
 from spinet.weights import Model, load_model
@@ -29,37 +29,11 @@ def reproduce(*, data: Path, out: Path) -> list[Path]:
     """
     generate(data, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=0, workers=2)
     record = train(TINY, data=data, out=out, resume=True, experiment="reproduce")
-    atomic_write(out / "results.md", results_table(record).encode())
+    atomic_write(out / "results.md", results_table([record]).encode())
     picture = overlay_sheet(load_model(out / "model.safetensors"), open_dataset(data, "val"))
     _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     atomic_write(out / "overlays.png", content.tobytes())
     return [out / name for name in ("model.safetensors", "record.json", "results.md", "overlays.png")]
-
-
-def results_table(record: dict[str, Any]) -> str:
-    """PQ of the instance path beside that of semantics plus connected components, in percent, with its conditions."""
-    metrics = record["metrics"]
-    rows = [
-        ("SPINet", [metrics[name] for name in ("PQ", "PQ_th", "PQ_st", "AP", "mIoU")]),
-        (
-            "the same network's semantic output + connected components",
-            [metrics[f"{name}_components"] for name in ("PQ", "PQ_th", "PQ_st")] + [None, metrics["mIoU"]],
-        ),
-    ]
-    lines = ["| | PQ | PQ_th | PQ_st | AP | mIoU |", "|---|---:|---:|---:|---:|---:|"]
-    lines += [
-        f"| {name} | " + " | ".join("–" if value is None else f"{value:.1f}" for value in values) + " |"
-        for name, values in rows
-    ]
-    data, config = record["data"], record["config"]
-    conditions = (
-        f"{data['name']}: {data['splits']['train']} training and {data['splits']['val']} held-out scenes. "
-        f"{record['iterations']} iterations of {config['train']['batch_size']} images, seed {record['seed']}, "
-        f"{60 * record['hours']:.1f} minutes of training on {record['device']['name']}. "
-        f"Backbone {config['model']['backbone']}, initial weights: {record['backbone_weights']}. "
-        f"Commit {record['commit']}{', with changes' if record['dirty'] else ''}."
-    )
-    return "\n".join([*lines, "", conditions, ""])
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:

@@ -268,7 +268,8 @@ def train(
         save_model(model, out / "model.safetensors")
     training.eval()
     result = validate(model, val_set, rank=rank, world_size=world)
-    metrics = {**result["headline"], **{key: value for key, value in result.items() if key != "headline"}}
+    headline = result.pop("headline")
+    metrics = {**result, **headline}  # the paper's columns in percent, and the details
     return record("finished", settings.iterations, metrics)
 
 

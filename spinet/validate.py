@@ -23,7 +23,8 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
 
     Returns:
         `All`, `Things`, `Stuff`, `per_class` (see `PanopticQuality.result`), `Components` (the same four keys for the
-        semantic output plus connected components), `AP`, `mIoU` (0 … 1), `headline` (the paper's columns in percent),
+        semantic output plus connected components), `AP`, `mIoU` (0 … 1), `average_precision` (see
+        `AveragePrecision.result`), `headline` (the paper's columns in percent), `images` (their number),
         `network_seconds`, `post_seconds` (medians an image).
     """
     categories, config = model.categories, model.config.inference
@@ -60,8 +61,9 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
     return {
         **result,
         "Components": single.result(),
-        "AP": ap,
+        "AP": ap["AP"],
         "mIoU": miou["mIoU"],
+        "average_precision": ap,
         "headline": {
             **headline(result),
             "AP": 100 * ap["AP"],

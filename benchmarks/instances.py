@@ -1,0 +1,73 @@
+"""Which things a model finds: recall (matched with IoU > 0.5) by size, by touching another or not, by crowdedness.
+
+python benchmarks/instances.py --weights runs/mine/model.safetensors --data ROOT
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from spinet.components import components
+from spinet.data import open_dataset
+from spinet.data.segments import decode_ids
+from spinet.inference import predict
+from spinet.weights import load_model
+
+
+def traits(ids: np.ndarray, segment_id: int, things: set[int], area: int, count: int) -> list[str]:
+    """The groups that a thing belongs to."""
+    around = cv2.dilate((ids == segment_id).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    touches = bool((set(np.unique(ids[around]).tolist()) - {segment_id}) & things)
+    size = next(
+        name for limit, name in ((8, "< 8²"), (16, "8²-16²"), (32, "16²-32²"), (1e9, "≥ 32²")) if area < limit**2
+    )
+    crowd = next(name for limit, name in ((10, "< 10"), (30, "10-29"), (100, "30-99"), (1e9, "≥ 100")) if count < limit)
+    return ["all", f"area {size} px", "touching" if touches else "apart", f"{crowd} things in the image"]
+
+
+def found(ids: np.ndarray, prediction: np.ndarray, segment_id: int) -> bool:
+    """Whether a predicted segment overlaps with IoU > 0.5 (there is one at most, and it holds most of the pixels)."""
+    mask = ids == segment_id
+    values, counts = np.unique(prediction[mask], return_counts=True)
+    best = values[counts.argmax()]
+    inside = counts.max()
+    return best != 0 and bool(inside / (mask.sum() + (prediction == best).sum() - inside) > 0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", default="val")
+    arguments = parser.parse_args()
+    model, dataset = load_model(arguments.weights), open_dataset(arguments.data, arguments.split)
+    things = {category.id for category in dataset.categories.things}
+    tally: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for index in tqdm(range(len(dataset)), unit="image"):
+        raw, record = dataset.read(index), dataset.records[index]
+        ids = decode_ids(raw.panoptic)
+        prediction = predict(model, raw.image)
+        parts, _ = components(
+            prediction, model.categories, model.config.inference, model.config.objective.semantic_classes
+        )
+        objects = [s for s in record.segments_info if s["category_id"] in things and not s["iscrowd"]]
+        object_ids = {s["id"] for s in objects}
+        for segment in objects:
+            hits = found(ids, prediction.ids, segment["id"]), found(ids, parts, segment["id"])
+            for trait in traits(ids, segment["id"], object_ids, segment["area"], len(objects)):
+                for column, value in enumerate((1, *hits)):
+                    tally[trait][column] += int(value)
+    print(f"{'things':28} {'number':>8} {'SPINet':>8} {'components':>11}   (found, percent)")
+    for trait in sorted(tally):
+        number, spinet, parts = tally[trait]
+        print(f"{trait:28} {number:8} {100 * spinet / number:8.1f} {100 * parts / number:11.1f}")
+
+
+if __name__ == "__main__":
+    main()
