@@ -172,7 +172,16 @@ COCO_R50 = Config(
 )
 
 SMALL = Config(
-    model=ModelConfig(backbone="resnet18", norm="group", pretrained=False, fpn_channels=128, filter_channels=128),
+    model=ModelConfig(
+        backbone="resnet18",
+        norm="group",
+        pretrained=False,
+        fpn_channels=128,
+        filter_channels=128,
+        feature_channels=128,
+        coordinate_frame="pixels",  # with the waves, found to learn fastest where objects are many and alike
+        coordinate_frequencies=6,
+    ),
     input=InputConfig(scale=(0.75, 1.5), scale_unit="factor", crop=(384, 768), workers=8),
     train=TrainConfig(
         iterations=6000,
@@ -201,7 +210,7 @@ TINY = replace(
         filter_channels=64,
         feature_channels=64,
         head_convs=2,
-        coordinate_frame="pixels",  # with the waves, found to learn fastest where objects are many and alike
+        coordinate_frame="pixels",
         coordinate_frequencies=6,
     ),
     objective=ObjectiveConfig(semantic_stride=4, samples_per_image=64),
