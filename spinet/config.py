@@ -119,6 +119,7 @@ class InferenceConfig:
 
     threshold: float = 0.45  # §5.2: confidence at which a filter is sampled
     ap_threshold: float = 0.05  # unstated: a lower one for AP, which ranks instances
+    reach: int | None = None  # unstated: pixels from its filter's place, of the scaled image, that a mask may extend
     peak: int = 3  # unstated: a location must be the maximum of its peak × peak neighbourhood; 1 takes all
     top: int = 100  # unstated: filters at most; COCO's AP looks at as many instances
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS

@@ -21,6 +21,7 @@ from spinet.data.transforms import EvalTransform
 from spinet.duplicates import Candidates, mask_cut, rank
 from spinet.merging import Resampler, merge
 from spinet.model.filter_sampling import Locations
+from spinet.model.spinet import SPINet
 from spinet.precision import resolve
 from spinet.weights import Model
 
@@ -65,7 +66,10 @@ def predict(model: Model, image: UInt8[np.ndarray, "H W 3"], *, instances: bool 
             [level[0].float() for level in features.class_logits], threshold=threshold, peak=config.peak, top=config.top
         )
         thing_logits, stuff_logits = network.single_shot(features, 0, locations)
-        candidates = rank(locations, labels, confidences, thing_logits.float(), config)
+        thing_logits = thing_logits.float()
+        if config.reach is not None:
+            thing_logits = within_reach(thing_logits, locations, network.strides, config.reach)
+        candidates = rank(locations, labels, confidences, thing_logits, config)
     resampler = Resampler(network_size=(scaled.shape[1], scaled.shape[2]), size=(height, width), device=model.device)
     semantic_logits = resampler.whole(stuff_logits.float())
     semantic = semantic_logits.argmax(0)
@@ -117,6 +121,22 @@ def find_peaks(
     confidence, order = confidence.sort(descending=True, stable=True)
     order = order[:top]
     return Locations(*place[order].unbind(1)), label[order], confidence[:top]
+
+
+def within_reach(
+    logits: Float[Tensor, "n h w"], locations: Locations, strides: list[int], reach: int
+) -> Float[Tensor, "n h w"]:
+    """Masks of stride 4 cut to the square of `reach` pixels on every side of the place where their filter was sampled.
+
+    A filter that was trained on crops was never asked about pixels further away than a crop is wide.
+    """
+    stride = torch.tensor(strides, device=logits.device)[locations.level]
+    far = torch.zeros_like(logits, dtype=torch.bool)
+    for axis, (cell, size) in enumerate(((locations.y, logits.shape[1]), (locations.x, logits.shape[2]))):
+        pixels = (torch.arange(size, device=logits.device) + 0.5) * SPINet.PHI_STRIDE
+        distance = (pixels - ((cell + 0.5) * stride)[:, None]).abs()
+        far |= (distance > reach).unsqueeze(2 - axis)
+    return logits.masked_fill(far, -1e4)
 
 
 def _instances(

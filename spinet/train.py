@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -144,7 +145,8 @@ def train(
     state: dict[str, Any] = {}
     if checkpoints:
         state = load_checkpoint(checkpoints[-1])
-        if from_dict(state["config"]) != config:
+        # how the result is read out is not part of how it came about: --resume evaluates anew
+        if replace(from_dict(state["config"]), inference=config.inference) != config:
             raise CheckpointError(f"{checkpoints[-1]}: was trained with other settings; choose another --out")
         training.load_state_dict(state["training"])
         optimizer.load_state_dict(state["optimizer"])
