@@ -687,7 +687,6 @@ def test_what_is_no_image_is_refused(image):
 # --- weights on disk --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_reach_cuts_a_mask_to_the_square_around_its_place():
     logits = torch.ones(2, 16, 24)  # 64 × 96 pixels
     locations = Locations(torch.tensor([0, 1]), torch.tensor([4, 0]), torch.tensor([5, 2]))  # strides 8 and 32
@@ -699,6 +698,7 @@ def test_reach_cuts_a_mask_to_the_square_around_its_place():
     assert torch.equal(within_reach(logits, locations, [8, 32], reach=96), logits)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_saved_and_loaded_weights_predict_the_same(tmp_path, kind):
     model = random_model(kind, threshold=0.47)
     save_model(model, tmp_path / "model.safetensors")
