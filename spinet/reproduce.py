@@ -25,15 +25,15 @@ NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
 def reproduce(*, data: Path, out: Path) -> list[Path]:
     """Runs the main job, or what of it is not done yet, and returns the files to look at.
 
-    Writes under `out`: checkpoints, `model.safetensors`, `record.json`, `results.md`, `overlays.png`.
+    Writes under `out`: checkpoints, `model.safetensors`, `record.json`, `results.md`, `overlays.jpg`.
     """
     generate(data, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=0, workers=2)
     record = train(TINY, data=data, out=out, resume=True, experiment="reproduce")
     atomic_write(out / "results.md", results_table([record]).encode())
     picture = overlay_sheet(load_model(out / "model.safetensors"), open_dataset(data, "val"))
-    _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    atomic_write(out / "overlays.png", content.tobytes())
-    return [out / name for name in ("model.safetensors", "record.json", "results.md", "overlays.png")]
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    atomic_write(out / "overlays.jpg", content.tobytes())
+    return [out / name for name in ("model.safetensors", "record.json", "results.md", "overlays.jpg")]
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:
