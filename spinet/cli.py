@@ -328,8 +328,11 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # our own errors name the file
     try:
         parse(arguments).run()
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, RuntimeError, OSError) as error:
         if debug:
             raise
