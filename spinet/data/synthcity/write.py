@@ -45,8 +45,7 @@ def _check_size(size: tuple[int, int]) -> None:
 
 def _png(path: Path, picture: np.ndarray) -> None:
     """Writes a PNG aside, then puts it in place."""
-    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    _, data = cv2.imencode(".png", picture, settings)
+    _, data = cv2.imencode(".png", picture)  # OpenCV's own settings were the fastest measured
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(data.data)
     os.replace(aside, path)
