@@ -26,6 +26,7 @@ from spinet.data.panoptic import read_picture
 from spinet.data.segments import encode_ids
 from spinet.data.stream import TrainStream, stable_seed
 from spinet.data.transforms import TrainTransform
+from spinet.train import train_transform
 
 
 def make_folder(root: Path, *, images: int, height: int = 1024, width: int = 2048, segments: int = 40) -> None:
@@ -101,15 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    config = InputConfig()
-    transform = TrainTransform(
-        scale=config.scale,
-        scale_unit=config.scale_unit,
-        max_long_side=config.max_long_side,
-        crop=config.crop,
-        flip=config.flip,
-        colour_jitter=config.colour_jitter,
-    )
+    transform = train_transform(InputConfig())
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.root or Path(temporary)
         if arguments.root is None:
