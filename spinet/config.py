@@ -43,6 +43,7 @@ class ModelConfig:
     coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: spans −1 … 1, so crops agree; or 512 px
     coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
     feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; the siblings' end linear
+    reach: int | None = None  # unstated (§3.4): pixels a mask may extend from its filter's place; None = whole image
     filter_scale: float = 1.0  # unstated (§3.2): initial scale of the generated filters; 1 is unit variance of logits
 
 
@@ -119,7 +120,6 @@ class InferenceConfig:
 
     threshold: float = 0.45  # §5.2: confidence at which a filter is sampled
     ap_threshold: float = 0.05  # unstated: a lower one for AP, which ranks instances
-    reach: int | None = None  # unstated: pixels from its filter's place, of the scaled image, that a mask may extend
     peak: int = 3  # unstated: a location must be the maximum of its peak × peak neighbourhood; 1 takes all
     top: int = 100  # unstated: filters at most; COCO's AP looks at as many instances
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS

@@ -21,9 +21,24 @@ from spinet.data.transforms import EvalTransform
 from spinet.duplicates import Candidates, mask_cut, rank
 from spinet.merging import Resampler, merge
 from spinet.model.filter_sampling import Locations
-from spinet.model.spinet import SPINet
+from spinet.model.spinet import Features, SPINet
 from spinet.precision import resolve
 from spinet.weights import Model
+
+
+@dataclass
+class Encoded:
+    """What the network computes of an image of H × W pixels, before any filter is sampled: see `encode`."""
+
+    features: Features  # of a batch of this one image
+    size: tuple[int, int]  # H, W
+    network_size: tuple[int, int]  # of the image as the network saw it, without padding, pixels
+    seconds: float
+
+    def resampler(self, stride: int = SPINet.PHI_STRIDE) -> Resampler:
+        """From maps of that stride (the Panoptic-Feature's, and so that of all logits) to pixels of the image."""
+        device = self.features.phi.device
+        return Resampler(network_size=self.network_size, size=self.size, device=device, stride=stride)
 
 
 @dataclass
@@ -40,7 +55,7 @@ class Prediction:
 
 
 def predict(model: Model, image: UInt8[np.ndarray, "H W 3"], *, instances: bool = False) -> Prediction:
-    """The panoptic segmentation of an RGB image of any size, at its own resolution.
+    """The panoptic segmentation of an RGB image of any size, at its own resolution: `encode`, then `read_out`.
 
     Args:
         model: from `load_model`.
@@ -50,28 +65,76 @@ def predict(model: Model, image: UInt8[np.ndarray, "H W 3"], *, instances: bool 
     Raises:
         ValueError: the image is not uint8 [H, W, 3].
     """
+    return read_out(model, encode(model, image), instances=instances)
+
+
+@torch.inference_mode()
+def encode(model: Model, image: UInt8[np.ndarray, "H W 3"]) -> Encoded:
+    """Runs the network, once: class logits, filters, and the Panoptic-Feature of an RGB image of any size.
+
+    Nothing in the result depends on thresholds or merge rules, so `read_out` may be called on it again and again.
+
+    Raises:
+        ValueError: the image is not uint8 [H, W, 3].
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"an image is uint8 of shape (H, W, 3), RGB; got {image.dtype} of shape {image.shape}")
-    config, network = model.config.inference, model.network
-    height, width = image.shape[:2]
-    reduced = resolve(config.precision, model.device) == "bf16"
     start = perf_counter()
     scaled = _test_transform(model)(_bare_sample(image)).image
-    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=reduced):
-        features = network(scaled[None].to(model.device))
-        _synchronise(model.device)
-        middle = perf_counter()
-        threshold = min(config.ap_threshold, config.threshold) if instances else config.threshold
-        locations, labels, confidences = find_peaks(
-            [level[0].float() for level in features.class_logits], threshold=threshold, peak=config.peak, top=config.top
-        )
-        thing_logits, stuff_logits = network.single_shot(features, 0, locations)
-        thing_logits = thing_logits.float()
-        if config.reach is not None:
-            thing_logits = within_reach(thing_logits, locations, network.strides, config.reach)
-        candidates = rank(locations, labels, confidences, thing_logits, config)
-    resampler = Resampler(network_size=(scaled.shape[1], scaled.shape[2]), size=(height, width), device=model.device)
-    semantic_logits = resampler.whole(stuff_logits.float())
+    with _arithmetic(model, model.config.inference):
+        features = model.network(scaled[None].to(model.device))
+    _synchronise(model.device)
+    return Encoded(
+        features=features,
+        size=(image.shape[0], image.shape[1]),
+        network_size=(scaled.shape[1], scaled.shape[2]),
+        seconds=perf_counter() - start,
+    )
+
+
+@torch.inference_mode()
+def find_candidates(
+    model: Model, encoded: Encoded, config: InferenceConfig | None = None, *, threshold: float | None = None
+) -> tuple[Candidates, Float[Tensor, "N_s h w"]]:
+    """Instances before they are merged, and the logits of the stuff path, by one single-shot convolution (§3.4).
+
+    Args:
+        config: rules to use instead of the model's own.
+        threshold: confidence at which a filter is sampled; by default the rules' own.
+
+    Returns:
+        The candidates by falling score, duplicates marked in `kept` but not dropped, and the stuff logits, both at
+        stride 4 of the network's input; `encoded.resampler()` brings them to pixels of the image.
+    """
+    config = config or model.config.inference
+    locations, labels, confidences = find_peaks(
+        [level[0].float() for level in encoded.features.class_logits],
+        threshold=config.threshold if threshold is None else threshold,
+        peak=config.peak,
+        top=config.top,
+    )
+    with _arithmetic(model, config):
+        thing_logits, stuff_logits = model.network.single_shot(encoded.features, 0, locations)
+    return rank(locations, labels, confidences, thing_logits.float(), config), stuff_logits.float()
+
+
+@torch.inference_mode()
+def read_out(
+    model: Model, encoded: Encoded, config: InferenceConfig | None = None, *, instances: bool = False
+) -> Prediction:
+    """Sampled filters → masks → one panoptic map, by the rules of §5.2: all of `predict` but the network.
+
+    Args:
+        model: the one that made `encoded`.
+        config: rules to use instead of the model's own, such as `replace(model.config.inference, threshold=0.3)`.
+        instances: as for `predict`.
+    """
+    config = config or model.config.inference
+    start = perf_counter()
+    threshold = min(config.ap_threshold, config.threshold) if instances else config.threshold
+    candidates, stuff_logits = find_candidates(model, encoded, config, threshold=threshold)
+    resampler = encoded.resampler()
+    semantic_logits = resampler.whole(stuff_logits)
     semantic = semantic_logits.argmax(0)
     confident = candidates[(candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)]
     kind = model.config.objective.semantic_classes
@@ -79,24 +142,17 @@ def predict(model: Model, image: UInt8[np.ndarray, "H W 3"], *, instances: bool 
     found = _instances(candidates, resampler, model.categories, config) if instances else []
     class_map = None
     if kind == "stuff+thing" and instances:
-        class_logits = _finest([level[0].float() for level in features.class_logits])
-        pixels = Resampler(
-            network_size=resampler.network_size,
-            size=(height, width),
-            device=model.device,
-            stride=network.strides[0],
-        )
-        class_map = pixels.whole(class_logits).argmax(0).cpu().numpy()
-    result = Prediction(
+        class_logits = _finest([level[0].float() for level in encoded.features.class_logits])
+        class_map = encoded.resampler(model.network.strides[0]).whole(class_logits).argmax(0).cpu().numpy()
+    return Prediction(
         ids=ids.cpu().numpy(),
         segments=segments,
         instances=found,
         semantic=semantic.cpu().numpy(),
         class_map=class_map,
-        network_seconds=middle - start,
-        post_seconds=perf_counter() - middle,
+        network_seconds=encoded.seconds,
+        post_seconds=perf_counter() - start,
     )
-    return result
 
 
 def find_peaks(
@@ -123,22 +179,6 @@ def find_peaks(
     return Locations(*place[order].unbind(1)), label[order], confidence[:top]
 
 
-def within_reach(
-    logits: Float[Tensor, "n h w"], locations: Locations, strides: list[int], reach: int
-) -> Float[Tensor, "n h w"]:
-    """Masks of stride 4 cut to the square of `reach` pixels on every side of the place where their filter was sampled.
-
-    A filter that was trained on crops was never asked about pixels further away than a crop is wide.
-    """
-    stride = torch.tensor(strides, device=logits.device)[locations.level]
-    far = torch.zeros_like(logits, dtype=torch.bool)
-    for axis, (cell, size) in enumerate(((locations.y, logits.shape[1]), (locations.x, logits.shape[2]))):
-        pixels = (torch.arange(size, device=logits.device) + 0.5) * SPINet.PHI_STRIDE
-        distance = (pixels - ((cell + 0.5) * stride)[:, None]).abs()
-        far |= (distance > reach).unsqueeze(2 - axis)
-    return logits.masked_fill(far, -1e4)
-
-
 def _instances(
     candidates: Candidates, resampler: Resampler, categories: Categories, config: InferenceConfig
 ) -> list[dict[str, Any]]:
@@ -158,6 +198,11 @@ def _finest(class_logits: list[Float[Tensor, "N_t H_l W_l"]]) -> Float[Tensor, "
     """The largest class logits over all levels, at the size of the first."""
     size = class_logits[0].shape[-2:]
     return torch.stack([F.interpolate(level[None], size, mode="bilinear")[0] for level in class_logits]).amax(0)
+
+
+def _arithmetic(model: Model, config: InferenceConfig) -> torch.autocast:
+    reduced = resolve(config.precision, model.device) == "bf16"
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=reduced)
 
 
 def _test_transform(model: Model) -> EvalTransform:

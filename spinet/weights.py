@@ -59,8 +59,15 @@ def save_model(model: Model, path: str | Path) -> None:
     atomic_write(path, save(tensors, metadata={"spinet": json.dumps(header)}))
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
+SHIPPED = Path(__file__).parent / "checkpoints" / "synthcity.safetensors"
+"""A SPINet trained on SynthCity that comes with the package; its model card lies beside it."""
+
+
+def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu") -> Model:
     """A trained network, ready for `predict`.
+
+    Args:
+        path: of a file that `save_model` wrote; by default the weights that come with the package.
 
     Raises:
         WeightsError: the file is missing, broken, or not written by `save_model`.

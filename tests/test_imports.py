@@ -38,8 +38,9 @@ ARROWS = {
 
 # Parts that are imported by these alone.
 ONLY_FROM = {
-    "figures": ["figures", "cli", "pictures", "reproduce", "experiments"],
-    "clustering": ["clustering", "cli", "experiments"],
+    "figures": ["figures", "cli", "pictures", "reproduce", "experiments", "notebook", "report"],
+    "clustering": ["clustering", "cli", "experiments", "figures"],
+    "notebook": [],
     "train": ["cli", "reproduce", "experiments", "benchmark"],
     "cli": ["__main__"],
 }
@@ -49,6 +50,9 @@ HEAVY = {
     "matplotlib": ["figures", "clustering"],
     "umap": ["figures", "clustering"],
     "seaborn": ["figures", "clustering"],
+    "IPython": ["notebook"],
+    "anywidget": ["notebook"],
+    "ipywidgets": ["notebook"],
     "notebooks": [],
     "tests": [],
 }

@@ -14,7 +14,7 @@ from spinet.components import components
 from spinet.config import TINY, Config, InferenceConfig, InputConfig, ModelConfig, ObjectiveConfig
 from spinet.data.segments import Categories, Category
 from spinet.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
-from spinet.inference import Prediction, find_peaks, predict, within_reach
+from spinet.inference import Prediction, find_peaks, predict
 from spinet.layers import Coordinates
 from spinet.merging import Resampler, merge
 from spinet.model.filter_sampling import FilterSampling, Locations
@@ -685,17 +685,6 @@ def test_what_is_no_image_is_refused(image):
 
 
 # --- weights on disk --------------------------------------------------------------------------------------------------
-
-
-def test_reach_cuts_a_mask_to_the_square_around_its_place():
-    logits = torch.ones(2, 16, 24)  # 64 × 96 pixels
-    locations = Locations(torch.tensor([0, 1]), torch.tensor([4, 0]), torch.tensor([5, 2]))  # strides 8 and 32
-    cut = within_reach(logits, locations, [8, 32], reach=12)
-    for mask, (y, x) in zip(cut > 0, ((36, 44), (16, 80)), strict=True):
-        for row, column in itertools.product(range(16), range(24)):
-            near = abs(4 * row + 2 - y) <= 12 and abs(4 * column + 2 - x) <= 12
-            assert bool(mask[row, column]) == near
-    assert torch.equal(within_reach(logits, locations, [8, 32], reach=96), logits)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -437,6 +437,21 @@ def test_single_shot_samples_the_filters_of_its_own_image():
         torch.testing.assert_close(torch.cat([things, stuff]), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_reach_cuts_a_mask_to_the_square_around_its_place():
+    network, places = tiny(reach=12), at((0, 4, 5), (3, 0, 2))  # strides 8 and 32
+    features = network(picture(1, 64, 96))
+    things, stuff = network.single_shot(features, 0, places)
+    network.reach = None
+    everywhere, stuff_then = network.single_shot(features, 0, places)
+    for mask, whole, (y, x) in zip(things, everywhere, ((36, 44), (16, 80)), strict=True):
+        for row, column in itertools.product(range(16), range(24)):
+            near = abs(4 * row + 2 - y) <= 12 and abs(4 * column + 2 - x) <= 12
+            assert mask[row, column] == (whole[row, column] if near else -1e4)
+    assert torch.equal(stuff, stuff_then)
+    network.reach = 96
+    torch.testing.assert_close(network.single_shot(features, 0, places)[0], everywhere)
+
+
 def test_no_instance():
     network = tiny()
     things, stuff = network.single_shot(network(picture()), 0, at())

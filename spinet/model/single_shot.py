@@ -44,3 +44,23 @@ class SingleShot(nn.Module):
         things = F.conv2d(phi_things[None], filters, padding=self.padding)[0, :-1]
         stuff = F.conv2d(phi_stuff[None], self.weight, self.bias, padding=self.padding)[0]
         return things, stuff
+
+
+def within_reach(
+    logits: Float[Tensor, "n H W"], places: Float[Tensor, "n 2"], *, reach: float, stride: int
+) -> Float[Tensor, "n H W"]:
+    """Masks cut to the square of `reach` pixels on every side of the place where their filter was sampled.
+
+    A filter has to know only the look-alikes of its neighbourhood, and one that was trained on crops is never asked
+    about pixels further away than a crop is wide.
+
+    Args:
+        logits: of n things.
+        places: row and column of each filter, pixels of the network's input.
+        stride: pixels to a cell of the logits.
+    """
+    far = torch.zeros_like(logits, dtype=torch.bool)
+    for axis in (0, 1):
+        pixels = (torch.arange(logits.shape[1 + axis], device=logits.device) + 0.5) * stride
+        far |= ((pixels - places[:, axis, None]).abs() > reach).unsqueeze(2 - axis)
+    return logits.masked_fill(far, -1e4)

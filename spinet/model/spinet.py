@@ -15,7 +15,7 @@ from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.fpn import FPN, LEVELS, STRIDE
 from spinet.model.panoptic_feature import PanopticFeatureGenerator
-from spinet.model.single_shot import SingleShot
+from spinet.model.single_shot import SingleShot, within_reach
 
 
 @dataclass
@@ -50,6 +50,7 @@ class SPINet(nn.Module):
         feature_levels: str,
         single_shot: SingleShot,
         stuff_feature: PanopticFeatureGenerator | None = None,
+        reach: int | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -60,6 +61,7 @@ class SPINet(nn.Module):
         self.feature_levels = LEVELS[feature_levels]
         self.single_shot_convolution = single_shot
         self.stuff_feature = stuff_feature
+        self.reach = reach
         # images are padded to a multiple of this at the right and the bottom, so that every level covers the same area
         self.divisor = max(STRIDE[level] for level in (*self.filter_levels, *self.feature_levels))
         self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
@@ -115,6 +117,7 @@ class SPINet(nn.Module):
             feature_levels=config.feature_levels,
             single_shot=SingleShot(num_stuff=num_stuff, feature_channels=config.feature_channels, kernel=config.kernel),
             stuff_feature=generator() if config.separate else None,
+            reach=config.reach,
         )
 
     @property
@@ -156,5 +159,12 @@ class SPINet(nn.Module):
         """
         thing_filters = self.filter_sampling.sample([f[index] for f in features.filter_features], locations)
         if self.stuff_feature is None:
-            return self.single_shot_convolution(features.phi[index], thing_filters)
-        return self.single_shot_convolution.separate(features.phi[index], features.phi_stuff[index], thing_filters)
+            things, stuff = self.single_shot_convolution(features.phi[index], thing_filters)
+        else:
+            phi_things, phi_stuff = features.phi[index], features.phi_stuff[index]
+            things, stuff = self.single_shot_convolution.separate(phi_things, phi_stuff, thing_filters)
+        if self.reach is not None:
+            stride = torch.tensor(self.strides, device=things.device)[locations.level, None]
+            places = (torch.stack([locations.y, locations.x], dim=1) + 0.5) * stride
+            things = within_reach(things, places, reach=self.reach, stride=self.PHI_STRIDE)
+        return things, stuff

@@ -1,0 +1,175 @@
+"""What diagrams are made of: boxes, stacks of sheets that stand for tensors, arrows, frames. Lengths are points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib.colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.path import Path
+
+from spinet.figures.style import new_figure
+
+INK, FAINT = "#222222", "#555555"
+"""Colours of text and lines, and of what is said beside them."""
+
+TEXT, DETAIL = 7.0, 6.0
+"""Font sizes: of names, and of shapes and counts."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Box:
+    """The rectangle of something drawn, points from the canvas's left bottom corner, and where arrows meet it."""
+
+    x: float  # of the centre
+    y: float
+    width: float
+    height: float
+
+    @property
+    def left(self) -> Point:
+        return self.x - self.width / 2, self.y
+
+    @property
+    def right(self) -> Point:
+        return self.x + self.width / 2, self.y
+
+    @property
+    def top(self) -> Point:
+        return self.x, self.y + self.height / 2
+
+    @property
+    def bottom(self) -> Point:
+        return self.x, self.y - self.height / 2
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of `width` × `height` inches whose axes count points: 72 to an inch, y upwards."""
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 72 * width), ylim=(0, 72 * height))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def tint(color: str, share: float = 0.22) -> str:
+    """The colour on white paper, laid on with `share` of its strength."""
+    return matplotlib.colors.to_hex([1 - share * (1 - part) for part in matplotlib.colors.to_rgb(color)])
+
+
+def box(
+    axes: Axes,
+    center: Point,
+    size: tuple[float, float],
+    title: str = "",
+    detail: str = "",
+    *,
+    color: str = INK,
+    dashed: bool = False,
+) -> Box:
+    """A rounded box of `size` (width, height) with a title and, in smaller print below it, a detail."""
+    place = Box(*center, *size)
+    axes.add_patch(
+        FancyBboxPatch(
+            (place.left[0], place.bottom[1]),
+            *size,
+            boxstyle="round,pad=0,rounding_size=3",
+            facecolor=tint(color),
+            edgecolor=color,
+            linewidth=0.9,
+            linestyle=(0, (3, 2)) if dashed else "solid",
+        )
+    )
+    write(axes, center, title, detail)
+    return place
+
+
+def sheets(
+    axes: Axes, center: Point, size: tuple[float, float], count: int = 3, *, color: str = INK, offset: float = 2.5
+) -> Box:
+    """A tensor: `count` sheets of `size`, each `offset` behind the one before; the box holds them all."""
+    depth = offset * (count - 1)
+    place = Box(*center, size[0] + depth, size[1] + depth)
+    for index in reversed(range(count)):
+        corner = place.left[0] + index * offset, place.bottom[1] + index * offset
+        axes.add_patch(Rectangle(corner, *size, facecolor=tint(color, 0.35), edgecolor=color, linewidth=0.8))
+    return place
+
+
+def symbol(axes: Axes, center: Point, text: str, *, radius: float = 6.0, color: str = INK) -> Box:
+    """A circled operator, such as +."""
+    axes.add_patch(Circle(center, radius, facecolor="white", edgecolor=color, linewidth=0.9))
+    axes.text(*center, text, ha="center", va="center_baseline", fontsize=1.4 * radius, color=color)
+    return Box(*center, 2 * radius, 2 * radius)
+
+
+def arrow(axes: Axes, *points: Point, color: str = INK, dashed: bool = False, head: bool = True) -> None:
+    """A line through `points`, with a head at the last one."""
+    axes.add_patch(
+        FancyArrowPatch(
+            path=Path(points),
+            arrowstyle="-|>,head_length=3.2,head_width=1.7" if head else "-",
+            mutation_scale=1,
+            shrinkA=0,
+            shrinkB=0,
+            facecolor=color,
+            edgecolor=color,
+            linewidth=0.9,
+            linestyle=(0, (3, 2)) if dashed else "solid",
+            joinstyle="round",
+            zorder=0.9,
+        )
+    )
+
+
+def frame(axes: Axes, members: Sequence[Box], title: str, *, color: str, pad: float = 6.0, head: float = 11.0) -> Box:
+    """A pale field behind `members` with a title at its left top; `pad` on each side, `head` more for the title."""
+    left, right = (min(b.left[0] for b in members) - pad, max(b.right[0] for b in members) + pad)
+    bottom, top = (min(b.bottom[1] for b in members) - pad, max(b.top[1] for b in members) + pad + head)
+    place = Box((left + right) / 2, (bottom + top) / 2, right - left, top - bottom)
+    axes.add_patch(
+        FancyBboxPatch(
+            (left, bottom),
+            place.width,
+            place.height,
+            boxstyle="round,pad=0,rounding_size=5",
+            facecolor=tint(color, 0.08),
+            edgecolor=tint(color, 0.5),
+            linewidth=0.8,
+            zorder=0.5,
+        )
+    )
+    axes.text(left + pad, top - 4, title, ha="left", va="top", fontsize=TEXT, fontweight="bold", color=shade(color))
+    return place
+
+
+def write(axes: Axes, center: Point, title: str = "", detail: str = "", *, align: str = "center") -> None:
+    """A title and below it a detail, each of any number of lines, together centred on the point's height."""
+    lines = [(line, TEXT, INK) for line in title.split("\n") if line]
+    lines += [(line, DETAIL, FAINT) for line in detail.split("\n") if line]
+    y = center[1] + sum(1.25 * size for _, size, _ in lines) / 2
+    for line, size, color in lines:
+        axes.text(center[0], y - 0.625 * size, line, ha=align, va="center", fontsize=size, color=color)
+        y -= 1.25 * size
+
+
+def shade(color: str) -> str:
+    """The colour, dark enough for text on white."""
+    return matplotlib.colors.to_hex([0.72 * part for part in matplotlib.colors.to_rgb(color)])
+
+
+def size_of(shape: Sequence[int]) -> str:
+    """Height × width × channels, the paper's order, of a tensor's shape [(B,) C, H, W]."""
+    channels, height, width = shape[-3:]
+    return f"{height} × {width} × {channels}"
+
+
+def in_millions(count: int) -> str:
+    """A number of parameters, in millions; thousands where it would read 0.0."""
+    return f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count / 1e3:.1f} k"
