@@ -69,14 +69,15 @@ def merge(
 ) -> tuple[Int[Tensor, "H W"], list[dict[str, Any]]]:
     """One map from instances and stuff, as Panoptic-FPN does: instances first, by falling score; stuff fills the rest.
 
-    An instance more than `overlap` of which is taken is dropped. Where nothing is, the best stuff class is put; where
-    the stuff path itself sees a thing, only if the probability of that stuff class reaches `stuff_threshold`. Stuff
-    segments smaller than `min_stuff_area` of the image become void.
+    An instance more than `overlap` of which is taken is dropped. With `fill_threshold`, free pixels that the stuff path
+    gives to the class of an instance join the one that is most probable there. Where nothing is, the best stuff class
+    is put; where the stuff path itself sees a thing, only if the probability of that stuff class reaches
+    `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
     """
     height, width = resampler.size
     cut = mask_cut(config)
     ids = torch.full((height, width), VOID, dtype=torch.int32, device=semantic.device)
-    segments: list[dict[str, Any]] = []
+    kept: list[tuple[int, float, Tensor]] = []
     for label, score, logits in zip(
         candidates.labels.tolist(), candidates.scores.tolist(), candidates.logits, strict=True
     ):
@@ -86,15 +87,24 @@ def merge(
         area, visible = int(mask.sum()), int(free.sum())
         if visible == 0 or visible < (1 - config.overlap) * area:
             continue
-        ids[rows, columns][free] = len(segments) + 1
+        kept.append((label, score, logits))
+        ids[rows, columns][free] = len(kept)
+    if config.fill_threshold is not None:
+        cut = min(cut, float(torch.logit(torch.tensor(config.fill_threshold))))
+        outputs = [label if semantic_classes == "all" else categories.num_stuff for label, _, _ in kept]
+        _fill(ids, [logits for _, _, logits in kept], outputs, semantic, resampler, cut)
+    segments: list[dict[str, Any]] = []
+    for number, (label, score, logits) in enumerate(kept, start=1):
+        rows, columns = resampler.pixels(logits > cut)
+        mask = ids[rows, columns] == number
         segments.append(
             {
-                "id": len(segments) + 1,
+                "id": number,
                 "category_id": categories.all[label].id,
                 "isthing": True,
                 "score": score,
-                "area": visible,
-                "bbox": _box(free, rows.start, columns.start),
+                "area": int(mask.sum()),
+                "bbox": _box(mask, rows.start, columns.start),
             }
         )
     first = first_stuff(semantic_classes, num_things=categories.num_things)
@@ -110,6 +120,28 @@ def merge(
             {"id": identity, "category_id": categories.stuff[index].id, "isthing": False, "area": int(area)}
         )
     return ids, segments
+
+
+def _fill(
+    ids: Int[Tensor, "H W"],
+    logits: list[Float[Tensor, "h w"]],
+    outputs: list[int],
+    semantic: Int[Tensor, "H W"],
+    resampler: Resampler,
+    cut: float,
+) -> None:
+    """Gives a free pixel to the instance with the largest logit there, above `cut`, among those of its semantic label.
+
+    `outputs` are the labels of the stuff path that stand for the class of each instance.
+    """
+    free = ids == VOID
+    best = torch.full(ids.shape, cut, device=ids.device)
+    for number, (mask, output) in enumerate(zip(logits, outputs, strict=True), start=1):
+        window = resampler.pixels(mask > cut)
+        values = resampler.window(mask[None], *window)[0]
+        wins = free[window] & (semantic[window] == output) & (values > best[window])
+        best[window][wins] = values[wins]
+        ids[window][wins] = number
 
 
 def _stuff(

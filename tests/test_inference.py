@@ -14,7 +14,7 @@ from spinet.components import components
 from spinet.config import TINY, Config, InferenceConfig, InputConfig, ModelConfig, ObjectiveConfig
 from spinet.data.segments import Categories, Category
 from spinet.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
-from spinet.inference import Prediction, find_peaks, predict
+from spinet.inference import Prediction, encode, find_candidates, find_peaks, predict, read_out
 from spinet.layers import Coordinates
 from spinet.merging import Resampler, merge
 from spinet.model.filter_sampling import FilterSampling, Locations
@@ -321,6 +321,42 @@ def test_merge(seed, kind, things):
     assert_consistent(ids, segments, categories)
     assert {True, False} == {s["isthing"] for s in segments}
     assert (ids == 0).any() or kind == "stuff"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_instances_take_the_free_pixels_that_the_stuff_path_gives_to_their_class(seed, kind):
+    mask_logits, labels = blobs(6, 8, 10, seed) - 3, [0, 1, 0, 1, 0, 1]
+    semantic_logits = blobs(num_semantic(kind, num_things=2, num_stuff=3), 32, 40, seed=seed + 9) / 2
+    semantic_logits[{"stuff": [], "stuff+thing": [3], "all": [0, 1]}[kind]] += 1
+    options = {"stuff_threshold": 1.0, "min_stuff_area": 0.0}
+    before, segments = run_merge(mask_logits, labels, semantic_logits, kind, **options)
+    after, filled = run_merge(mask_logits, labels, semantic_logits, kind, fill_threshold=0.1, **options)
+    assert_consistent(after, filled)
+    things = [segment for segment in segments if segment["isthing"]]
+    assert [s["id"] for s in things] == [s["id"] for s in filled if s["isthing"]]
+    tall = F.interpolate(mask_logits[None], scale_factor=4, mode="bilinear")[0].sigmoid()
+    # every mask that was kept is here the candidate that most of it agrees with
+    source = [
+        max(range(6), key=lambda k, i=s["id"]: float((tall[k] > 0.5)[before == i].float().mean())) for s in things
+    ]
+    expected, categories, gained = before.copy(), make_categories(2, 3), 0
+    seen = semantic_logits.argmax(0)
+    for y, x in itertools.product(range(32), range(40)):
+        if before[y, x] in [s["id"] for s in things]:
+            continue
+        own = {"all": lambda label: label, "stuff+thing": lambda _: 3, "stuff": lambda _: None}[kind]
+        rivals = [
+            (float(tall[k, y, x]), s["id"])
+            for k, s in zip(source, things, strict=True)
+            if own(categories.label_of[s["category_id"]]) == int(seen[y, x]) and float(tall[k, y, x]) > 0.1
+        ]
+        if rivals:
+            expected[y, x] = max(rivals)[1]
+            gained += 1
+    is_thing = np.isin(expected, [s["id"] for s in things])
+    assert np.array_equal(np.where(is_thing, expected, 0), np.where(after <= len(things), after, 0))
+    assert (gained > 0) == (kind != "stuff")
 
 
 def test_a_better_instance_comes_first_and_one_mostly_taken_is_dropped():
@@ -667,6 +703,43 @@ def test_prediction_repeats_itself():
     assert np.array_equal(a.ids, b.ids)
     assert a.segments == b.segments
     assert not np.array_equal(a.ids, predict(model, random_image(70, 90, seed=1)).ids)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [{"mask_threshold": 0.7}, {"min_stuff_area": 0.3}, {"threshold": 0.9999}, {"overlap": 0.9, "duplicates": "none"}],
+)
+def test_the_network_runs_once_for_any_rules(rules):
+    """`read_out` by other rules is what a model with these rules predicts, and leaves what the network said alone."""
+    model, image = random_model(), random_image(70, 90)
+    changed = replace(model, config=replace(model.config, inference=replace(model.config.inference, **rules)))
+    runs = []
+    model.network.register_forward_pre_hook(lambda *_: runs.append(1))
+    encoded = encode(model, image)
+    before, found, after = (
+        read_out(model, encoded, config, instances=True) for config in (None, changed.config.inference, None)
+    )
+    assert len(runs) == 1
+    expected = predict(changed, image, instances=True)
+    assert np.array_equal(found.ids, expected.ids)
+    assert found.segments == expected.segments
+    assert len(found.instances) == len(expected.instances)
+    assert not np.array_equal(found.ids, before.ids)
+    assert np.array_equal(after.ids, before.ids)
+
+
+def test_candidates_say_where_their_filters_were_sampled():
+    model = rigged_model()
+    image, region = paint()
+    encoded = encode(model, image)
+    candidates, stuff_logits = find_candidates(model, encoded)
+    finest = candidates[candidates.locations.level == 0]
+    assert sorted(finest.locations.x.tolist()) == [2, 4, 7]  # where the marks are, stride 8
+    masks = encoded.resampler().whole(finest.logits) > 0
+    for mask, x in zip(masks, finest.locations.x.tolist(), strict=True):
+        assert np.array_equal(mask.numpy(), region == {2: 0, 4: 1, 7: 2}[x])
+    assert stuff_logits.shape[1:] == candidates.logits.shape[1:] == encoded.features.phi.shape[2:]
+    assert len(find_candidates(model, encoded, threshold=0.99)[0].labels) == 0
 
 
 @pytest.mark.parametrize(
