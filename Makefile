@@ -1,4 +1,5 @@
-# make reproduce: sets up and runs the main job. make test: sets up and passes the tests.
+# make reproduce: sets up, runs the main job and the ablations. make test: sets up and passes the tests.
+# make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
 PYTHON ?= python3
 BIN := .venv/bin
 # large buffers on huge pages: a quarter less time in convolutions on CPUs with glibc
@@ -7,7 +8,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 .PHONY: reproduce test check bench clean
 
 reproduce: .venv/installed
-	$(BIN)/spinet reproduce
+	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
 
 test: check
 	$(BIN)/python -m pytest

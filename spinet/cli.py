@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from spinet.baselines.config import BASELINES, BaselineConfig, System
 from spinet.config import (
     PRESETS,
     Config,
@@ -26,6 +27,7 @@ from spinet.config import (
     ObjectiveConfig,
     Preset,
     TrainConfig,
+    with_system,
 )
 
 Positional = tyro.conf.Positional
@@ -131,6 +133,8 @@ class Train:
     out: Path
     preset: Preset = "tiny"
     """Where the fields below start from."""
+    system: System = "spinet"
+    """What is trained: SPINet, or one of the systems that the paper compares with."""
     resume: bool = False
     """Go on from the last checkpoint in OUT, if there is one."""
     experiment: str = "train"
@@ -140,11 +144,12 @@ class Train:
     input: InputConfig = dataclasses.field(default_factory=InputConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
+    baseline: tyro.conf.AvoidSubcommands[BaselineConfig | None] = None
 
     def run(self) -> None:
         from spinet.train import train
 
-        config = Config(self.model, self.objective, self.input, self.train, self.inference)
+        config = Config(self.model, self.objective, self.input, self.train, self.inference, self.baseline)
         record = train(config, data=self.data, out=self.out, resume=self.resume, experiment=self.experiment)
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"{self.out / 'model.safetensors'}\n{self.out / 'record.json'}")
@@ -253,26 +258,80 @@ class Runs:
 
 
 @dataclass
-class Reproduce:
-    """The main job: makes SynthCity, trains, evaluates on held-out scenes, writes a record, a table and a picture."""
+class Sweep:
+    """Trains and evaluates the rows of tables, each with every seed; called again it does what is not done yet."""
 
-    data: Path = Path("data/synthcity")
+    data: Path
+    """Folder in Cityscapes or COCO panoptic layout with the splits train and val."""
+    out: Path = Path("runs/sweep")
+    preset: Preset = "tiny"
+    groups: tuple[str, ...] = ()
+    """Tables: table3, table4, table5, condinst, or a choice of the ledger; by default the paper's for the preset."""
+    seeds: tuple[int, ...] = (0,)
+    workers: int | None = None
+    """Runs at once on this machine; by default one for each core, or for each group of --processes GPUs."""
+    processes: int | None = None
+    """Of each run, by torchrun; by default as many of the GPUs as its batch can be shared by, under Slurm one."""
+    slurm: bool = False
+    """Submit the runs to Slurm instead of running them here."""
+    dry_run: bool = False
+    """Show what would be run."""
+    timeout_hours: float | None = None
+    """Limit for any one cell of a notebook."""
+    overrides: tuple[str, ...] = ()
+    """Settings of all runs, as section.field=value."""
+
+    def run(self) -> None:
+        from spinet.experiments.settings import parse_overrides
+        from spinet.experiments.sweep import sweep
+        from spinet.experiments.tables import PAPER_GROUPS
+
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        settings["groups"] = self.groups or PAPER_GROUPS[self.preset]
+        for folder in sweep(**{**settings, "overrides": parse_overrides(self.overrides)}):
+            print(folder)
+
+
+@dataclass
+class Report:
+    """Tables of the paper beside ours, and a page of the whole reproduction, from run records and nothing else."""
+
+    runs: Positional[tuple[Path, ...]] = (Path("figures/runs"),)
+    """Folders with run records."""
+    out: Path = Path("figures")
+
+    def run(self) -> None:
+        from spinet.report import report
+
+        for path in report(self.runs, self.out):
+            print(path)
+
+
+@dataclass
+class Reproduce:
+    """The main job and the ablations: trains, evaluates on held-out scenes, writes records, tables and pictures."""
+
+    preset: Preset = "tiny"
+    data: Path | None = None
+    """Folder in Cityscapes or COCO panoptic layout; by default SynthCity, which is made in data/synthcity."""
     out: Path = Path("runs/reproduce")
+    seeds: tuple[int, ...] = (0,)
 
     def run(self) -> None:
         from spinet.reproduce import reproduce
 
-        for path in reproduce(data=self.data, out=self.out):
+        for path in reproduce(preset=self.preset, data=self.data, out=self.out, seeds=self.seeds):
             print(path)
 
 
-def command_type(preset: Preset) -> Any:
-    """All commands; those of `Train` start from a preset."""
-    config = PRESETS[preset]
+def command_type(preset: Preset, system: System) -> Any:
+    """All commands; those of `Train` start from a preset for a system."""
+    config = with_system(PRESETS[preset], system)
     train = Train(
         data=tyro.MISSING,
         out=tyro.MISSING,
         preset=preset,
+        system=system,
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
     )
     return (
@@ -282,6 +341,8 @@ def command_type(preset: Preset) -> Any:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Predict, tyro.conf.subcommand("predict")]
         | Annotated[Runs, tyro.conf.subcommand("runs")]
+        | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     )
 
@@ -290,11 +351,15 @@ def parse(arguments: list[str]) -> Any:
     """The command that the arguments ask for; raises `ConfigError` with the parser's complaint in one line."""
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     chooser.add_argument("--preset", default="tiny")
-    preset = chooser.parse_known_args(arguments)[0].preset
+    chooser.add_argument("--system", default="spinet")
+    chosen = chooser.parse_known_args(arguments)[0]
+    # a name that does not exist is left for tyro to complain about
+    preset = chosen.preset if chosen.preset in PRESETS else "tiny"
+    system = chosen.system if chosen.system in BASELINES else "spinet"
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(command_type(preset if preset in PRESETS else "tiny"), prog="spinet", args=arguments)
+            return tyro.cli(command_type(preset, system), prog="spinet", args=arguments)
     except SystemExit as stop:
         if stop.code:
             lines = (line.strip("│╭╮╰╯─ ") for line in complaint.getvalue().splitlines())

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from spinet.baselines.config import BASELINES, BaselineConfig
+
 FORBID = ConfigDict(extra="forbid")
 
 Levels = Literal["2-5", "2-6", "3-7"]
@@ -146,6 +148,7 @@ class Config:
     input: InputConfig = field(default_factory=InputConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    baseline: BaselineConfig | None = None  # the system that takes the place of SPINet, see `with_system`
 
 
 Preset = Literal["tiny", "small", "cityscapes_r50", "coco_r50"]
@@ -241,6 +244,29 @@ IMAGE_SIZE = {"tiny": (256, 512), "small": (512, 1024), "cityscapes_r50": (1024,
 
 NUM_CLASSES = {"tiny": (8, 11), "small": (8, 11), "cityscapes_r50": (8, 11), "coco_r50": (80, 53)}
 """Thing and stuff classes (§5.1) of the data that a preset is made for."""
+
+
+def with_system(config: Config, system: str) -> Config:
+    """A preset for another system: the same data, schedule and width, that system's own losses and rules.
+
+    Of `model` a baseline reads the fields of the backbone, `fpn_channels` and `head_convs`, of `objective`
+    `semantic_classes`, of `inference` `ap_threshold`, `top`, `mask_threshold`, `overlap` and `min_stuff_area`.
+
+    Raises:
+        ConfigError: there is no such system.
+    """
+    if system == "spinet":
+        return replace(config, baseline=None)
+    if system not in BASELINES:
+        raise ConfigError(f"no system {system!r}; there are spinet, {', '.join(BASELINES)}")
+    baseline = BASELINES[system]()
+    if config == COCO_R50:
+        baseline = replace(baseline, **baseline.COCO)
+    if config.model.backbone == CITYSCAPES_R50.model.backbone:
+        config = replace(config, model=replace(config.model, backbone=baseline.RESNET_50))
+    if baseline.EVERY_CLASS:
+        config = replace(config, objective=replace(config.objective, semantic_classes="all"))
+    return replace(config, baseline=baseline)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from spinet.baselines.system import Baseline, Reading
 from spinet.config import InferenceConfig
 from spinet.data.segments import Categories, Sample
 from spinet.data.transforms import EvalTransform
@@ -30,7 +31,7 @@ from spinet.weights import Model
 class Encoded:
     """What the network computes of an image of H × W pixels, before any filter is sampled: see `encode`."""
 
-    features: Features  # of a batch of this one image
+    features: Features  # of a batch of this one image; of a baseline its own outputs
     size: tuple[int, int]  # H, W
     network_size: tuple[int, int]  # of the image as the network saw it, without padding, pixels
     seconds: float
@@ -131,6 +132,9 @@ def read_out(
     """
     config = config or model.config.inference
     start = perf_counter()
+    if isinstance(model.network, Baseline):
+        reading = model.network.read(encoded.features, encoded.network_size, config, instances=instances)
+        return _prediction(reading.resized(encoded.size), model.categories, encoded.seconds, start)
     threshold = min(config.ap_threshold, config.threshold) if instances else config.threshold
     candidates, stuff_logits = find_candidates(model, encoded, config, threshold=threshold)
     resampler = encoded.resampler()
@@ -151,6 +155,24 @@ def read_out(
         semantic=semantic.cpu().numpy(),
         class_map=class_map,
         network_seconds=encoded.seconds,
+        post_seconds=perf_counter() - start,
+    )
+
+
+def _prediction(reading: Reading, categories: Categories, network_seconds: float, start: float) -> Prediction:
+    """What a baseline read, in the form that everything is evaluated in."""
+    segments = reading.segments(categories)
+    found = [
+        {"category_id": categories.all[i.label].id, "score": i.score, "mask": i.mask.cpu().numpy()}
+        for i in reading.instances
+    ]
+    return Prediction(
+        ids=reading.ids.cpu().numpy(),
+        segments=segments,
+        instances=found,
+        semantic=reading.semantic.cpu().numpy(),
+        class_map=None,
+        network_seconds=network_seconds,
         post_seconds=perf_counter() - start,
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import inspect
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
 import traitlets
+from IPython import get_ipython
 from IPython.display import Markdown, display
 
 from spinet.figures.style import Figure, to_png
@@ -48,12 +50,17 @@ class Picture(anywidget.AnyWidget):
     _esm = """
     function render({ model, el }) {
       const image = document.createElement("img");
-      image.style.maxWidth = "100%";
+      const message = document.createElement("pre");
       image.draggable = false;
+      message.setAttribute("role", "alert");
       const show = () => {
         image.src = "data:image/png;base64," + model.get("png");
         image.alt = model.get("description");
+        image.style.width = model.get("width") + "px";
         image.style.cursor = model.get("clickable") ? "crosshair" : "default";
+        message.textContent = model.get("message");
+        message.hidden = !message.textContent;
+        image.style.opacity = message.hidden ? 1 : 0.3;
       };
       image.addEventListener("click", (event) => {
         if (!model.get("clickable")) return;
@@ -61,17 +68,33 @@ class Picture(anywidget.AnyWidget):
         model.set("point", [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
         model.save_changes();
       });
-      model.on("change:png", show);
+      model.on("change", show);
       show();
       el.classList.add("spinet-picture");
-      el.appendChild(image);
+      el.append(image, message);
     }
     export default { render };
     """
+    _css = """
+    .spinet-picture { max-width: 100%; }
+    .spinet-picture img { max-width: 100%; }
+    .spinet-picture pre { color: #b00020; white-space: pre-wrap; }
+    """
     png = traitlets.Unicode().tag(sync=True)  # base64
+    width = traitlets.Float().tag(sync=True)  # CSS pixels, unless the page is narrower
     description = traitlets.Unicode().tag(sync=True)
+    message = traitlets.Unicode().tag(sync=True)  # an error, shown below the picture, which pales: it is out of date
     clickable = traitlets.Bool(False).tag(sync=True)
     point = traitlets.List(traitlets.Float()).tag(sync=True)  # of the last click: x, y, shares of width and height
+
+    def show(self, figure: Figure) -> bytes:
+        """Puts a figure in, and returns it as PNG."""
+        png = to_png(figure)
+        with self.hold_sync():  # one message, one redraw
+            self.png = base64.b64encode(png).decode()
+            self.width = figure.bbox.width
+            self.message = ""
+        return png
 
 
 def explore(
@@ -79,41 +102,64 @@ def explore(
 ) -> None:
     """Shows `draw(**values)`, drawn anew whenever a control moves; a plain picture where no front end runs widgets.
 
+    The front end sends a change only when the last one has been drawn, and of several meanwhile only the newest. An
+    error of the first drawing is the cell's; one of a later drawing is shown below the picture.
+
     Args:
         draw: makes a figure from the controls' values, and from `point` if that is given.
         point: makes the picture clickable: data coordinates (x, y) in the figure's first axes, at first these.
         description: what the picture shows, for those who cannot see it.
         controls: widgets with a `value`.
     """
-    clickable = point is not None
-    picture = Picture(description=description, clickable=clickable)
-    chosen = {"point": point} if clickable else {}
-    shown: list[Figure] = []
+    picture = Picture(description=description, clickable=point is not None)
+    chosen = {} if point is None else {"point": point}
 
-    def update(*_: Any) -> bytes:
-        figure = draw(**{name: control.value for name, control in controls.items()}, **chosen)
-        shown[:] = [figure]
-        png = to_png(figure)
-        picture.png = base64.b64encode(png).decode()
-        return png
+    def draw_now() -> Figure:
+        return draw(**{name: control.value for name, control in controls.items()}, **chosen)
+
+    figure = draw_now()
+    static = picture.show(figure)
+
+    def redraw(*_: Any) -> None:
+        nonlocal figure
+        try:
+            figure = draw_now()
+            picture.show(figure)
+        except Exception:  # whatever the notebook's own function raises, its reader should see
+            picture.message = traceback.format_exc()
 
     def clicked(change: Any) -> None:
-        figure = shown[0]
-        axes = figure.axes[0]
-        width, height = figure.bbox.width, figure.bbox.height
         x, y = change["new"]
-        place = axes.transData.inverted().transform((x * width, (1 - y) * height))
-        inside = axes.bbox.contains(x * width, (1 - y) * height)
-        if inside:
-            chosen["point"] = (float(place[0]), float(place[1]))
-            update()
+        axes = figure.axes[0]
+        pixel = (x * figure.bbox.width, (1 - y) * figure.bbox.height)
+        if axes.bbox.contains(*pixel):
+            column, row = axes.transData.inverted().transform(pixel)
+            chosen["point"] = (float(column), float(row))
+            redraw()
 
-    static = update()
     for control in controls.values():
-        control.observe(update, names="value")
-    if clickable:
-        picture.observe(clicked, names="point")
+        control.observe(redraw, names="value")
+    picture.observe(clicked, names="point")
     box = widgets.VBox([*controls.values(), picture])
     # one output in two forms: a front end that runs widgets takes the first, a page or a print the second
-    bundle = dict(box._repr_mimebundle_())
-    display({**bundle, "image/png": base64.b64encode(static).decode(), "text/plain": description}, raw=True)
+    forms = {
+        "application/vnd.jupyter.widget-view+json": box.get_view_spec(),
+        "image/png": base64.b64encode(static).decode(),
+        "text/plain": description,
+    }
+    display(forms, metadata={"image/png": _facts(figure, description)}, raw=True)
+
+
+def _facts(figure: Figure, alt: str) -> dict[str, Any]:
+    """What a page is told of a picture: size in CSS pixels, of which the PNG has two for each, and what it shows."""
+    return {"width": round(figure.bbox.width), "height": round(figure.bbox.height), "alt": alt}
+
+
+def _display(figure: Figure) -> tuple[bytes, dict[str, Any]]:
+    """A figure at the end of a cell, as large and as sharp as in `explore`."""
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    return to_png(figure), _facts(figure, "; ".join(title for title in titles if title) or "a figure")
+
+
+if shell := get_ipython():
+    shell.display_formatter.formatters["image/png"].for_type(Figure, _display)

@@ -1,45 +1,95 @@
-"""The main job: SynthCity, a trained SPINet, its quality on held-out scenes, and a picture of what it sees."""
+"""The main job and the ablations: a trained SPINet, its quality on held-out scenes, what it sees, and the tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from spinet.components import components
-from spinet.config import TINY
+from spinet.config import PRESETS, ConfigError, Preset
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
 from spinet.data.synthcity import generate
+from spinet.experiments.sweep import sweep
+from spinet.experiments.tables import PAPER_GROUPS
 from spinet.figures.overlay import draw_panoptic, sheet
 from spinet.inference import predict
+from spinet.report import report
 from spinet.results import results_table
-from spinet.runs import atomic_write
+from spinet.runs import atomic_write, read_record
 from spinet.train import train
 from spinet.weights import Model, load_model
 
 NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
+ABLATIONS: dict[str, Any] = {
+    "train.iterations": 100,
+    "train.warmup": 20,
+    "train.checkpoint_every": 50,
+}
+"""What the ablations of the preset tiny change, so that all of them take as long as the main job."""
 
 
-def reproduce(*, data: Path, out: Path) -> list[Path]:
-    """Runs the main job, or what of it is not done yet, and returns the files to look at.
+def reproduce(
+    *, preset: Preset = "tiny", data: Path | None = None, out: Path, seeds: Sequence[int] = (0,)
+) -> list[Path]:
+    """Runs the main job and the ablations of §5.4, or what of them is not done yet.
 
-    Writes under `out`: checkpoints, `model.safetensors`, `record.json`, `results.md`, `overlays.jpg`.
+    Args:
+        preset: "tiny" makes its data, trains, and repeats the ablations in a shorter form; with the others the main
+            job is the complete row of the ablations.
+        data: a folder in Cityscapes or COCO panoptic layout; SynthCity for "tiny" if it is not given.
+        out: gets `model.safetensors`, `record.json`, `results.md`, `overlays.jpg` of the main job, the runs of the
+            ablations in `ablations/`, and `tables.md`, `report.html`.
+        seeds: of the ablations.
+
+    Returns:
+        The files to look at.
     """
-    generate(data, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=0, workers=2)
-    record = train(TINY, data=data, out=out, resume=True, experiment="reproduce")
-    atomic_write(out / "results.md", results_table([record]).encode())
-    picture = overlay_sheet(load_model(out / "model.safetensors"), open_dataset(data, "val"))
+    if data is None:
+        if preset != "tiny":
+            raise ConfigError(f"the preset {preset} needs a data set: give --data, make reproduce DATA=…")
+        data = Path("data/synthcity")
+        generate(data, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=0, workers=2)
+    made = []
+    if preset == "tiny":
+        train(PRESETS[preset], data=data, out=out, resume=True, experiment="reproduce")
+        made += show(out, data, out)
+    folders = sweep(
+        preset=preset,
+        data=data,
+        out=out / "ablations",
+        groups=PAPER_GROUPS[preset],
+        seeds=seeds,
+        overrides=ABLATIONS if preset == "tiny" else {},
+    )
+    if preset != "tiny":
+        records = {folder: read_record(folder / "record.json") for folder in folders}
+        made += show(
+            next(folder for folder, record in records.items() if record["config"] == record["base"]), data, out
+        )
+    return [*made, *report([out], out)]
+
+
+def show(run: Path, data: Path, out: Path) -> list[Path]:
+    """Writes `results.md` and `overlays.jpg` of a run; returns these, its weights and its record."""
+    atomic_write(out / "results.md", results_table([read_record(run / "record.json")]).encode())
+    picture = overlay_sheet(load_model(run / "model.safetensors"), open_dataset(data, "val"))
     _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
     atomic_write(out / "overlays.jpg", content.tobytes())
-    return [out / name for name in ("model.safetensors", "record.json", "results.md", "overlays.jpg")]
+    return [run / "model.safetensors", run / "record.json", out / "results.md", out / "overlays.jpg"]
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:
-    """Held-out scenes: image, ground truth, SPINet, semantics plus connected components."""
+    """Held-out scenes of one size: image, ground truth, SPINet, semantics plus connected components."""
     pictures = []
-    for index in np.linspace(0, len(dataset) - 1, rows).round().astype(int).tolist():
+    size = dataset.records[0].height, dataset.records[0].width
+    alike = [index for index, record in enumerate(dataset.records) if (record.height, record.width) == size]
+    for place in np.linspace(0, len(alike) - 1, min(rows, len(alike))).round().astype(int).tolist():
+        index = alike[place]
         raw, segments = dataset.read(index), dataset.records[index].segments_info
         prediction = predict(model, raw.image)
         ids, parts = components(

@@ -17,6 +17,8 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from spinet.baselines.build import baseline_targets
+from spinet.baselines.system import Baseline, BaselineTraining
 from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
 from spinet.config import Config, InputConfig, TrainConfig, from_dict, to_dict
 from spinet.data import Batch, find_splits, open_dataset
@@ -30,7 +32,7 @@ from spinet.objective.targets import Counts, TargetBuilder, Targets
 from spinet.precision import resolve
 from spinet.runs import describe_data, new_record, source_state, write_record
 from spinet.validate import validate
-from spinet.weights import Model, build_model, save_model
+from spinet.weights import Model, build_model, save_model, save_objective
 
 
 class TrainError(RuntimeError):
@@ -92,11 +94,12 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 def train(
     config: Config, *, data: str | Path, out: str | Path, resume: bool = False, experiment: str = "train"
 ) -> dict[str, Any]:
-    """Trains a SPINet and evaluates it; under `torchrun` on all its processes.
+    """Trains a SPINet, or the baseline that `config` names, and evaluates it; under `torchrun` on all its processes.
 
     Args:
         data: a folder in Cityscapes or COCO panoptic layout with the splits "train" and "val".
-        out: gets `checkpoint_*.pt`, `log.csv` (or TensorBoard's files), `model.safetensors` and `record.json`.
+        out: gets `checkpoint_*.pt`, `log.csv` (or TensorBoard's files), `model.safetensors`,
+            `auxiliary.safetensors` (the heads of SPINet's auxiliary tasks) and `record.json`.
         resume: go on from the last checkpoint in `out`, if there is one.
         experiment: the record's name.
 
@@ -134,9 +137,8 @@ def train(
     train_set, val_set = open_dataset(data, "train"), open_dataset(data, "val")
     set_seed(settings.seed)
     model = build_model(config, train_set.categories)
-    objective = Objective(config=config.objective, feature_channels=config.model.feature_channels)
     build_targets = target_builder(model)
-    training = Training(model.network, objective)
+    training = make_training(model)
     if world > 1 and accelerator.device.type == "cuda":
         training = nn.SyncBatchNorm.convert_sync_batchnorm(training)
     optimizer = make_optimizer(training, settings)
@@ -268,6 +270,8 @@ def train(
 
     if accelerator.is_main_process:
         save_model(model, out / "model.safetensors")
+        if isinstance(training, Training):
+            save_objective(training.objective, config, out / "auxiliary.safetensors")
     training.eval()
     result = validate(model, val_set, rank=rank, world_size=world)
     headline = result.pop("headline")
@@ -287,8 +291,20 @@ def train_transform(config: InputConfig) -> TrainTransform:
     )
 
 
+def make_training(model: Model) -> Training | BaselineTraining:
+    """The network with what it is trained by."""
+    if isinstance(model.network, Baseline):
+        return BaselineTraining(model.network)
+    config = model.config
+    return Training(
+        model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels)
+    )
+
+
 def target_builder(model: Model) -> TargetBuilder:
     """The targets that a configuration asks for."""
+    if isinstance(model.network, Baseline):
+        return baseline_targets(model.config, model.categories, model.network)
     config = model.config.objective
     return TargetBuilder(
         strides=model.network.strides,

@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
+from spinet.baselines.build import build_baseline
 from spinet.config import Config, from_dict, to_dict
 from spinet.data.segments import Categories, Category
 from spinet.model.spinet import SPINet
+from spinet.objective.objective import Objective
 from spinet.objective.targets import num_semantic
 from spinet.runs import atomic_write
 
 
 class WeightsError(ValueError):
-    """A file that does not hold weights that `save_model` wrote."""
+    """A file that does not hold the weights that it should."""
 
 
 @dataclass
 class Model:
     """A trained network with what is needed to use it."""
 
-    network: SPINet
+    network: Any  # SPINet, or the `Baseline` that the configuration names
     config: Config
     categories: Categories
 
@@ -37,6 +40,8 @@ class Model:
 
 def build_model(config: Config, categories: Categories, *, pretrained: bool | None = None) -> Model:
     """An untrained network for a configuration and the classes of a data set."""
+    if config.baseline is not None:
+        return Model(build_baseline(config, categories, pretrained=pretrained), config, categories)
     network = SPINet.from_config(
         config.model,
         num_things=categories.num_things,
@@ -50,13 +55,13 @@ def build_model(config: Config, categories: Categories, *, pretrained: bool | No
 
 def save_model(model: Model, path: str | Path) -> None:
     """Writes the weights, atomically; `load_model` reads them."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    header = {
-        "config": to_dict(model.config),
-        "categories": [asdict(category) for category in model.categories.all],
-    }
-    # one entry: safetensors does not keep the order of several, and equal weights should be equal bytes
-    atomic_write(path, save(tensors, metadata={"spinet": json.dumps(header)}))
+    categories = [asdict(category) for category in model.categories.all]
+    _write(path, model.network, {"config": to_dict(model.config), "categories": categories})
+
+
+def save_objective(objective: Objective, config: Config, path: str | Path) -> None:
+    """Writes the weights of the auxiliary heads, which a trained model has no use for; `load_objective` reads them."""
+    _write(path, objective, {"config": to_dict(config)})
 
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "synthcity.safetensors"
@@ -72,6 +77,35 @@ def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu"
     Raises:
         WeightsError: the file is missing, broken, or not written by `save_model`.
     """
+    tensors, facts = _read(path, device)
+    if "categories" not in facts:
+        raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors beside them")
+    categories = Categories.of([Category(**{**c, "color": tuple(c["color"])}) for c in facts["categories"]])
+    model = build_model(from_dict(facts["config"]), categories, pretrained=False)
+    _fill(model.network, tensors, path, device)
+    return model
+
+
+def load_objective(path: str | Path, *, device: str | torch.device = "cpu") -> Objective:
+    """The objective that a network was trained with, for its auxiliary heads; those that were off are None.
+
+    Raises:
+        WeightsError: the file is missing, broken, or not written by `save_objective`.
+    """
+    tensors, facts = _read(path, device)
+    config = from_dict(facts["config"])
+    objective = Objective(config=config.objective, feature_channels=config.model.feature_channels)
+    _fill(objective, tensors, path, device)
+    return objective
+
+
+def _write(path: str | Path, module: nn.Module, header: dict[str, Any]) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    # one entry: safetensors does not keep the order of several, and equal weights should be equal bytes
+    atomic_write(path, save(tensors, metadata={"spinet": json.dumps(header)}))
+
+
+def _read(path: str | Path, device: str | torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; give the model.safetensors of a training run")
@@ -83,19 +117,18 @@ def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu"
         raise WeightsError(f"{path}: not a safetensors file, or truncated ({error}); copy it again") from None
     if "spinet" not in header:
         raise WeightsError(f"{path}: these weights were not saved by spinet (no configuration in the header)")
-    facts = json.loads(header["spinet"])
-    categories = Categories.of([Category(**{**c, "color": tuple(c["color"])}) for c in facts["categories"]])
-    model = build_model(from_dict(facts["config"]), categories, pretrained=False)
-    model.network.to(device)
+    return tensors, json.loads(header["spinet"])
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, device: str | torch.device) -> None:
+    module.to(device)
     try:
-        model.network.load_state_dict(tensors)
+        module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsError(
-            f"{path}: weights do not fit their own configuration: {str(error).splitlines()[-1]}"
-        ) from None
-    freeze(model.network)
-    return model
+        complaint = str(error).splitlines()[-1]
+        raise WeightsError(f"{path}: weights do not fit their own configuration: {complaint}") from None
+    freeze(module)
 
 
-def freeze(network: nn.Module) -> None:
-    network.eval().requires_grad_(False)
+def freeze(module: nn.Module) -> None:
+    module.eval().requires_grad_(False)

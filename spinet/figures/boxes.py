@@ -60,7 +60,8 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 def tint(color: str, share: float = 0.22) -> str:
     """The colour on white paper, laid on with `share` of its strength."""
-    return matplotlib.colors.to_hex([1 - share * (1 - part) for part in matplotlib.colors.to_rgb(color)])
+    red, green, blue = (1 - share * (1 - part) for part in matplotlib.colors.to_rgb(color))
+    return matplotlib.colors.to_hex((red, green, blue))
 
 
 def box(
@@ -128,8 +129,9 @@ def arrow(axes: Axes, *points: Point, color: str = INK, dashed: bool = False, he
     )
 
 
-def frame(axes: Axes, members: Sequence[Box], title: str, *, color: str, pad: float = 6.0, head: float = 11.0) -> Box:
-    """A pale field behind `members` with a title at its left top; `pad` on each side, `head` more for the title."""
+def frame(axes: Axes, members: Sequence[Box], title: str, detail: str = "", *, color: str, pad: float = 6.0) -> Box:
+    """A pale field behind `members`, `pad` wider on each side, with a title and a detail above them."""
+    head = 11 + 9 * bool(detail)
     left, right = (min(b.left[0] for b in members) - pad, max(b.right[0] for b in members) + pad)
     bottom, top = (min(b.bottom[1] for b in members) - pad, max(b.top[1] for b in members) + pad + head)
     place = Box((left + right) / 2, (bottom + top) / 2, right - left, top - bottom)
@@ -145,7 +147,9 @@ def frame(axes: Axes, members: Sequence[Box], title: str, *, color: str, pad: fl
             zorder=0.5,
         )
     )
-    axes.text(left + pad, top - 4, title, ha="left", va="top", fontsize=TEXT, fontweight="bold", color=shade(color))
+    x, y = left + pad, top - 9
+    axes.text(x, y, title, ha="left", va="center", fontsize=TEXT, fontweight="bold", color=shade(color))
+    axes.text(x, y - 9, detail, ha="left", va="center", fontsize=DETAIL, color=FAINT)
     return place
 
 
@@ -161,7 +165,8 @@ def write(axes: Axes, center: Point, title: str = "", detail: str = "", *, align
 
 def shade(color: str) -> str:
     """The colour, dark enough for text on white."""
-    return matplotlib.colors.to_hex([0.72 * part for part in matplotlib.colors.to_rgb(color)])
+    red, green, blue = (0.72 * part for part in matplotlib.colors.to_rgb(color))
+    return matplotlib.colors.to_hex((red, green, blue))
 
 
 def size_of(shape: Sequence[int]) -> str:

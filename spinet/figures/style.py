@@ -41,9 +41,9 @@ def use() -> None:
 
 
 def new_figure(width: float = PAGE, height: float = 2.5) -> Figure:
-    """An empty figure in this style, inches, that no window shows and no global list keeps."""
-    with matplotlib.rc_context(RC):
-        return Figure(figsize=(width, height))
+    """An empty figure, inches, that no window shows and no global list keeps; what is added to it is in this style."""
+    use()  # axes and text take their looks from matplotlib's settings when they are added
+    return Figure(figsize=(width, height))
 
 
 def to_png(figure: Figure) -> bytes:

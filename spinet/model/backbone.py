@@ -28,6 +28,7 @@ class Backbone(nn.Module):
         "frozen" becomes "batch": frozen random statistics do not train.
     freeze_stages: number of parts, from the stem on, that stay as they are.
     deformable: the 3×3 convolutions of the last three stages become deformable (Table 1, last row).
+    output_stride: of C5; below 32 (8 or 16) the last stages are dilated instead.
 
     Attributes:
         channels: of C2 … C5.
@@ -43,11 +44,14 @@ class Backbone(nn.Module):
         pretrained: bool = True,
         freeze_stages: int = 0,
         deformable: bool = False,
+        output_stride: int = 32,
     ):
         super().__init__()
         options: dict[str, Any] = {"features_only": True, "out_indices": (1, 2, 3, 4)}
         if norm == "group":
             options["norm_layer"] = group_norm
+        if output_stride < 32:
+            options["output_stride"] = output_stride  # not every timm model knows it
         self.weights = "none"
         body: Any = None
         if pretrained and norm != "group":
@@ -97,6 +101,7 @@ class Deformable(nn.Module):
         nn.init.zeros_(self.offset.bias)  # pyright: ignore[reportArgumentType]
         self.conv = DeformConv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, bias=False)
         self.conv.weight = conv.weight  # pyright: ignore[reportAttributeAccessIssue]
+        self.conv.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # torchvision's operator has no mixed precision on CPU

@@ -1,0 +1,39 @@
+"""Sphinx's settings for the course as a site; `docs/publish.py` calls it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+project = "SPINet"
+author = "the authors of this re-implementation"
+html_title = "SPINet, taken apart"
+extensions = ["myst_nb", "sphinx.ext.mathjax"]
+include_patterns = ["index.md", "notebooks/*.ipynb", "docs/*.md", "figures/*.md"]
+exclude_patterns = ["docs/index.md"]  # stands at the top
+
+myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # executed before, by papermill: a failing notebook has stopped the build
+nb_mime_priority_overrides = [
+    # of an interactive figure's two forms a page shows the picture: no kernel answers a widget there
+    ("html", "application/vnd.jupyter.widget-view+json", None),
+]
+suppress_warnings = ["toc.empty_glob"]
+
+html_theme = "sphinx_book_theme"
+html_theme_options = {
+    "navbar_persistent": [],  # the search field stands in the side bar
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "use_issues_button": False,
+}
+html_context = {"default_mode": "light"}
+html_favicon = str(Path(__file__).with_name("favicon.svg"))
+html_copy_source = False
+html_show_copyright = False
+# everything comes from the site itself: MathJax is a file of the package sphinx-mathjax-offline, whose extension
+# would copy 24 MB of which a page needs this one
+_mathjax = Path(find_spec("sphinx-mathjax-offline").origin).with_name("static") / "mathjax" / "tex-svg-full.js"
+html_static_path = [str(_mathjax), str(Path(__file__).with_name("site.css"))]
+html_css_files = ["site.css"]
+mathjax_path = "tex-svg-full.js"

@@ -1,0 +1,71 @@
+"""From a configuration to the network of a baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spinet.baselines.condinst import CondInst
+from spinet.baselines.config import CondInstConfig, PanopticDeepLabConfig, PanopticFPNConfig, UPSNetConfig
+from spinet.baselines.panoptic_deeplab import PanopticDeepLab
+from spinet.baselines.panoptic_fpn import PanopticFPN
+from spinet.baselines.system import Baseline, Classes, with_group_norm
+from spinet.baselines.targets import BaselineTargetBuilder
+from spinet.baselines.upsnet import UPSNet
+from spinet.config import Config, ConfigError
+from spinet.data import Categories
+from spinet.model.backbone import Backbone
+from spinet.objective.targets import first_stuff, num_semantic
+
+
+def build_baseline(config: Config, categories: Categories, *, pretrained: bool | None = None) -> Baseline:
+    """An untrained network of the system that `config.baseline` names, as wide as `model.fpn_channels`.
+
+    With `model.norm` "group" all of it has group norm; otherwise only the backbone's batch norm follows `model.norm`,
+    and that of the system's own layers, where its authors have any, is trained.
+
+    Raises:
+        ConfigError: the system needs the label of every class, and `objective.semantic_classes` is not "all".
+    """
+    model, system = config.model, config.baseline
+    assert system is not None
+    kind = config.objective.semantic_classes
+    if system.EVERY_CLASS and kind != "all":
+        raise ConfigError(f"objective.semantic_classes is {kind!r}: {system.system} needs 'all'")
+    counts = {"num_things": categories.num_things, "num_stuff": categories.num_stuff}
+    classes = Classes(
+        **counts,
+        num_semantic=num_semantic(kind, **counts),
+        first_stuff=first_stuff(kind, num_things=categories.num_things),
+    )
+    backbone = Backbone(
+        name=model.backbone,
+        norm=model.norm,
+        pretrained=model.pretrained if pretrained is None else pretrained,
+        freeze_stages=model.freeze_stages,
+        deformable=model.deformable,
+        output_stride=16 if isinstance(system, PanopticDeepLabConfig) else 32,
+    )
+    parts: dict[str, Any] = {"backbone": backbone, "classes": classes, "channels": model.fpn_channels}
+    match system:
+        case PanopticFPNConfig():
+            network = PanopticFPN(**parts, config=system)
+        case PanopticDeepLabConfig():
+            network = PanopticDeepLab(**parts, config=system)
+        case UPSNetConfig():
+            network = UPSNet(**parts, config=system)
+        case CondInstConfig():
+            network = CondInst(**parts, num_convs=model.head_convs, config=system)
+    if model.norm == "group":
+        with_group_norm(network)
+    return network
+
+
+def baseline_targets(config: Config, categories: Categories, network: Baseline) -> BaselineTargetBuilder:
+    """Ground truth in the form that the baselines need."""
+    return BaselineTargetBuilder(
+        strides=[],
+        num_things=categories.num_things,
+        num_stuff=categories.num_stuff,
+        semantic_classes=config.objective.semantic_classes,
+        divisor=network.divisor,
+    )

@@ -1,0 +1,109 @@
+"""FCOS (Tian et al., ICCV 2019), the detector below CondInst: what a location of the pyramid says about a thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchvision.models.detection.fcos import FCOSRegressionHead
+from torchvision.ops import batched_nms
+
+from spinet.baselines.config import CondInstConfig
+from spinet.baselines.targets import ImageTruth, centres_of_mass
+from spinet.config import InferenceConfig
+from spinet.layers import group_norm
+
+
+@dataclass
+class Grid:
+    """The L locations of all levels, in the order of the outputs."""
+
+    places: Float[Tensor, "L 2"]  # x, y, pixels
+    strides: Float[Tensor, "L"]
+    level: Int[Tensor, "L"]
+
+
+def make_grid(levels: list[Float[Tensor, "B D h w"]], strides: list[int]) -> Grid:
+    """The locations of feature maps: the centres of their cells."""
+    parts = []
+    for index, (level, stride) in enumerate(zip(levels, strides, strict=True)):
+        height, width = level.shape[-2:]
+        y, x = (torch.arange(n, device=level.device).float().add(0.5).mul(stride) for n in (height, width))
+        places = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
+        parts.append((places, torch.full_like(places[:, 0], stride), places.new_full((len(places),), index).long()))
+    return Grid(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+class ControllingHead(FCOSRegressionHead):
+    """FCOS' regression head, with the controller beside its two outputs."""
+
+    def __init__(self, channels: int, num_convs: int, outputs: int):
+        super().__init__(channels, 1, num_convs, norm_layer=group_norm)
+        self.controller = nn.Conv2d(channels, outputs, 3, padding=1)
+        nn.init.normal_(self.controller.weight, std=0.01)
+        nn.init.zeros_(self.controller.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Sides, centreness and filters at the L locations of all levels."""
+        towers = [self.conv(level) for level in x]
+
+        def rows(predictor: nn.Module) -> Float[Tensor, "B L C"]:
+            return torch.cat([predictor(tower).flatten(2).transpose(1, 2) for tower in towers], dim=1)
+
+        return rows(self.bbox_reg).relu(), rows(self.bbox_ctrness), rows(self.controller)
+
+
+def assign(grid: Grid, image: ImageTruth, config: CondInstConfig) -> Int[Tensor, "L"]:
+    """The thing that each location stands for, −1 for none: the smallest of those near whose centre it lies.
+
+    Near is `radius` strides from the centre of mass, and inside the box. A level takes things by the largest distance
+    from the location to a side of the box: up to `sizes[0]` pixels the first, and so on.
+    """
+    if not len(image.labels):
+        return torch.full_like(grid.level, -1)
+    boxes = image.boxes
+    sides = torch.cat([grid.places[:, None] - boxes[:, :2], boxes[:, 2:] - grid.places[:, None]], dim=2)  # [L, K, 4]
+    distance = (grid.places[:, None] - centres_of_mass(image).flip(1) - 0.5).abs().amax(2)
+    near = (distance < config.radius * grid.strides[:, None]) & (sides.amin(2) > 0)
+    limits = torch.tensor([0, *config.sizes, float("inf")], device=boxes.device)
+    largest = sides.amax(2)
+    near &= (largest >= limits[grid.level, None]) & (largest <= limits[grid.level + 1, None])
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    smallest, thing = area.where(near, torch.inf).min(1)
+    return thing.where(smallest < torch.inf, -1)
+
+
+def detect(
+    grid: Grid,
+    classes: Float[Tensor, "L N_t"],
+    centreness: Float[Tensor, "L"],
+    sides: Float[Tensor, "L 4"],
+    own: CondInstConfig,
+    config: InferenceConfig,
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n"]]:
+    """Locations, classes and scores √(class · centreness) of the things in an image, by falling score.
+
+    Class times centreness is above `ap_threshold`; boxes of one class have at most `nms` IoU; `top` are kept.
+
+    Args:
+        classes, centreness: logits.
+        sides: in strides.
+    """
+    squares = classes.sigmoid() * centreness.sigmoid()[:, None]
+    best = []
+    for level in range(int(grid.level.max()) + 1):
+        location, label = torch.nonzero((squares > config.ap_threshold) & (grid.level == level)[:, None]).unbind(1)
+        first = squares[location, label].topk(min(len(location), own.candidates)).indices
+        best.append(torch.stack([location[first], label[first]], dim=1))
+    location, label = torch.cat(best).unbind(1)
+    score = squares[location, label].sqrt()
+    boxes = to_boxes(grid.places[location], sides[location] * grid.strides[location, None])
+    kept = batched_nms(boxes, score, label, own.nms)[: config.top]
+    return location[kept], label[kept], score[kept]
+
+
+def to_boxes(places: Float[Tensor, "n 2"], sides: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+    """Left, top, right, bottom of boxes whose sides lie that far from the places."""
+    return torch.cat([places - sides[:, :2], places + sides[:, 2:]], dim=1)

@@ -1,0 +1,136 @@
+"""Mask R-CNN with a feature pyramid, from torchvision: what Panoptic-FPN and UPSNet share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from spinet.baselines.merge import Placed, paste
+from spinet.baselines.system import Baseline, Classes
+from spinet.baselines.targets import BaselineTargets, as_torchvision
+from spinet.config import InferenceConfig
+from spinet.model.backbone import Backbone
+
+LEVELS = ("0", "1", "2", "3")  # torchvision's names of P2 … P5, at strides 4 … 32
+STRIDES = (4, 8, 16, 32, 64)  # of P2 … P6
+
+
+@dataclass
+class Detections:
+    """The things that Mask R-CNN found in an image, by falling score."""
+
+    labels: Int[Tensor, "n"]  # thing class
+    scores: Float[Tensor, "n"]
+    boxes: Float[Tensor, "n 4"]  # left, top, right, bottom, pixels
+    masks: Float[Tensor, "n 28 28"]  # probability
+
+
+@dataclass
+class DetectorOutputs:
+    """Of a batch."""
+
+    images: Float[Tensor, "B 3 H W"]  # normalised and padded
+    pyramid: dict[str, Float[Tensor, "B D h w"]]  # P2 … P6
+    semantic: Float[Tensor, "B N_s h w"]  # logits at stride 4
+    detections: list[Detections]  # none in training
+
+
+class Detector(Baseline):
+    """Backbone, pyramid, region proposals, the heads for boxes and masks, and a semantic head that subclasses bring.
+
+    Every number that is not an argument is torchvision's, and these are Mask R-CNN's. The heads have no norm; with 256
+    channels in the pyramid the box head has 1024.
+    """
+
+    def __init__(
+        self, *, backbone: Backbone, classes: Classes, channels: int, anchor_scale: float, semantic_head: nn.Module
+    ):
+        super().__init__(backbone=backbone, classes=classes, divisor=max(STRIDES))
+        pyramid = FeaturePyramidNetwork(backbone.channels, channels, extra_blocks=LastLevelMaxPool())
+        pyramid.out_channels = channels  # pyright: ignore[reportArgumentType]  # where torchvision looks for it
+        anchors = AnchorGenerator(
+            sizes=tuple((round(anchor_scale * stride),) for stride in STRIDES),
+            aspect_ratios=((0.5, 1.0, 2.0),) * len(STRIDES),
+        )
+        detector = MaskRCNN(
+            pyramid,
+            rpn_anchor_generator=anchors,
+            rpn_head=Float32RPNHead(channels, anchors.num_anchors_per_location()[0]),
+            box_head=TwoMLPHead(channels * 7**2, 4 * channels),
+            box_predictor=Float32Predictor(4 * channels, classes.num_things + 1),
+            mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(channels, channels, classes.num_things + 1),
+        )
+        self.pyramid, self.rpn, self.roi_heads = detector.backbone, detector.rpn, detector.roi_heads
+        self.semantic_head = semantic_head
+
+    def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> DetectorOutputs:
+        x = self.normalised(images)
+        pyramid = self.pyramid(dict(zip(LEVELS, self.backbone(x), strict=True)))
+        semantic = self.semantic_head([pyramid[level] for level in LEVELS])
+        return DetectorOutputs(x, pyramid, semantic, [] if self.training else self.detect(x, pyramid))
+
+    def detect(self, x: Float[Tensor, "B 3 H W"], pyramid: dict[str, Tensor]) -> list[Detections]:
+        """The things in each image: the 100 best above 0.05, after suppression of boxes within a class."""
+        sizes = [(x.shape[2], x.shape[3])] * len(x)
+        proposals, _ = self.rpn(ImageList(x, sizes), pyramid)
+        found, _ = self.roi_heads(pyramid, proposals, sizes)
+        return [Detections(f["labels"] - 1, f["scores"], f["boxes"], f["masks"][:, 0].float()) for f in found]
+
+    def mask_logits(
+        self, outputs: DetectorOutputs, index: int, boxes: Float[Tensor, "n 4"], labels: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n 28 28"]:
+        """Of the things in given boxes of an image, by the mask head."""
+        heads: Any = self.roi_heads
+        pyramid = {name: level[index : index + 1] for name, level in outputs.pyramid.items()}
+        size = (outputs.images.shape[2], outputs.images.shape[3])
+        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(pyramid, [boxes], [size])))
+        return logits[torch.arange(len(labels), device=labels.device), labels + 1].float()
+
+    def instance_losses(self, outputs: DetectorOutputs, targets: BaselineTargets) -> dict[str, Tensor]:
+        """Objectness and boxes of the proposals; classes, boxes and masks of the things."""
+        x, pyramid = outputs.images, outputs.pyramid
+        sizes = [(x.shape[2], x.shape[3])] * len(x)
+        truth = [as_torchvision(image) for image in targets.images]
+        proposals, losses = self.rpn(ImageList(x, sizes), pyramid, truth)
+        _, more = self.roi_heads(pyramid, proposals, sizes, truth)
+        return {name.removeprefix("loss_"): loss for name, loss in (losses | more).items()}
+
+
+def placed(detections: Detections, size: tuple[int, int], config: InferenceConfig) -> list[Placed]:
+    """Detections as masks of the image, of height and width `size`."""
+    result = []
+    for label, score, box, mask in zip(
+        detections.labels.tolist(), detections.scores.tolist(), detections.boxes.tolist(), detections.masks, strict=True
+    ):
+        window, probability = paste(mask, box, size)
+        result.append(Placed(label, score, window, probability >= config.mask_threshold))
+    return result
+
+
+class Float32RPNHead(RPNHead):
+    """Gives float32 under mixed precision too: bfloat16 has 8 bits, too few for the coordinates of a box."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = super().forward(x)
+        return [level.float() for level in objectness], [level.float() for level in deltas]
+
+
+class Float32Predictor(FastRCNNPredictor):
+    """Gives float32 under mixed precision too."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores, deltas = super().forward(x)
+        return scores.float(), deltas.float()

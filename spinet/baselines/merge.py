@@ -1,0 +1,121 @@
+"""The merge of Panoptic-FPN, as its authors' code has it: instances by falling score, then stuff, then void."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from spinet.baselines.system import Classes, Instance, Reading
+from spinet.config import InferenceConfig
+
+
+@dataclass
+class Placed:
+    """A mask that is known in a rectangle of the image and empty outside."""
+
+    label: int
+    score: float
+    window: tuple[slice, slice]  # rows, columns
+    mask: Bool[Tensor, "h w"]
+
+    def whole(self, size: tuple[int, int]) -> Instance:
+        """The mask of an image of that size, height and width."""
+        mask = torch.zeros(size, dtype=torch.bool, device=self.mask.device)
+        mask[self.window] = self.mask
+        return Instance(self.label, self.score, mask)
+
+
+def merge(
+    placed: list[Placed],
+    semantic: Int[Tensor, "H W"],
+    classes: Classes,
+    config: InferenceConfig,
+) -> tuple[Int[Tensor, "H W"], list[int], list[float | None]]:
+    """Segment of each pixel, and label and score of each segment.
+
+    An instance more than `overlap` of which is taken is dropped. Pixels whose semantic label is a thing are void where
+    no instance is; stuff of less than `min_stuff_area` of the image is void too.
+
+    Args:
+        placed: instances that are sure enough, by falling score.
+        semantic: labels of the semantic output.
+    """
+    ids = torch.zeros_like(semantic, dtype=torch.int32)
+    labels: list[int] = []
+    scores: list[float | None] = []
+    for instance in placed:
+        free = instance.mask & (ids[instance.window] == 0)
+        area, visible = int(instance.mask.sum()), int(free.sum())
+        if visible == 0 or area - visible > config.overlap * area:
+            continue
+        labels.append(instance.label)
+        scores.append(instance.score)
+        ids[instance.window][free] = len(labels)
+    add_stuff(ids, labels, scores, semantic - classes.first_stuff, classes, config)
+    return ids, labels, scores
+
+
+def add_stuff(
+    ids: Int[Tensor, "H W"],
+    labels: list[int],
+    scores: list[float | None],
+    stuff: Int[Tensor, "H W"],
+    classes: Classes,
+    config: InferenceConfig,
+) -> None:
+    """Puts stuff that is large enough where nothing is; `stuff` is its class from 0, any other value is none."""
+    free = (ids == 0) & (stuff >= 0) & (stuff < classes.num_stuff)
+    areas = torch.bincount(stuff[free], minlength=classes.num_stuff)
+    for index in torch.nonzero((areas > 0) & (areas >= config.min_stuff_area * ids.numel()))[:, 0].tolist():
+        labels.append(classes.num_things + index)
+        scores.append(None)
+        ids[free & (stuff == index)] = len(labels)
+
+
+def reading(
+    placed: list[Placed],
+    semantic: Int[Tensor, "H W"],
+    classes: Classes,
+    config: InferenceConfig,
+    *,
+    threshold: float,
+    instances: bool,
+) -> Reading:
+    """What Panoptic-FPN's rule makes of all instances: those that reach `threshold` are merged."""
+    sure = [instance for instance in placed if instance.score >= threshold]
+    ids, labels, scores = merge(sure, semantic, classes, config)
+    found = [instance.whole((semantic.shape[0], semantic.shape[1])) for instance in placed] if instances else []
+    return Reading(ids, labels, scores, semantic, found)
+
+
+def paste(
+    values: Float[Tensor, "M M"], box: list[float], size: tuple[int, int]
+) -> tuple[tuple[slice, slice], Float[Tensor, "h w"]]:
+    """The values, stretched over a box, at the pixels of an image that it touches; and which these are.
+
+    Bilinear between the centres of the M × M cells, falling off to 0 outside, differentiable in the values.
+
+    Args:
+        box: left, top, right, bottom, pixels.
+        size: height and width of the image.
+    """
+    left, top, right, bottom = box
+    rows, columns = _pixels(top, bottom, size[0]), _pixels(left, right, size[1])
+    y, x = (
+        (torch.arange(place.start, place.stop, device=values.device) + 0.5 - low) * (2 / max(high - low, 1e-3)) - 1
+        for place, low, high in ((rows, top, bottom), (columns, left, right))
+    )
+    grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+    if grid.numel() == 0:
+        return (rows, columns), values.new_zeros(grid.shape[:2])
+    return (rows, columns), F.grid_sample(values[None, None], grid[None].to(values.dtype), align_corners=False)[0, 0]
+
+
+def _pixels(low: float, high: float, extent: int) -> slice:
+    """The pixels of a line of `extent` that a stretch of it touches."""
+    start = min(max(int(low // 1), 0), extent)
+    return slice(start, min(max(int(-(-high // 1)), start), extent))

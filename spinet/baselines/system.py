@@ -1,0 +1,161 @@
+"""What every baseline is: a network, the losses of its outputs, and a rule that reads a panoptic map from them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from spinet.baselines.targets import BaselineTargets
+from spinet.config import InferenceConfig
+from spinet.data import Batch, Categories
+from spinet.layers import group_norm
+from spinet.model.backbone import Backbone
+from spinet.objective.targets import IGNORE, Counts
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of the data, and the labels of the semantic output."""
+
+    num_things: int
+    num_stuff: int
+    num_semantic: int  # outputs of the semantic path (see `num_semantic` in `spinet.objective.targets`)
+    first_stuff: int  # which of them is stuff class 0; the others before and behind the stuff are things
+
+
+@dataclass
+class Instance:
+    """A thing that was found, in a map or not: what AP is about."""
+
+    label: int
+    score: float
+    mask: Bool[Tensor, "H W"]
+
+
+@dataclass
+class Reading:
+    """What a rule makes of one image; masks and maps have one size, at first that of the network's input."""
+
+    ids: Int[Tensor, "H W"]  # 0 void, i + 1 the i-th segment
+    labels: list[int]  # of the segments, things first as in `Categories.all`
+    scores: list[float | None]  # of the segments, None for stuff
+    semantic: Int[Tensor, "H W"]  # label of the semantic output
+    instances: list[Instance]  # by falling score
+
+    def resized(self, size: tuple[int, int]) -> Reading:
+        """The same at another size: each pixel takes the value under its centre."""
+        if size == tuple(self.ids.shape):
+            return self
+        rows, columns = (
+            ((torch.arange(out, device=self.ids.device) + 0.5) * (inside / out)).long()
+            for out, inside in zip(size, self.ids.shape, strict=True)
+        )
+        return replace(
+            self,
+            ids=self.ids[rows][:, columns],
+            semantic=self.semantic[rows][:, columns],
+            instances=[replace(instance, mask=instance.mask[rows][:, columns]) for instance in self.instances],
+        )
+
+    def segments(self, categories: Categories) -> list[dict[str, Any]]:
+        """The segments that have pixels, as a `Prediction` describes them."""
+        segments = []
+        sides = [_first_and_last(self.ids, len(self.labels), axis) for axis in (0, 1)]
+        areas = torch.bincount(self.ids.flatten(), minlength=len(self.labels) + 1)[1:].tolist()
+        for index, (label, score, area) in enumerate(zip(self.labels, self.scores, areas, strict=True)):
+            if area == 0:
+                continue
+            category = categories.all[label]
+            segment = {"id": index + 1, "category_id": category.id, "isthing": category.isthing, "area": area}
+            if score is not None:
+                (top, bottom), (left, right) = sides[0][index], sides[1][index]
+                segment |= {"score": score, "bbox": [left, top, right - left + 1, bottom - top + 1]}
+            segments.append(segment)
+        return segments
+
+
+class Baseline(nn.Module):
+    """The interface. `forward` is the network: all that is timed as such; `losses` and `read` take its outputs."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, backbone: Backbone, classes: Classes, divisor: int):
+        super().__init__()
+        self.backbone = backbone
+        self.classes = classes
+        self.divisor = divisor  # images are padded to a multiple of this at the right and the bottom
+        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+
+    def normalised(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
+        """Images 0 … 255 as the backbone wants them, padded to the divisor."""
+        height, width = images.shape[-2:]
+        return F.pad((images - self.mean) / self.std, (0, -width % self.divisor, 0, -height % self.divisor))
+
+    @abstractmethod
+    def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> Any:
+        """Outputs of a batch of RGB images, 0 … 255, of any size."""
+
+    @abstractmethod
+    def losses(self, outputs: Any, targets: BaselineTargets) -> dict[str, Tensor]:
+        """Weighted losses, each a mean over the batch that the device holds, as the systems' own code has it."""
+
+    @abstractmethod
+    def read(self, outputs: Any, size: tuple[int, int], config: InferenceConfig, *, instances: bool) -> Reading:
+        """The panoptic map of one image by the published rule.
+
+        Args:
+            outputs: of a batch of this one image.
+            size: of the image as the network saw it, without padding, pixels.
+            config: what the systems share: `ap_threshold`, `top`, `mask_threshold`, `overlap`, `min_stuff_area`.
+            instances: also give the instances down to `ap_threshold`.
+        """
+
+
+class BaselineTraining(nn.Module):
+    """Network and losses in one forward, as data-parallel training needs it."""
+
+    def __init__(self, network: Baseline):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch, targets: BaselineTargets, counts: Counts) -> dict[str, Tensor]:
+        losses = self.network.losses(self.network(batch.images), targets)
+        share = len(batch.images) / counts.images  # of this part in the whole step
+        losses = {name: share * loss for name, loss in losses.items()}
+        return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+
+def upsampled(logits: Float[Tensor, "B C h w"], size: tuple[int, int], stride: int) -> Float[Tensor, "B C H W"]:
+    """Maps at a stride, in float32 at the resolution of the image, which has H × W of their pixels."""
+    logits = F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
+    return logits[..., : size[0], : size[1]]
+
+
+def mean_cross_entropy(logits: Float[Tensor, "B C h w"], labels: Int[Tensor, "B h w"]) -> Float[Tensor, ""]:
+    """Over the pixels that are not ignored; 0 where all are."""
+    loss = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    return loss / (labels != IGNORE).sum().clamp(min=1)
+
+
+def with_group_norm(module: nn.Module) -> None:
+    """Replaces batch by group normalisation: for presets that train from scratch with few images."""
+    for name, child in list(module.named_modules()):
+        if isinstance(child, nn.BatchNorm2d):
+            module.set_submodule(name, group_norm(child.num_features))
+
+
+def _first_and_last(ids: Int[Tensor, "H W"], count: int, axis: int) -> list[list[int]]:
+    """First and last row (axis 0) or column (1) of each of `count` segments."""
+    places = torch.arange(ids.shape[axis], device=ids.device)
+    present = torch.zeros(count + 1, len(places), dtype=torch.bool, device=ids.device)
+    present[ids.long(), places[:, None] if axis == 0 else places] = True
+    present = present[1:].int()
+    return torch.stack([present.argmax(1), len(places) - 1 - present.flip(1).argmax(1)], dim=1).tolist()

@@ -1,0 +1,196 @@
+"""§5.4 What is compared: the rows of Tables 3-5 and of the ledger's own open choices, each as the settings it changes.
+
+A row says how it differs from the settings that a sweep starts from, so the same row is an experiment on any preset and
+data. Rows whose settings are equal are one run (see `plan`), whatever tables they stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spinet.config import ConfigError
+from spinet.paper import TABLE_3, TABLE_4, TABLE_5, LossAblation, Quality
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: `name` is short and goes into folder names, `title` is the table's, `paper` what it publishes."""
+
+    name: str
+    title: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    paper: Quality | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to compare with the first of them; `measured_on` is where the paper's values come from."""
+
+    group: str
+    title: str
+    place: str
+    rows: tuple[Row, ...]
+    measured_on: str = ""
+
+
+def _losses(name: str, row: LossAblation) -> Row:
+    used = {
+        "M.C.D": row.multi_class_dice,
+        "L_inter": row.inter_class_contour,
+        "L_intra": row.intra_class_triplet,
+    }
+    off = {
+        "objective.multi_class_dice": False,
+        "objective.inter_class_contour": 0.0,
+        "objective.intra_class_triplet": 0.0,
+    }
+    overrides = {setting: value for (setting, value), on in zip(off.items(), used.values(), strict=True) if not on}
+    return Row(name, " + ".join(part for part, on in used.items() if on) or "none", overrides, row.quality)
+
+
+LOSSES = Table(
+    "table3",
+    "Use of the proposed losses",
+    "§5.4, Table 3",
+    tuple(map(_losses, ("no-losses", "dice", "dice-inter", "inter-intra", "full"), TABLE_3)),
+    "Cityscapes val",
+)
+
+LEVELS = Table(
+    "table4",
+    "Pyramid levels that the two modules read",
+    "§5.4, Table 4",
+    tuple(
+        Row(
+            f"levels-{row.feature_levels}-{row.filter_levels}",
+            f"P.F.G P {row.feature_levels}, F.S.M P {row.filter_levels}",
+            {"model.feature_levels": row.feature_levels, "model.filter_levels": row.filter_levels},
+            row.quality,
+        )
+        for row in TABLE_4
+    ),
+    "COCO val",
+)
+
+INTEGRATION = Table(
+    "table5",
+    "One Panoptic-Feature for things and stuff, or one each",
+    "§5.4, Table 5",
+    tuple(
+        Row(
+            "integrated" if row.integrated else "separate",
+            "integrated" if row.integrated else "separate",
+            {"model.separate": not row.integrated},
+            Quality(pq=row.pq),
+        )
+        for row in TABLE_5
+    ),
+    "Cityscapes val",
+)
+
+CHANNELS = Table(
+    "condinst",
+    "Channels of the Panoptic-Feature, from the 8 of CondInst's mask feature upwards",
+    "§5.4, path integration on CondInst",
+    tuple(Row(f"channels-{n}", f"{n} channels", {"model.feature_channels": n}) for n in (8, 16, 32, 64, 128, 256)),
+)
+
+DUPLICATES = Table(
+    "duplicates",
+    "Removal of duplicates",
+    "§5.2, unstated",
+    (
+        Row("duplicates-none", "none: the peaks alone", {"inference.duplicates": "none"}),
+        Row("duplicates-mask", "mask NMS", {"inference.duplicates": "mask"}),
+        Row("duplicates-matrix", "matrix NMS", {"inference.duplicates": "matrix"}),
+    ),
+)
+
+SAMPLING = Table(
+    "sampling",
+    "Sampling of the foreground locations that are trained",
+    "§3.2, unstated",
+    (
+        Row("sampling-location", "uniformly over locations", {"objective.sampling": "location"}),
+        Row("sampling-instance", "equal shares for instances", {"objective.sampling": "instance"}),
+    ),
+)
+
+SEMANTIC = Table(
+    "semantic",
+    "Classes that the stuff path knows",
+    "§3.4, unstated",
+    (
+        Row("semantic-stuff", "stuff alone", {"objective.semantic_classes": "stuff"}),
+        Row("semantic-stuff-thing", "stuff and one class for things", {"objective.semantic_classes": "stuff+thing"}),
+        Row("semantic-all", "all classes", {"objective.semantic_classes": "all"}),
+    ),
+)
+
+DICE = Table(
+    "dice",
+    "Denominator of the dice losses",
+    "Eq. 1, unstated",
+    (
+        Row("dice-plain", "plain", {"objective.dice_square": False}),
+        Row("dice-squared", "squared", {"objective.dice_square": True}),
+    ),
+)
+
+CONTOUR = Table(
+    "contour",
+    "Target of the contour loss",
+    "§4, unstated",
+    (
+        Row("contour-binary", "binary", {"objective.contour_sigma": 0.0}),
+        Row("contour-soft", "blurred by 1 pixel", {"objective.contour_sigma": 1.0}),
+    ),
+)
+
+COORDINATES = Table(
+    "coordinates",
+    "Coordinates that the generator sees",
+    "§3.3, unstated",
+    tuple(
+        Row(
+            f"coordinates-{frame}-{waves}",
+            f"spanning {span}, {f'with waves of {waves} frequencies' if waves else 'plain'}",
+            {"model.coordinate_frame": frame, "model.coordinate_frequencies": waves},
+        )
+        for frame, span, waves in (
+            ("crop", "the crop", 0),
+            ("image", "the image", 0),
+            ("pixels", "512 pixels", 0),
+            ("pixels", "512 pixels", 6),
+        )
+    ),
+)
+
+TABLES = {
+    table.group: table
+    for table in (LOSSES, LEVELS, INTEGRATION, CHANNELS, DUPLICATES, SAMPLING, SEMANTIC, DICE, CONTOUR, COORDINATES)
+}
+
+
+PAPER_GROUPS = {
+    "tiny": ("table3", "table5"),
+    "small": ("table3", "table5"),
+    "cityscapes_r50": ("table3", "table5", "condinst"),
+    "coco_r50": ("table4",),
+}
+"""What the paper reports on the data that a preset is made for."""
+
+
+def find_tables(groups: tuple[str, ...]) -> list[Table]:
+    """The tables of some groups, in their own order.
+
+    Raises:
+        ConfigError: there is no such group, or none is named.
+    """
+    if unknown := [group for group in groups if group not in TABLES]:
+        raise ConfigError(f"no group of experiments {unknown[0]!r}; there are {', '.join(TABLES)}")
+    if not groups:
+        raise ConfigError(f"no group of experiments is named; there are {', '.join(TABLES)}")
+    return [table for group, table in TABLES.items() if group in groups]

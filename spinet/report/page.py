@@ -1,0 +1,120 @@
+"""The whole reproduction on one page that needs no other file: tables, figures, environment, what was not run."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from spinet.config import CITYSCAPES_R50, to_dict
+from spinet.experiments.tables import TABLES
+from spinet.figures.style import to_png
+from spinet.paper import CITYSCAPES, URL
+from spinet.report.campaigns import Record, find_campaigns, without_seed
+from spinet.report.grid import Grid
+from spinet.report.tables import LEAST, Section
+from spinet.runs import compare
+
+TEMPLATE = Path(__file__).with_name("page.html")
+COCO_VAL = 5000
+"""§5.1: images of COCO val."""
+
+
+def page(records: Sequence[Record], sections: Sequence[Section], single: Grid, pictures: Sequence[Path]) -> str:
+    """The page, as HTML.
+
+    Args:
+        records: all that were found.
+        sections: the tables.
+        single: runs that belong to no table.
+        pictures: JPEG files to show.
+    """
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return template.from_string(TEMPLATE.read_text()).render(
+        url=URL,
+        sections=[(section, _uri("png", to_png(section.figure))) for section in sections],
+        single=single,
+        pictures=[_uri("jpeg", path.read_bytes()) for path in pictures],
+        environment=environment(records),
+        settings=settings(records),
+        missing=not_run(records),
+        records=len(records),
+        hours=sum(record["hours"] for record in records),
+    )
+
+
+def environment(records: Sequence[Record]) -> Grid:
+    """On what machines, with what versions and from which source the runs were made, the most frequent first."""
+    found = Counter(
+        (
+            record["device"]["name"],
+            str(record["device"]["processes"]),
+            f"{str(record['commit'])[:8]}{' with changes' if record['dirty'] else ''}",
+            ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version),
+        )
+        for record in records
+    )
+    columns = ["runs", "device", "processes", "source", "versions"]
+    return Grid([("", name) for name in columns], [[str(n), *facts] for facts, n in found.most_common()])
+
+
+def settings(records: Sequence[Record]) -> Grid:
+    """Where the settings that the runs started from differ from the paper's on Cityscapes, and from one another."""
+    started: dict[str, dict[str, Any]] = {"the paper's preset, Cityscapes": without_seed(to_dict(CITYSCAPES_R50))}
+    for campaign in find_campaigns(records):
+        name = campaign.data
+        started[_unused(f"tables on {name}", started)] = campaign.base
+    for record in records:
+        if "base" not in record:
+            started[_unused(f"{record['experiment']} on {record['data']['name']}", started)] = without_seed(
+                record["config"]
+            )
+    differing = compare([{"config": config} for config in started.values()])
+    rows = [[name, *("–" if v is None else str(v) for v in values)] for name, values in differing.items()]
+    return Grid([("", name) for name in ("setting", *started)], rows)
+
+
+def not_run(records: Sequence[Record]) -> list[str]:
+    """What a reader might look for and will not find."""
+    finished = [record for record in records if record["status"] == "finished"]
+    splits = [record["data"]["splits"] for record in finished]
+    lines = []
+    if {"train": CITYSCAPES.train, "val": CITYSCAPES.val} not in splits:
+        lines.append("Cityscapes: no record is of it, so nothing here confirms or contradicts the paper's own values.")
+    if not any(split.get("val") == COCO_VAL for split in splits):
+        lines.append("COCO: no record is of it.")
+    campaigns = find_campaigns(finished)
+    for table in TABLES.values():
+        counts = {
+            campaign.data: {title: len(records) for title, records in campaign.rows(table).items()}
+            for campaign in campaigns
+        }
+        measured = {data: rows for data, rows in counts.items() if sum(map(bool, rows.values())) >= 2}
+        if not measured:
+            lines.append(f"{table.place}, {table.title[0].lower()}{table.title[1:]}: not run.")
+        for data, rows in measured.items():
+            few = [f"{title} ({n})" for title, n in rows.items() if n < LEAST]
+            if few:
+                lines.append(f"{table.place} on {data}: fewer than {LEAST} runs of {', '.join(few)}.")
+    unfinished = [record for record in records if record["status"] != "finished"]
+    if unfinished:
+        names = ", ".join(f"{r['experiment']} with seed {r['seed']} on {r['data']['name']}" for r in unfinished)
+        lines.append(f"Begun and not finished: {names}.")
+    return lines
+
+
+def _unused(name: str, taken: Mapping[str, Any]) -> str:
+    number = 2
+    unused = name
+    while unused in taken:
+        unused = f"{name} ({number})"
+        number += 1
+    return unused
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

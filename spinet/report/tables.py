@@ -1,0 +1,172 @@
+"""§5.4 The paper's tables with our rows: means and spreads over seeds, and whether a difference is more than noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+from scipy import stats
+
+from spinet.experiments.tables import LOSSES, TABLES, Row, Table
+from spinet.figures.runs import row_dots
+from spinet.figures.style import Figure
+from spinet.paper import Quality
+from spinet.report.campaigns import Campaign, Record
+from spinet.report.grid import Grid
+from spinet.results import conditions
+
+LEAST = 3
+"""Runs from which on a difference is judged."""
+
+LEVEL = 0.05
+"""Chance of a difference at least as large by noise alone, below which it is called more than noise."""
+
+QUALITIES = {"PQ": "pq", "PQ_th": "pq_things", "PQ_st": "pq_stuff"}
+FEATURES = {
+    "silhouette_classes": "silhouette, classes",
+    "silhouette_instances": "silhouette, instances",
+    "distance_ratio": "distance within / between instances",
+    "triplet_accuracy": "triplets in order",
+    "pixel_accuracy": "pixels nearest their instance",
+    "border_f": "F of class borders",
+    "contour_f": "F of contour head",
+}
+
+Runs = Mapping[str, Mapping[int, Record]]
+"""A table's records, by the row's title and the seed."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table on one data set."""
+
+    title: str
+    conditions: str
+    grids: dict[str, Grid]
+    figure: Figure
+
+    def markdown(self) -> str:
+        parts = [f"**{name}**\n\n{grid.markdown()}" for name, grid in self.grids.items()]
+        return "\n".join([f"## {self.title}\n\n{self.conditions}\n", *parts])
+
+
+def table_sections(campaign: Campaign) -> list[Section]:
+    """The tables of which a campaign has at least two rows."""
+    sections = []
+    for table in TABLES.values():
+        runs = campaign.rows(table)
+        if sum(bool(records) for records in runs.values()) >= 2:
+            sections.append(_section(campaign, table, runs))
+    return sections
+
+
+def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
+    grids = {"Scores": scores(table, runs, campaign.data), "Differences to the first row": gaps(table, runs)}
+    if table is LOSSES and any("features" in r["metrics"] for records in runs.values() for r in records.values()):
+        grids["The Panoptic-Feature (§4)"] = features(runs)
+    records = [record for of_row in runs.values() for record in of_row.values()]
+    return Section(
+        title=f"{table.place}: {table.title[0].lower()}{table.title[1:]}, on {campaign.data}",
+        conditions=_conditions(records),
+        grids=grids,
+        figure=row_dots(
+            {title: _known(record["metrics"]["PQ"] for record in of_row.values()) for title, of_row in runs.items()},
+            label=f"PQ, {campaign.data} val, %",
+        ),
+    )
+
+
+def _conditions(records: Sequence[Record]) -> str:
+    seeds = sorted({record["seed"] for record in records})
+    commits = sorted({f"{str(r['commit'])[:8]}{' with changes' if r['dirty'] else ''}" for r in records})
+    devices = sorted({record["device"]["name"] for record in records})
+    minutes = fmean(60 * record["hours"] for record in records)
+    return (
+        f"{conditions(records[0])}; {minutes:.1f} minutes of training a run, on {', '.join(devices)}; seeds "
+        f"{', '.join(map(str, seeds))}; source {', '.join(commits)}."
+    )
+
+
+def scores(table: Table, runs: Runs, data: str) -> Grid:
+    """The paper's values, and ours: mean ± standard deviation over the runs."""
+    published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
+    ours = [*QUALITIES, "AP", "mIoU"]
+    columns = [("", table.title), *((f"Paper, {table.measured_on}", name) for name in published)]
+    columns += [(f"Ours, {data} val", name) for name in (*ours, "n")]
+    rows = []
+    for row in table.rows:
+        records = runs[row.title].values()
+        paper = [_number(_published(row, QUALITIES[name])) for name in published]
+        measured = [spread([record["metrics"][name] for record in records]) for name in ours]
+        rows.append([row.title, *paper, *measured, str(len(records))])
+    return Grid(columns, rows)
+
+
+def gaps(table: Table, runs: Runs) -> Grid:
+    """How far each row is from the first, in the paper and here, and what that is worth."""
+    published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
+    columns = [("", table.title), *((f"Paper, {table.measured_on}", name) for name in published)]
+    columns += [("Ours", name) for name in QUALITIES]
+    first = runs[table.rows[0].title]
+    rows = []
+    for row in table.rows[1:]:
+        records = runs[row.title]
+        paper = []
+        for name in published:
+            value, start = (_published(r, QUALITIES[name]) for r in (row, table.rows[0]))
+            paper.append("–" if value is None or start is None else f"{value - start:+.1f}")
+        seeds = sorted(records.keys() & first.keys())
+        pairs = [[[r[seed]["metrics"][name] for seed in seeds] for r in (records, first)] for name in QUALITIES]
+        rows.append([row.title, *paper, *(compared(ours, start) for ours, start in pairs)])
+    return Grid(columns, rows)
+
+
+def features(runs: Runs) -> Grid:
+    """What `clustering.feature_metrics` found in the runs of each row."""
+    measured = {title: [r["metrics"].get("features", {}) for r in of_row.values()] for title, of_row in runs.items()}
+    rows = [
+        [title, *(spread(_known(found.get(name) for found in of_row), 3) for name in FEATURES)]
+        for title, of_row in measured.items()
+    ]
+    return Grid([("", LOSSES.title), *(("", label) for label in FEATURES.values())], rows)
+
+
+def spread(values: Sequence[float | None], digits: int = 1) -> str:
+    """Mean ± standard deviation; "–" where a value is missing."""
+    known = _known(values)
+    if not known or len(known) < len(values):
+        return "–"
+    mean = f"{fmean(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {stdev(known):.{digits}f}"
+
+
+def compared(ours: Sequence[float | None], start: Sequence[float | None]) -> str:
+    """The mean difference between paired runs, with its 95 % interval, and in words whether it is more than noise."""
+    ours, start = _known(ours), _known(start)
+    if not ours or len(ours) != len(start):
+        return "–"
+    difference = np.subtract(ours, start)
+    mean = f"{difference.mean():+.1f}"
+    if len(difference) < LEAST:
+        return f"{mean}; too few runs to judge"
+    if np.ptp(difference) == 0:
+        return f"{mean} in every run"
+    test = stats.ttest_rel(ours, start)
+    low, high = test.confidence_interval(0.95)
+    direction = "better" if difference.mean() > 0 else "worse"
+    verdict = f"{direction}, more than noise" if test.pvalue < LEVEL else "no more than noise"
+    return f"{mean} ({low:+.1f} … {high:+.1f}); {verdict} (p = {test.pvalue:.2g})"
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _published(row: Row, field: str) -> float | None:
+    return getattr(row.paper or Quality(), field)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

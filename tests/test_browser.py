@@ -1,0 +1,336 @@
+"""The course as a reader meets it: in JupyterLab, and as pages, both in a real browser."""
+
+import functools
+import http.server
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import nbformat
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("browser")]
+
+CLICKS = """
+import time
+
+import ipywidgets as widgets
+
+from spinet.figures.style import new_figure
+from spinet.notebook import explore
+
+drawn = widgets.Label()
+times = 0
+
+
+def draw(number, point):
+    global times
+    times += 1
+    time.sleep(0.4)
+    if number == 9:
+        raise ValueError("nine is too many")
+    drawn.value = f"{times} drawn, number {number}, point {point[0]:.1f} {point[1]:.1f}"
+    figure = new_figure(7, 2)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0.25, 0.25, 0.5, 0.5), xlim=(0, 100), ylim=(0, 10))
+    axes.plot([0, 10 * number], [0, 10])
+    return figure
+
+
+explore(draw, point=(50, 5), description="a line", number=widgets.IntSlider(1, 0, 9, continuous_update=False))
+display(drawn)
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium: the system's, or the one that Playwright has fetched."""
+    with sync_api.sync_playwright() as playwright:
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        path = found or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("no Chromium: apt-get install chromium, or python -m playwright install chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, with what it complained about and what it asked of other machines."""
+
+    def __init__(self, browser, home, width=1280):
+        self.complaints = []
+        self.home = home
+        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page.set_default_timeout(120_000)
+        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("response", lambda answer: answer.status >= 400 and self.complaints.append(answer.url))
+        self.page.on("request", self._request)
+
+    def _request(self, request):
+        if not request.url.startswith((self.home, self.home.replace("http", "ws", 1), "data:", "blob:")):
+            self.complaints.append(request.url)
+
+
+# --- JupyterLab -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A copy of the course to work in."""
+    folder = tmp_path_factory.mktemp("course")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(ROOT / "figures", folder / "figures")
+    cell = nbformat.v4.new_code_cell(CLICKS.strip())
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), folder / "clicks.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(course, tmp_path_factory):
+    """Address of a JupyterLab that serves the course on this machine alone, with settings of its own."""
+    own = tmp_path_factory.mktemp("jupyter")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    settings = own / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *(f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={course}"),
+        *(f"--LabApp.user_settings_dir={own / 'settings'}", f"--LabApp.workspaces_dir={own / 'workspaces'}"),
+    ]
+    kept = {"OMP_NUM_THREADS": "2", "IPYTHONDIR": str(own / "ipython"), "JUPYTER_CONFIG_DIR": str(own / "config")}
+    with open(own / "log", "w") as log:
+        server = subprocess.Popen(command, env=os.environ | kept, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}/"
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}api/status?token={token}").close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, (own / "log").read_text()  # noqa: PT018
+                time.sleep(0.2)
+        yield address, token
+    finally:
+        server.terminate()  # stops its kernels, too
+        server.wait(30)
+
+
+def run_all(browser, lab, path, width=1280):
+    """Opens a notebook in JupyterLab, runs all its cells and saves it."""
+    address, token = lab
+    visit = Visit(browser, address, width)
+    visit.page.goto(f"{address}lab/tree/{path}?token={token}&reset")
+    visit.page.wait_for_function("() => window.jupyterapp")
+    visit.page.evaluate(
+        """async path => {
+          const app = window.jupyterapp;
+          await app.restored;
+          window.panel = await app.commands.execute("docmanager:open", {path});
+          await panel.context.ready;
+          await panel.context.sessionContext.ready;
+          app.shell.activateById(panel.id);
+          if (app.shell.leftCollapsed === false) app.shell.collapseLeft();
+          await app.commands.execute("notebook:run-all-cells");
+          await panel.context.save();
+        }""",
+        path,
+    )
+    notebook = visit.page.evaluate("() => panel.content.model.toJSON()")
+    codes = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in codes)
+    assert not [output for cell in codes for output in cell["outputs"] if output["output_type"] == "error"]
+    return visit
+
+
+def picture_changes(page, picture, act):
+    """Does something and waits for other bytes in the picture."""
+    before = picture.get_attribute("src")
+    act()
+    handle = picture.element_handle()
+    page.wait_for_function("([image, before]) => image.src !== before && image.complete", arg=[handle, before])
+    assert page.evaluate("image => image.naturalWidth", handle) > 300
+
+
+@pytest.fixture(scope="module")
+def quickstart(browser, lab):
+    return run_all(browser, lab, "notebooks/00_quickstart.ipynb")
+
+
+def test_a_slider_of_the_quickstart_redraws(quickstart):
+    page = quickstart.page
+    picture = page.locator(".spinet-picture img")
+    picture.scroll_into_view_if_needed()
+    assert picture.get_attribute("alt")
+    slider = page.locator(".widget-hslider").first.locator(".noUi-handle")
+    slider.focus()
+    picture_changes(page, picture, lambda: [slider.press("ArrowLeft") for _ in range(5)])
+    assert page.locator(".spinet-picture pre").is_hidden()
+    assert not quickstart.complaints
+
+
+@pytest.fixture(scope="module")
+def clicks(browser, lab):
+    return run_all(browser, lab, "clicks.ipynb", width=700)
+
+
+def test_a_click_gives_the_data_coordinates_of_a_picture_that_is_scaled_down(clicks):
+    page = clicks.page
+    picture = page.locator(".spinet-picture img")
+    box = picture.bounding_box()
+    assert box["width"] < 650  # of 770
+    assert box["width"] / box["height"] == pytest.approx(7 / 2, rel=0.01)
+    at = {"x": box["width"] * (0.25 + 0.5 * 0.3), "y": box["height"] * (0.25 + 0.5 * 0.2)}
+    page.get_by_text("point 50.0 5.0").wait_for()
+    picture.click(position=at)
+    said = page.get_by_text(re.compile(r"^\d+ drawn, number \d, point [^5]"))
+    x, y = map(float, said.inner_text().split()[-2:])
+    assert (x, y) == (pytest.approx(30, abs=0.4), pytest.approx(8, abs=0.15))  # half a pixel
+    assert not clicks.complaints
+
+
+def test_changes_are_not_queued_and_errors_are_shown(clicks):
+    """Nine steps while a picture is drawn are not nine pictures; the error of the last is shown until it is mended."""
+    page = clicks.page
+    slider, message = page.locator(".noUi-handle"), page.locator(".spinet-picture pre")
+    drawn = page.get_by_text(re.compile(r"^\d+ drawn"))
+    before = int(drawn.inner_text().split()[0])
+    slider.focus()
+    for _ in range(9):
+        slider.press("ArrowRight")
+    page.get_by_text("ValueError: nine is too many").wait_for()
+    assert message.is_visible()
+    slider.press("ArrowLeft")
+    page.get_by_text(re.compile(r"number 8")).wait_for()
+    page.wait_for_function("() => document.querySelector('.spinet-picture pre').hidden")
+    assert int(drawn.inner_text().split()[0]) - before <= 6
+    assert not clicks.complaints
+
+
+def test_a_figure_at_the_end_of_a_cell_is_shown_in_its_size(quickstart):
+    image = quickstart.page.locator(".jp-OutputArea-output img").first
+    assert image.get_attribute("width") == "770"
+    assert quickstart.page.evaluate("image => image.naturalWidth", image.element_handle()) == 1540
+
+
+# --- the pages --------------------------------------------------------------------------------------------------------
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(quickstart, course, tmp_path_factory):
+    """Folder and address of the course as pages: the quickstart as JupyterLab has run it, the others as stored."""
+    folder = tmp_path_factory.mktemp("pages") / "site"
+    command = [sys.executable, ROOT / "docs" / "publish.py", course / "notebooks", folder]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_are_whole_and_need_nothing_from_elsewhere(browser, site, width):
+    folder, address = site
+    visit = Visit(browser, address, width)
+    names = ["index.html", *sorted(str(path.relative_to(folder)) for path in folder.glob("notebooks/*.html"))]
+    assert len(names) > 14
+    for name in names:
+        visit.page.goto(address + name)
+        visit.page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise }")
+        facts = visit.page.evaluate(
+            """() => ({
+              wide: document.documentElement.scrollWidth - innerWidth,
+              formulas: document.querySelectorAll(".math").length,
+              set: document.querySelectorAll(".math mjx-container svg").length,
+              wrong: document.querySelectorAll("[data-mjx-error], [data-mml-node=merror]").length,
+              pictures: document.images.length,
+              missing: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
+              unnamed: [...document.images].filter(i => !i.alt && !i.closest("td")).map(i => i.src),
+            })"""
+        )
+        assert facts["wide"] <= 0, f"{name} is wider than the window"
+        assert (facts["formulas"], facts["wrong"]) == (facts["set"], 0), name
+        assert facts["pictures"], name
+        assert (facts["missing"], facts["unnamed"]) == ([], []), name
+    assert not visit.complaints
+    visit.page.close()
+
+
+def test_under_an_interactive_figure_stands_its_picture(browser, site):
+    visit = Visit(browser, site[1])
+    visit.page.goto(f"{site[1]}notebooks/00_quickstart.html")
+    picture = visit.page.get_by_alt_text(re.compile("by the rules above"))
+    assert picture.is_visible()
+    box = picture.bounding_box()
+    assert box["width"] > 500
+    ratio = visit.page.evaluate("image => image.naturalWidth / image.naturalHeight", picture.element_handle())
+    assert box["width"] / box["height"] == pytest.approx(ratio, rel=0.01)
+    assert "widget" not in re.sub(r"<[^>]+>", "", visit.page.content().split("<article")[1].split("explore(")[0][-200:])
+    visit.page.close()
+
+
+def test_search_finds_a_page(browser, site):
+    visit = Visit(browser, site[1])
+    visit.page.goto(f"{site[1]}search.html?q=threshold")
+    visit.page.locator("#search-results li a", has_text="photo").first.click()
+    visit.page.wait_for_url("**/notebooks/00_quickstart.html*")
+    assert not visit.complaints
+    visit.page.close()
+
+
+class Places(HTMLParser):
+    """Where a page leads, and the names of its parts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.names = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.names.add(values.get("id"))
+        self.links += [values[key] for key in ("href", "src") if values.get(key)]
+
+
+def test_links_of_pages_lead_somewhere(site):
+    folder, _ = site
+    pages = {path: Places(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            address, anchor = urldefrag(urljoin(path.as_uri(), link))
+            if not address.startswith("file:"):
+                continue
+            target = Path(unquote(address.removeprefix("file://").partition("?")[0]))
+            if not target.is_file() or (anchor and target in pages and unquote(anchor) not in pages[target].names):
+                broken.append((path.name, link))
+    assert not broken
+    assert sum(len(page.links) for page in pages.values()) > 300

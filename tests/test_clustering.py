@@ -1,0 +1,202 @@
+"""How the Panoptic-Feature is arranged: on features whose arrangement is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spinet import clustering
+from spinet.clustering import Field, contour_map, embed, feature_metrics, read_field, sample_pixels
+from spinet.config import TINY
+from spinet.data.segments import Categories, Category, Sample
+from spinet.evaluate.borders import BorderScore
+from spinet.inference import Encoded, encode
+from spinet.model.spinet import Features
+from spinet.objective.auxiliary import InterClassContour
+from spinet.objective.objective import Objective
+from spinet.objective.targets import soft_contour
+from spinet.weights import WeightsError, build_model, load_model, load_objective, save_objective
+
+THINGS, STUFF = 3, 4
+CATEGORIES = Categories.of([Category(i, str(i), i < THINGS) for i in range(THINGS + STUFF)])
+MODEL = build_model(
+    replace(
+        TINY,
+        model=replace(TINY.model, fpn_channels=16, filter_channels=16, feature_channels=16, head_convs=1),
+        input=replace(TINY.input, test_scale=None),
+    ),
+    CATEGORIES,
+)
+MODEL.network.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def sample(scene):
+    segment_map, labels, crowd = scene(seed=3, height=128, width=160, things=6, stuff=3)
+    labels[3:] = torch.tensor([0, 0, 0, 1, 1, 2])  # two classes with several instances, one with one
+    image = torch.randint(0, 256, (3, 128, 160), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Sample(image_id="a", image=image, segment_map=segment_map, labels=labels, crowd=crowd)
+
+
+def arranged(monkeypatch, sample, vectors, noise=0.01, semantic=None):
+    """A network whose φ is the vector of the segment at each cell, [K + 1, D] with void first, and some noise."""
+    cells = sample.segment_map[2::4, 2::4]
+    generator = torch.Generator().manual_seed(1)
+    phi = vectors[cells].permute(2, 0, 1) + noise * torch.randn(vectors.shape[1], *cells.shape, generator=generator)
+    encoded = Encoded(Features([], [], phi[None], phi[None]), sample.size, sample.size, 0.0)
+    label_map = torch.cat([torch.tensor([0]), sample.labels])[sample.segment_map].numpy()
+    monkeypatch.setattr(clustering, "encode", lambda model, image: encoded)
+    answer = SimpleNamespace(semantic=label_map if semantic is None else semantic)
+    monkeypatch.setattr(clustering, "read_out", lambda model, encoded: answer)
+    return encoded
+
+
+def one_hot(numbers, scale=10.0):
+    return scale * F.one_hot(F.pad(torch.as_tensor(numbers), (1, 0)), 16).float()
+
+
+def test_a_vector_for_every_instance_is_perfect(sample, monkeypatch):
+    arranged(monkeypatch, sample, one_hot(torch.arange(1, 10)))
+    result = feature_metrics(MODEL, [sample])
+    assert result["silhouette_instances"] > 0.98
+    assert result["distance_ratio"] < 0.02
+    assert result["triplet_accuracy"] == result["pixel_accuracy"] == 1
+    assert result["silhouette_classes"] < 0.8  # instances of a class lie as far apart as classes
+    assert (result["images"], result["instances"]) == (1, 5)
+    assert result["pixel_chance"] == pytest.approx(0.4, abs=0.03)  # 3 of one class and 2 of another
+    assert result["contour_f"] is None
+
+
+def test_a_vector_for_every_class_tells_no_instances_apart(sample, monkeypatch):
+    arranged(monkeypatch, sample, one_hot(sample.labels + 1))
+    result = feature_metrics(MODEL, [sample], pixels=200)
+    assert result["silhouette_classes"] > 0.98
+    assert result["silhouette_instances"] < 0.5
+    assert result["distance_ratio"] == pytest.approx(1, abs=0.02)
+    assert result["pixel_accuracy"] == pytest.approx(result["pixel_chance"], abs=0.1)
+
+
+def test_without_two_instances_of_a_class_nothing_is_compared(sample, monkeypatch):
+    sample.labels[3:] = torch.tensor([0, 1, 2, 0, 1, 2])
+    sample.crowd[6:] = True
+    arranged(monkeypatch, sample, one_hot(torch.arange(1, 10)))
+    result = feature_metrics(MODEL, [sample])
+    names = ("distance_ratio", "triplet_accuracy", "pixel_accuracy", "pixel_chance")
+    assert [result[name] for name in names] == [None] * 4
+    assert result["instances"] == 0
+    assert result["silhouette_instances"] > 0.98  # of three classes
+    assert feature_metrics(MODEL, [])["silhouette_classes"] is None
+
+
+def test_borders_of_the_semantic_map_count_within_the_tolerance(sample, monkeypatch):
+    sample.segment_map[:, -40:] = 0
+    truth = torch.cat([torch.tensor([0]), sample.labels])[sample.segment_map].numpy()
+    vectors = one_hot(sample.labels)
+    scores = []
+    for shift in (0, 1, 6):
+        arranged(monkeypatch, sample, vectors, semantic=np.roll(truth, shift, axis=1))
+        scores.append(feature_metrics(MODEL, [sample])["border_f"])
+    assert scores[0] == 1
+    assert 0.97 < scores[1] <= 1
+    assert scores[2] < 0.7
+
+
+def test_contour_head_is_read_at_every_pixel(sample, monkeypatch):
+    label_map = F.pad(sample.labels, (1, 0), value=-1)[sample.segment_map]
+    contour = soft_contour(label_map, 0)
+    head = InterClassContour(feature_channels=16)
+    head.conv.weight.data = torch.eye(16)[:, :, None, None]
+    head.conv.bias.data = torch.zeros(16)
+    encoded = arranged(monkeypatch, sample, one_hot(sample.labels))
+    encoded.features.phi = F.pixel_unshuffle((20 * contour - 10)[None, None], 4)
+    assert np.array_equal(contour_map(head, encoded) > 0.5, contour.numpy() > 0)
+    assert feature_metrics(MODEL, [sample], contour=head)["contour_f"] == pytest.approx(1)
+    encoded.features.phi = torch.zeros_like(encoded.features.phi)  # a contour everywhere, or nowhere
+    true = float(contour.mean())
+    flat = feature_metrics(MODEL, [sample], contour=head, tolerance=0)
+    assert flat["contour_f"] == pytest.approx(2 * true / (1 + true), abs=0.1)
+    assert flat["distance_ratio"] is None
+
+
+def test_cells_are_drawn_evenly_and_alike_for_every_feature(sample, monkeypatch):
+    arranged(monkeypatch, sample, one_hot(torch.arange(1, 10)))
+    field = read_field(MODEL, sample)
+    drawn = sample_pixels(field, pixels=5, seed=0)
+    counts = np.bincount(drawn.segment)
+    assert set(counts) == {5}
+    row, column = drawn.place.T
+    assert np.array_equal(field.segment_map[row, column], drawn.segment + 1)
+    assert np.array_equal(sample.labels.numpy()[drawn.segment], drawn.label)
+    assert np.array_equal(field.phi[:, row, column].T, drawn.phi)
+    other = sample_pixels(Field(field.phi * 2, field.segment_map, field.labels), pixels=5, seed=0)
+    assert np.array_equal(other.place, drawn.place)
+    assert not np.array_equal(sample_pixels(field, pixels=5, seed=1).place, drawn.place)
+    mask = np.zeros(field.segment_map.shape, dtype=bool)
+    mask[::2] = True
+    assert not (sample_pixels(field, pixels=5, seed=0, mask=mask).place[:, 0] % 2).any()
+
+
+@pytest.mark.parametrize("scale", [None, 64])
+def test_a_cell_shows_what_lies_under_its_centre(sample, scale):
+    """The network sees the image at another size, padded; the field ends where the image ends."""
+    model = replace(MODEL, config=replace(MODEL.config, input=replace(MODEL.config.input, scale_unit="short_side")))
+    model.config = replace(model.config, input=replace(model.config.input, test_scale=scale))
+    part = sample.crop(0, 0, 100, 150)
+    field = read_field(model, part)
+    factor = 1 if scale is None else 64 / 100
+    height, width = int(100 * factor) // 4, round(150 * factor) // 4
+    assert field.phi.shape == (16, height, width)
+    y, x = 7, 11
+    truth = part.segment_map[int((y + 0.5) * 4 / factor), int((x + 0.5) * 4 / factor)]
+    assert field.segment_map[y, x] == truth
+    encoded = encode(model, part.image.permute(1, 2, 0).numpy())
+    assert np.allclose(field.phi, encoded.features.phi[0, :, :height, :width].float())
+
+
+def test_border_score_counts_both_ways():
+    true, found, unknown = (np.zeros((9, 40), dtype=bool) for _ in range(3))
+    true[:, 10] = True
+    found[:4, 12] = True  # 4 of 9 rows, 2 pixels off: a disc of 2 pixels reaches sideways no other row
+    found[:, 30] = True  # wrong
+    score = BorderScore(tolerance=2, maps=2)
+    score.update(true, [found, true], unknown)
+    precision, recall = 4 / 13, 4 / 9
+    assert score.result() == pytest.approx([2 * precision * recall / (precision + recall), 1])
+    unknown[:, 31] = True
+    score = BorderScore(tolerance=2)
+    score.update(true, [found], unknown)
+    assert score.result() == pytest.approx([2 * recall / (1 + recall)])
+    assert BorderScore(tolerance=2).result() is None
+
+
+def test_map_keeps_groups_and_is_the_same_twice():
+    generator = np.random.default_rng(0)
+    centres = 20 * generator.standard_normal((3, 32))
+    phi = (centres.repeat(40, 0) + generator.standard_normal((120, 32))).astype(np.float32)
+    points = embed(phi, neighbors=10)
+    groups = points.reshape(3, 40, 2)
+    spread = np.linalg.norm(groups - groups.mean(1, keepdims=True), axis=-1).max()
+    middles = groups.mean(1)
+    assert min(np.linalg.norm(middles[i] - middles[j]) for i, j in ((0, 1), (0, 2), (1, 2))) > 1.5 * spread
+    assert np.array_equal(points, embed(phi, neighbors=10))
+    assert not np.array_equal(points, embed(phi, neighbors=10, seed=1))
+    with pytest.raises(ValueError, match="give more vectors"):
+        embed(phi[:10], neighbors=10)
+
+
+def test_heads_of_the_auxiliary_tasks_are_kept(tmp_path):
+    torch.manual_seed(0)
+    objective = Objective(config=MODEL.config.objective, feature_channels=16)
+    path = tmp_path / "auxiliary.safetensors"
+    save_objective(objective, MODEL.config, path)
+    loaded = load_objective(path)
+    for name, tensor in objective.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert len(objective.state_dict()) == 4
+    with pytest.raises(WeightsError, match="weights of the auxiliary heads"):
+        load_model(path)

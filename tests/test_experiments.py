@@ -1,0 +1,429 @@
+"""§5.4 The experiments: what their rows change, which runs that makes, and that a kill loses little."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+
+from spinet.accounting import count_parameters
+from spinet.checkpoint import find_checkpoints
+from spinet.cli import parse
+from spinet.config import PRESETS, TINY, ConfigError, to_dict
+from spinet.data.synthcity import generate
+from spinet.experiments.plan import MANIFEST, NOTEBOOK, RECORD, ExperimentError, Plan, Run, check_folder, make_plan
+from spinet.experiments.processes import SWEEP, as_options, living, train_on_processes
+from spinet.experiments.run import check_parameters, execute, run_notebook
+from spinet.experiments.settings import differences, override, parse_overrides
+from spinet.experiments.sweep import share, sweep
+from spinet.experiments.tables import LOSSES, PAPER_GROUPS, TABLES
+from spinet.paper import TABLE_3, TABLE_4, TABLE_5
+from spinet.runs import new_record, read_record, write_record
+from spinet.train import train
+
+MICRO = {
+    "model.fpn_channels": 16,
+    "model.filter_channels": 16,
+    "model.feature_channels": 16,
+    "model.head_convs": 1,
+    "input.crop": [64, 128],
+    "input.scale": [0.8, 1.2],
+    "input.workers": 0,
+    "train.batch_size": 2,
+    "train.images_per_device": 2,
+    "train.reference_batch": 2,
+    "train.precision": "fp32",
+    "train.checkpoint_every": 2,
+    "train.iterations": 4,
+    "train.warmup": 2,
+}
+STAND_IN = """
+import json, time
+from pathlib import Path
+
+folder = Path(out)
+here = folder.parent.parent
+with (here / "executed.txt").open("a") as file:
+    file.write(experiment + "\\n")
+if experiment == "separate":
+    while (here / "wait").exists():
+        time.sleep(0.1)
+record = json.loads((here / f"{experiment}.json").read_text())
+(folder / "record.json").write_text(json.dumps(record))
+"""
+"""A notebook that takes the records of its runs from files, so that a sweep of it costs no training."""
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("city")
+    generate(root, num_train=4, num_val=2, size=(64, 128), progress=False)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def micro_plan(city: Path, *groups: str, **changed: Any) -> Plan:
+    return make_plan(preset="tiny", data=city, groups=groups, seeds=(0,), base={**MICRO, **changed}, feature_images=1)
+
+
+def write_notebook(path: Path, *sources: str, tagged: bool = True) -> Path:
+    """A notebook with the parameters of `52_training`, unless `tagged` is False, and these cells."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    if tagged:
+        names = Plan("tiny", "", {}, {}).parameters(Run("", 0, {}, ""), path)
+        head = nbformat.v4.new_code_cell(
+            "\n".join(f"{name} = None" for name in names), metadata={"tags": ["parameters"]}
+        )
+        cells.insert(0, head)
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def leave_record(plan: Plan, run: Run, folder: Path) -> None:
+    """What `STAND_IN` will find."""
+    config = to_dict(plan.config(run))
+    record = new_record(experiment=run.experiment, seed=0, config=config, data={}, iterations=4, hours=0, metrics={})
+    write_record(record, folder / f"{run.experiment}.json")
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+    return found
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    with (folder / "log.csv").open() as file:
+        return [
+            {name: float(value) for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)
+        ]
+
+
+# --- experiments as data
+
+
+def test_rows_are_the_papers():
+    for row, published in zip(LOSSES.rows, TABLE_3, strict=True):
+        objective = override(PRESETS["cityscapes_r50"], row.overrides).objective
+        assert row.paper == published.quality
+        assert objective.multi_class_dice == published.multi_class_dice
+        assert (objective.inter_class_contour > 0) == published.inter_class_contour
+        assert (objective.intra_class_triplet > 0) == published.intra_class_triplet
+    for row, published in zip(TABLES["table4"].rows, TABLE_4, strict=True):
+        model = override(PRESETS["coco_r50"], row.overrides).model
+        assert (model.feature_levels, model.filter_levels) == (published.feature_levels, published.filter_levels)
+    for row, published in zip(TABLES["table5"].rows, TABLE_5, strict=True):
+        assert override(TINY, row.overrides).model.separate == (not published.integrated)
+        assert row.paper is not None
+        assert row.paper.pq == published.pq
+
+
+def test_every_row_makes_a_network_and_has_a_name_of_its_own():
+    rows = [row for table in TABLES.values() for row in table.rows]
+    assert len({row.name for row in rows}) == len(rows)
+    models = {override(TINY, row.overrides).model for row in rows}
+    sizes = [count_parameters(model, num_things=8, num_stuff=19) for model in models]
+    assert len(models) > 10
+    assert min(sizes) > 1e6
+    assert {group for groups in PAPER_GROUPS.values() for group in groups} <= TABLES.keys()
+    assert PAPER_GROUPS.keys() == PRESETS.keys()
+
+
+def test_overrides_are_checked_and_named():
+    config = override(TINY, {"train.iterations": 7, "input.crop": [64, 128]})
+    assert config == replace(TINY, train=replace(TINY.train, iterations=7), input=replace(TINY.input, crop=(64, 128)))
+    assert differences(config, TINY) == {"train.iterations": 7, "input.crop": [64, 128]}
+    with pytest.raises(ConfigError, match=r"'train.iteration'; did you mean 'train.iterations'"):
+        override(TINY, {"train.iteration": 7})
+    with pytest.raises(ConfigError, match=r"objective.sampling.*'everywhere'"):
+        override(TINY, {"objective.sampling": "everywhere"})
+    texts = ["train.iterations=7", "input.crop=[64,128]", "model.backbone=resnet18", "model.reach=null"]
+    assert list(parse_overrides(texts).values()) == [7, [64, 128], "resnet18", None]
+    for wrong in ("train.iterations", "=3"):
+        with pytest.raises(ConfigError, match=r"write section\.field=value"):
+            parse_overrides([wrong])
+    with pytest.raises(ConfigError, match="set twice"):
+        parse_overrides(["train.seed=1", "train.seed=2"])
+
+
+def test_the_command_line_says_the_same():
+    """Runs on several processes are started by `spinet train`, with their settings as its options."""
+    for table in TABLES.values():
+        for row in table.rows:
+            wanted = override(TINY, {**MICRO, **row.overrides, "model.reach": None, "input.crop": None})
+            command = parse(["train", "--data", "D", "--out", "O", *as_options(differences(wanted, TINY))])
+            sections = {"model", "objective", "input", "train", "inference"}
+            assert all(getattr(command, section) == getattr(wanted, section) for section in sections)
+
+
+# --- plans
+
+
+def test_equal_settings_are_one_run_whatever_is_asked_for(city: Path):
+    both = micro_plan(city, "table3", "table5")
+    assert [run.experiment for run in both.runs.values()] == [*(row.name for row in LOSSES.rows), "separate"]
+    alone = micro_plan(city, "table5")
+    assert alone.runs.keys() == {name for name, run in both.runs.items() if run.experiment in ("separate", "full")}
+    seeds = make_plan(preset="tiny", data=city, groups=["table5"], seeds=(0, 1, 2), base=MICRO)
+    assert len(seeds.runs) == 6
+    assert seeds.runs.keys() >= alone.runs.keys()
+
+
+def test_a_changed_setting_changes_the_runs_that_depend_on_it_and_no_others(city: Path):
+    before, after = (
+        micro_plan(city, "contour", "table3", **changed) for changed in ({}, {"objective.contour_sigma": 2.0})
+    )
+    unchanged = before.runs.keys() & after.runs.keys()
+    assert {before.runs[name].experiment for name in unchanged} == {"contour-binary"}
+    assert micro_plan(city, "contour", "table3").runs.keys() == before.runs.keys()
+    annotations = city / "gtFine" / "cityscapes_panoptic_train.json"
+    original = annotations.read_bytes()
+    annotations.write_bytes(original + b"\n")
+    assert not micro_plan(city, "contour", "table3").runs.keys() & before.runs.keys()
+    annotations.write_bytes(original)
+
+
+def test_runs_that_differ_in_inference_alone_are_trained_once(city: Path):
+    plan = micro_plan(city, "table5", "duplicates")
+    sources = {run.experiment: run.source and plan.runs[run.source].experiment for run in plan.runs.values()}
+    assert sources == {"separate": None, "full": None, "duplicates-none": "full", "duplicates-mask": "full"}
+
+
+def test_plans_survive_being_written(city: Path, tmp_path: Path):
+    plan = micro_plan(city, "table3")
+    plan.write(tmp_path / "plan.json")
+    assert Plan.read(tmp_path / "plan.json") == plan
+    (tmp_path / "plan.json").write_text('{"runs": {}, "colour": "red"}')
+    with pytest.raises(ExperimentError, match=r"plan.json: no plan of a sweep"):
+        Plan.read(tmp_path / "plan.json")
+    with pytest.raises(ExperimentError, match="no run 'best'; it has no-losses-s0"):
+        plan.find("best")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"groups": ["table9"]}, "no group of experiments 'table9'; there are table3"),
+        ({"groups": []}, "no group of experiments is named"),
+        ({"preset": "huge"}, "no preset 'huge'"),
+        ({"seeds": ()}, "no seed"),
+        ({"base": {"train.seed": 3}}, "give --seeds"),
+        ({"base": {"train.iteration": 3}}, "did you mean 'train.iterations'"),
+        ({"base": {"objective.inter_class_contour": 0.0}}, "table3: the rows 'M.C.D' and .* are the same run"),
+        ({"preset": "coco_r50"}, "table3: the rows .* are the same run"),  # §5.2: no contour loss on COCO
+    ],
+)
+def test_wrong_sweeps_are_refused(city: Path, arguments: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        make_plan(**{"preset": "tiny", "data": city, "groups": ["table3"], "seeds": (0,), "base": {}, **arguments})
+
+
+def test_gpus_are_shared_by_the_batch():
+    paper = PRESETS["cityscapes_r50"].train
+    assert [share(paper, gpus) for gpus in (0, 1, 3, 8, 12)] == [1, 1, 2, 8, 8]
+    assert share(TINY.train, 8) == 1
+
+
+# --- the driver
+
+
+def test_notebook_and_driver_agree_on_the_parameters(tmp_path: Path):
+    known = Plan("tiny", "", {}, {}).parameters(Run("", 0, {}, ""), tmp_path)
+    check_parameters(NOTEBOOK, known)
+    with pytest.raises(ExperimentError, match=r"52_training.ipynb: has no parameter 'colour'; it has preset, data"):
+        check_parameters(NOTEBOOK, {**known, "colour": "red"})
+    bare = write_notebook(tmp_path / "bare.ipynb", "1", tagged=False)
+    with pytest.raises(ExperimentError, match=r"bare.ipynb: has no cell tagged 'parameters'"):
+        check_parameters(bare, known)
+    with pytest.raises(ExperimentError, match=r"none.ipynb: no notebook"):
+        check_parameters(tmp_path / "none.ipynb", known)
+
+
+def test_a_failed_cell_is_shown_with_its_notebook(tmp_path: Path):
+    broken = write_notebook(tmp_path / "broken.ipynb", "1 + 1", "seed / 0")
+    with pytest.raises(ExperimentError) as caught:
+        run_notebook(broken, tmp_path / "out.ipynb", parameters={"seed": 3}, timeout=60)
+    assert "out.ipynb: cell [4] failed:\n    seed / 0\nZeroDivisionError" in str(caught.value)
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert "seed = 3" in "".join(cell.source for cell in executed.cells)
+
+
+def test_a_killed_kernel_is_started_again_and_a_slow_cell_is_not(tmp_path: Path):
+    dies_once = (
+        "from pathlib import Path; import os\nif not Path('x').exists(): Path('x').touch(); os.kill(os.getpid(), 9)"
+    )
+    run_notebook(
+        write_notebook(tmp_path / "a.ipynb", dies_once, "seed"),
+        tmp_path / "b.ipynb",
+        parameters={"seed": 5},
+        timeout=60,
+    )
+    assert nbformat.read(tmp_path / "b.ipynb", as_version=4).cells[-1].outputs[0].data["text/plain"] == "5"
+    slow = write_notebook(tmp_path / "c.ipynb", "import time; time.sleep(60)")
+    with pytest.raises(ExperimentError, match=r"d.ipynb: a cell took more than .* hours; call again"):
+        run_notebook(slow, tmp_path / "d.ipynb", parameters={}, timeout=1)
+
+
+def test_a_folder_with_another_run_is_left_alone(city: Path, tmp_path: Path):
+    plan = micro_plan(city, "table5")
+    run = next(iter(plan.runs.values()))
+    other = to_dict(override(plan.config(run), {"train.iterations": 5}))
+    record = new_record(experiment="x", seed=0, config=other, data={}, iterations=5, hours=0, metrics={})
+    write_record(record, tmp_path / RECORD)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ExperimentError, match=r"record.json: is of other settings than the experiment 'separate'"):
+        execute(plan, run.name, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_killed_run_goes_on_and_its_training_is_shared(city: Path, tmp_path: Path):
+    """The real notebook: its kernel is killed at work and started again; then a run that differs in inference alone."""
+    plan = replace(micro_plan(city, "duplicates", **{"train.iterations": 60}), timeout_hours=0.2)
+    names = {run.experiment: name for name, run in plan.runs.items()}
+    trained = next(run for run in plan.runs.values() if run.source is None)
+    folder = tmp_path / trained.name
+    plan.write(tmp_path / "plan.json")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "spinet.experiments.run", str(tmp_path / "plan.json"), trained.name],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: find_checkpoints(folder), "the first checkpoint")
+    kernel = next(p for p in psutil.Process(driver.pid).children() if "ipykernel_launcher" in " ".join(p.cmdline()))
+    kernel.kill()
+    assert not (folder / MANIFEST).exists()
+    said = driver.communicate(timeout=400)[1]
+    assert driver.returncode == 0, said
+    assert "attempt 1 of 3" in said
+    assert check_folder(folder, trained, plan.config(trained))
+    assert [row["iteration"] for row in losses(folder)] == [*range(1, 61)]
+    record = read_record(folder / RECORD)
+    assert record["base"] == to_dict(plan.base_config(trained))
+    assert record["metrics"]["features"]["images"] == 1
+
+    other = plan.runs[names["duplicates-mask"]]
+    execute(plan, other.name, tmp_path / other.name)
+    assert read_record(tmp_path / other.name / RECORD)["config"]["inference"]["duplicates"] == "mask"
+    assert losses(tmp_path / other.name) == losses(folder)
+    assert (tmp_path / other.name / "log.csv").read_bytes() == (folder / "log.csv").read_bytes()
+
+    (folder / "log.csv").write_text("tampered with")
+    with pytest.raises(ExperimentError, match=r"log.csv: missing or changed since the run was done"):
+        check_folder(folder, trained, plan.config(trained))
+
+
+# --- the sweep
+
+
+def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
+    notebook = write_notebook(tmp_path / "stand_in.ipynb", STAND_IN)
+    out = tmp_path / "sweep"
+    settings = {"data": str(city), "groups": ["table5"], "overrides": MICRO, "workers": 2, "notebook": str(notebook)}
+    plan = micro_plan(city, "table5")
+    for run in plan.runs.values():
+        record = new_record(
+            experiment=run.experiment,
+            seed=0,
+            config=to_dict(plan.config(run)),
+            data={},
+            iterations=4,
+            hours=0,
+            metrics={},
+        )
+        write_record(record, tmp_path / f"{run.experiment}.json")
+    (tmp_path / "wait").touch()
+    done, waiting = (next(n for n in plan.runs if n.startswith(start)) for start in ("full", "separate"))
+    code = f"from spinet.experiments.sweep import sweep; sweep(out={str(out)!r}, **{settings!r})"
+    first = psutil.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    wait_for((out / done / MANIFEST).exists, "the first run")
+    wait_for((out / waiting / "stand_in.ipynb").exists, "the second run's notebook")
+    finished = (out / done / MANIFEST).read_bytes()
+
+    snakemake = next(p for p in first.children() if "snakemake" in " ".join(p.cmdline()))
+    orphans = [p for p in snakemake.children(recursive=True) if p.is_running()]
+    snakemake.kill()
+    first.kill()
+    with pytest.raises(ExperimentError, match=r"processes of an earlier call still work there: .*end them: kill \d+"):
+        sweep(out=out, **settings)
+    assert any((out / ".snakemake" / "locks").iterdir()), "a killed Snakemake leaves its lock"
+    for process in orphans:
+        process.kill()
+    wait_for(lambda: not living(SWEEP, out), "the orphans' end")
+
+    (tmp_path / "wait").unlink()
+    assert {folder.name for folder in sweep(out=out, **settings)} == {done, waiting}
+    assert (out / done / MANIFEST).read_bytes() == finished
+    assert (out / waiting / MANIFEST).exists()
+    executed = (tmp_path / "executed.txt").read_text().split()
+    assert executed.count("full") == 1
+    assert executed.count("separate") == 2
+
+
+def test_a_failure_is_told_and_the_other_runs_are_kept(city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    notebook = write_notebook(tmp_path / "stand_in.ipynb", STAND_IN)
+    plan = micro_plan(city, "table5")
+    run = next(run for run in plan.runs.values() if run.experiment == "full")
+    leave_record(plan, run, tmp_path)
+    with pytest.raises(ExperimentError, match=r"1 of 2 runs did not end well: separate-s0-\w+; .*snakemake.log"):
+        sweep(data=city, out=tmp_path / "out", groups=["table5"], overrides=MICRO, workers=2, notebook=notebook)
+    assert (tmp_path / "out" / run.name / MANIFEST).exists()
+    said = capsys.readouterr().err
+    assert "stand_in.ipynb: cell [3] failed" in said
+    assert "FileNotFoundError" in said
+
+
+# --- several processes
+
+
+def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: Path):
+    """Two processes of gloo; one is killed, torchrun starts both again, from the checkpoint that process 0 left."""
+    settings = {**MICRO, "train.iterations": 40}
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        wait_for(lambda: find_checkpoints(tmp_path / "two"), "the first checkpoint")
+        workers = [p for p in psutil.Process().children(recursive=True) if "spinet.cli" in p.cmdline()]
+        workers = [p for p in workers if p.environ().get("RANK") == "1"]
+        workers[0].send_signal(signal.SIGKILL)
+        killed.append(workers[0].pid)
+
+    killer = Thread(target=kill_one)
+    killer.start()
+    record = train_on_processes(
+        2, preset="tiny", data=city, out=tmp_path / "two", experiment="elastic", overrides=settings
+    )
+    killer.join()
+    assert killed, "nothing was killed"
+    assert "SIGKILL" in (tmp_path / "two" / "torchrun.log").read_text()
+    assert record["status"] == "finished"
+    assert record["device"]["processes"] == 2
+    alone = train(override(TINY, settings), data=city, out=tmp_path / "one", experiment="elastic")
+    for one, two in zip(losses(tmp_path / "one")[:8], losses(tmp_path / "two")[:8], strict=True):
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
+    assert len(losses(tmp_path / "two")) == 40
+    assert record["metrics"]["images"] == alone["metrics"]["images"] == 2
+
+
+def test_failed_processes_say_why(tmp_path: Path):
+    with pytest.raises(ExperimentError, match=r"torchrun.log: training on 2 processes failed: error: .*nowhere"):
+        train_on_processes(
+            2, preset="tiny", data=tmp_path / "nowhere", out=tmp_path, experiment="x", overrides=MICRO, restarts=0
+        )

@@ -1,0 +1,130 @@
+"""What the notebooks share: source code on show, and figures that answer to controls and clicks."""
+
+import base64
+
+import ipywidgets as widgets
+import pytest
+
+import spinet.notebook
+from spinet.figures.style import COLUMN, new_figure, to_png
+from spinet.inference import find_peaks, predict
+from spinet.notebook import Picture, explore, source
+
+
+def test_source_shows_the_whole_or_a_part_and_where_it_stands():
+    whole = source(predict).data
+    place, _, code = whole.partition("\n\n")
+    path, _, line = place.partition(", line ")
+    assert path == "`spinet/inference.py`"
+    assert code.startswith("```python\ndef predict(")
+    assert code.endswith("instances=instances)\n```")
+    part = source(predict, "Args:", "image:").data
+    first = part.splitlines()
+    assert first[3:] == [
+        "Args:",
+        "    model: from `load_model`.",
+        "    image: uint8 RGB.",
+        "```",
+    ]  # as if at the margin
+    with open(spinet.inference.__file__, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    assert lines[int(line) - 1].startswith("def predict(")
+    assert lines[int(first[0].partition(", line ")[2]) - 1].strip() == "Args:"
+    assert source(spinet.notebook).data.startswith("`spinet/notebook.py`, line 1\n")
+
+
+def test_source_that_is_not_there():
+    with pytest.raises(ValueError, match=r"find_peaks has 'no such line'"):
+        source(find_peaks, "no such line")
+    with pytest.raises(ValueError, match=r"find_peaks has 'def find_peaks'"):
+        source(find_peaks, "threshold:", "def find_peaks")  # the last line before the first
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What was displayed: (forms, metadata) of each output."""
+    outputs = []
+    monkeypatch.setattr(spinet.notebook, "display", lambda forms, metadata, raw: outputs.append((forms, metadata, raw)))
+    return outputs
+
+
+def line(number, point=None):
+    """A line; its axes take the middle of the figure, 0 … 100 by 0 … 10."""
+    figure = new_figure(COLUMN, 2)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0.25, 0.25, 0.5, 0.5), xlim=(0, 100), ylim=(0, 10))
+    axes.plot([0, number], [0, 10])
+    axes.plot(*(point or (0, 0)), "o")
+    return figure
+
+
+def picture_of(outputs):
+    (identity,) = (output[0]["application/vnd.jupyter.widget-view+json"]["model_id"] for output in outputs)
+    box = widgets.widget._instances[identity]
+    assert isinstance(box.children[-1], Picture)
+    return box.children[-1]
+
+
+def png(figure):
+    return base64.b64encode(to_png(figure)).decode()
+
+
+def test_an_output_has_two_forms_that_show_the_same(shown):
+    explore(line, description="a line", number=widgets.IntSlider(50))
+    ((forms, metadata, raw),) = shown
+    assert raw
+    assert forms["image/png"] == picture_of(shown).png == png(line(50))
+    assert forms["text/plain"] == picture_of(shown).description == "a line"
+    assert metadata["image/png"] == {"width": round(COLUMN * 110), "height": 220, "alt": "a line"}
+    assert picture_of(shown).width == pytest.approx(COLUMN * 110)
+
+
+def test_a_control_that_moves_draws_anew(shown):
+    slider = widgets.IntSlider(50)
+    explore(line, number=slider)
+    slider.value = 80
+    assert picture_of(shown).png == png(line(80)) != png(line(50))
+    assert shown[0][0]["image/png"] == png(line(50))
+
+
+def test_a_click_gives_data_coordinates(shown):
+    points = []
+    explore(
+        lambda number, point: points.append(point) or line(number, point), point=(1, 2), number=widgets.IntSlider(50)
+    )
+    picture = picture_of(shown)
+    assert picture.clickable
+    picture.point = [0.25 + 0.5 * 0.3, 1 - (0.25 + 0.5 * 0.8)]  # shares of the figure, from above
+    assert points == [(1, 2), pytest.approx((30, 8))]
+    assert picture.png == png(line(50, (30, 8)))
+    picture.point = [0.1, 0.5]  # beside the axes
+    assert len(points) == 2
+
+
+def test_what_cannot_be_clicked_says_so(shown):
+    explore(line, number=widgets.IntSlider(50))
+    assert not picture_of(shown).clickable
+
+
+def test_an_error_is_shown_until_the_next_picture(shown):
+    def draw(number):
+        if number == 13:
+            raise ValueError("thirteen is unlucky")
+        return line(number)
+
+    slider = widgets.IntSlider(50)
+    explore(draw, number=slider)
+    picture = picture_of(shown)
+    slider.value = 13
+    assert picture.message.endswith("ValueError: thirteen is unlucky\n")
+    assert "in draw" in picture.message
+    assert picture.png == png(line(50))
+    slider.value = 14
+    assert picture.message == ""
+    assert picture.png == png(line(14))
+
+
+def test_an_error_of_the_first_drawing_is_the_cells(shown):
+    with pytest.raises(ZeroDivisionError):
+        explore(lambda number: line(1 / number), number=widgets.IntSlider(0))
+    assert shown == []
