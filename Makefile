@@ -1,11 +1,14 @@
 # make reproduce: sets up, runs the main job and the ablations. make test: sets up and passes the tests.
 # make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
+# make lab: opens the course. make notebooks: executes it in build/notebooks. make site: that, as pages in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
 # large buffers on huge pages: a quarter less time in convolutions on CPUs with glibc
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: reproduce test check bench clean
+EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
+
+.PHONY: reproduce test check bench lab notebooks site figures clean
 
 reproduce: .venv/installed
 	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
@@ -23,6 +26,23 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/synthcity.py
 	$(BIN)/python benchmarks/training_step.py
+
+lab: .venv/installed
+	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+notebooks: $(EXECUTED)
+
+site: $(EXECUTED)
+	$(BIN)/python docs/publish.py build/notebooks build/site
+
+figures: .venv/installed
+	$(BIN)/python -m spinet.figures
+
+# a copy in build/notebooks is whole: one that fails, or is interrupted, stays in build/running
+build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .venv/installed
+	@mkdir -p build/notebooks build/running
+	$(BIN)/papermill --cwd notebooks --execution-timeout 600 --no-progress-bar $< build/running/$*.ipynb
+	@mv build/running/$*.ipynb $@
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("spinet needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

@@ -7,6 +7,7 @@ A broken link or reference stops it.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -16,12 +17,14 @@ import nbformat
 from sphinx.cmd.build import build_main
 
 ROOT = Path(__file__).resolve().parent.parent
+WIDGET_ALONE = {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
 
 def publish(notebooks: Path, out: Path) -> None:
-    """Builds the site of the executed notebooks in a folder.
+    """Builds the site of the executed notebooks in a folder, in the order and under the titles of the README.
 
     Raises:
+        FileNotFoundError: one of them has not been executed.
         SystemExit: Sphinx found something wrong, and has said what and where.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -29,28 +32,34 @@ def publish(notebooks: Path, out: Path) -> None:
         for name in ("docs", "figures", "spinet"):  # what pages show and link to
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
         shutil.copy(ROOT / "README.md", source)
+        readme = (source / "README.md").read_text(encoding="utf-8")
         (source / "notebooks").mkdir()
         entries = []
-        for path in sorted(notebooks.glob("*.ipynb")):
-            if (ROOT / "notebooks" / path.name).exists():  # not one that was renamed since it was executed
-                notebook = nbformat.read(path, as_version=4)
-                prepare(notebook)
-                nbformat.write(notebook, source / "notebooks" / path.name)
-                number, _, name = path.stem.partition("_")
-                entries.append(f"{number} · {name.replace('_', ' ').capitalize()} <notebooks/{path.stem}>")
-        index = (source / "docs" / "index.md").read_text(encoding="utf-8")
-        (source / "index.md").write_text(index.replace("notebooks/*", "\n".join(entries)), encoding="utf-8")
+        for title, stem in re.findall(r"\[(\d\d [^\]]+)\]\(notebooks/(\w+)\.ipynb\)", readme):
+            notebook = nbformat.read(notebooks / f"{stem}.ipynb", as_version=4)
+            prepare(notebook)
+            nbformat.write(notebook, source / "notebooks" / f"{stem}.ipynb")
+            entries.append(f"{title} <notebooks/{stem}>")
+        index = (source / "docs" / "index.md").read_text(encoding="utf-8").replace("notebooks/*", "\n".join(entries))
+        settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".cache")]
+        report = source / "figures" / "report.html"
+        if report.exists():
+            index += '\n<p><a href="report.html">All runs in one report</a></p>\n'
+            settings += ["-D", f"html_extra_path={report}"]
+        (source / "index.md").write_text(index, encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
-        options = ["-q", "-E", "--fail-on-warning", "--keep-going", "-c", str(ROOT / "docs"), "-d", str(source / ".cache")]
-        if code := build_main([*options, str(source), str(out)]):
+        if code := build_main(["-q", "--fail-on-warning", "--keep-going", *settings, str(source), str(out)]):
             raise SystemExit(code)
 
 
 def prepare(notebook: nbformat.NotebookNode) -> None:
-    """Leaves out the state of widgets, which no page can use, and gives pictures their words."""
+    """Leaves out what no page can use, the state of widgets and bars of progress, and gives pictures their words."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if set(output.get("data", [])) != WIDGET_ALONE]
+        for output in cell.outputs:
             if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
                 cell.metadata["mystnb"] = {"image": {"alt": alt}}
 

@@ -14,13 +14,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import ops  # noqa: F401  registers the deformable convolution
 
-from spinet.config import CITYSCAPES_R50, IMAGE_SIZE, NUM_CLASSES, PRESETS, Config, ModelConfig
+from spinet.baselines.build import build_baseline
+from spinet.config import CITYSCAPES_R50, IMAGE_SIZE, NUM_CLASSES, PRESETS, Config, ModelConfig, with_system
+from spinet.data.segments import Categories, Category
 from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import num_semantic
-from spinet.paper import CONTOUR_CHANNELS, FEATURE_CHANNELS, TABLE_3, TABLE_5
+from spinet.paper import CONTOUR_CHANNELS, FEATURE_CHANNELS, TABLE_2, TABLE_3, TABLE_5
 
 NUM_FILTERS = 20
 """Thing filters of an image in the counts: about the mean number of things on a Cityscapes image."""
@@ -36,6 +38,13 @@ PUBLISHED = {
     "macs_separate": 1e12 * TABLE_5[0].flops,
 }
 """Table 5 in the keys of `describe`."""
+
+PUBLISHED_BASELINES: dict[str, tuple[float, str]] = {
+    "panoptic_fpn": (45.6, "Detectron2's model, counted with Cityscapes' classes: no paper says"),
+    "panoptic_deeplab": (TABLE_2[1].params, TABLE_2[1].place),
+    "upsnet": (TABLE_2[0].params, TABLE_2[0].place),
+}
+"""Millions of parameters on Cityscapes, and their place."""
 
 
 def count_parameters(config: ModelConfig, *, num_things: int, num_stuff: int) -> int:
@@ -105,6 +114,29 @@ def describe(
         "macs": count_macs(integrated, size, **outputs, num_filters=num_filters),
         "macs_separate": count_macs(separate, size, **outputs, num_filters=num_filters),
     }
+
+
+def describe_baseline(system: str, preset: str = "cityscapes_r50") -> dict[str, Any]:
+    """Parameters of a system that the paper compares with, with a preset's width and classes.
+
+    Returns:
+        `system`, `preset`, `num_classes`, `params`; on Cityscapes, where a number is published, also `published`,
+        its `place`, and the `deviation` from it in percent.
+
+    Raises:
+        ConfigError: there is no such system.
+    """
+    num_things, num_stuff = NUM_CLASSES[preset]
+    categories = [Category(index + 1, f"class {index}", index < num_things) for index in range(num_things + num_stuff)]
+    with FakeTensorMode():
+        config = with_system(PRESETS[preset], system)
+        params = _parameters(build_baseline(config, Categories.of(categories), pretrained=False))
+    description: dict[str, Any] = {"system": system, "preset": preset}
+    description |= {"num_classes": [num_things, num_stuff], "params": params}
+    if preset == "cityscapes_r50" and system in PUBLISHED_BASELINES:
+        published, place = PUBLISHED_BASELINES[system]
+        description |= {"published": published, "place": place, "deviation": params / (1e4 * published) - 100}
+    return description
 
 
 def compare_with_paper(description: dict[str, Any]) -> list[dict[str, Any]]:

@@ -38,19 +38,22 @@ class Info:
     """Parameters and multiply-accumulates of a preset's network, beside the paper's."""
 
     preset: Preset = "cityscapes_r50"
+    system: System = "spinet"
+    """SPINet, or a system that the paper compares with: parameters only."""
     json: bool = False
     """Print JSON only."""
 
     def run(self) -> None:
-        from spinet.accounting import compare_with_paper, describe
+        from spinet.accounting import compare_with_paper, describe, describe_baseline
 
-        description = describe(self.preset)
+        ours = self.system == "spinet"
+        description = describe(self.preset) if ours else describe_baseline(self.system, self.preset)
         if self.json:
             print(json.dumps(description, indent=1))
             return
         for key, value in description.items():
             print(f"{key:24} {value:>20,}" if isinstance(value, int) else f"{key:24} {value!s:>20}")
-        if self.preset == "cityscapes_r50":
+        if self.preset == "cityscapes_r50" and ours:
             print_table(compare_with_paper(description))
 
 

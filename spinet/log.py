@@ -30,7 +30,7 @@ class Log:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, iteration)
             return
-        row = csv.writer(self.file)
+        row = csv.writer(self.file, lineterminator="\n")
         if self.file.tell() == 0:
             row.writerow(["iteration", *values])
         row.writerow([iteration, *(f"{value:.9g}" for value in values.values())])

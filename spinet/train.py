@@ -296,9 +296,7 @@ def make_training(model: Model) -> Training | BaselineTraining:
     if isinstance(model.network, Baseline):
         return BaselineTraining(model.network)
     config = model.config
-    return Training(
-        model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels)
-    )
+    return Training(model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels))
 
 
 def target_builder(model: Model) -> TargetBuilder:

@@ -171,6 +171,8 @@ def choices(source: str) -> list[Choice]:
     }
     found = []
     for section, class_name, _ in _fields(classes["Config"]):
+        if class_name not in classes:  # the baselines' own numbers are about other papers
+            continue
         for name, annotation, node in _fields(classes[class_name]):
             comment = comments.get(node.end_lineno or node.lineno, "")
             if "unstated" not in comment or node.value is None:

@@ -22,7 +22,7 @@ import pytest
 sync_api = pytest.importorskip("playwright.sync_api")
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.timeout(600)
 
 CLICKS = """
 import time
@@ -141,7 +141,7 @@ def run_all(browser, lab, path, width=1280):
     """Opens a notebook in JupyterLab, runs all its cells and saves it."""
     address, token = lab
     visit = Visit(browser, address, width)
-    visit.page.goto(f"{address}lab/tree/{path}?token={token}&reset")
+    visit.page.goto(f"{address}lab/tree/{path}?token={token}")
     visit.page.wait_for_function("() => window.jupyterapp")
     visit.page.evaluate(
         """async path => {

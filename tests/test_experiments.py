@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import signal
 import subprocess
 import sys
 import time
@@ -22,10 +21,20 @@ from spinet.checkpoint import find_checkpoints
 from spinet.cli import parse
 from spinet.config import PRESETS, TINY, ConfigError, to_dict
 from spinet.data.synthcity import generate
-from spinet.experiments.plan import MANIFEST, NOTEBOOK, RECORD, ExperimentError, Plan, Run, check_folder, make_plan
-from spinet.experiments.processes import SWEEP, as_options, living, train_on_processes
+from spinet.experiments.plan import (
+    MANIFEST,
+    NOTEBOOK,
+    RECORD,
+    ExperimentError,
+    Plan,
+    Run,
+    check_folder,
+    make_plan,
+    write_manifest,
+)
+from spinet.experiments.processes import SWEEP, living, train_on_processes
 from spinet.experiments.run import check_parameters, execute, run_notebook
-from spinet.experiments.settings import differences, override, parse_overrides
+from spinet.experiments.settings import as_options, differences, override, parse_overrides
 from spinet.experiments.sweep import share, sweep
 from spinet.experiments.tables import LOSSES, PAPER_GROUPS, TABLES
 from spinet.paper import TABLE_3, TABLE_4, TABLE_5
@@ -322,7 +331,6 @@ def test_a_killed_run_goes_on_and_its_training_is_shared(city: Path, tmp_path: P
     other = plan.runs[names["duplicates-mask"]]
     execute(plan, other.name, tmp_path / other.name)
     assert read_record(tmp_path / other.name / RECORD)["config"]["inference"]["duplicates"] == "mask"
-    assert losses(tmp_path / other.name) == losses(folder)
     assert (tmp_path / other.name / "log.csv").read_bytes() == (folder / "log.csv").read_bytes()
 
     (folder / "log.csv").write_text("tampered with")
@@ -377,14 +385,18 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
     assert executed.count("separate") == 2
 
 
-def test_a_failure_is_told_and_the_other_runs_are_kept(city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_failure_is_told_and_finished_runs_are_kept(city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     notebook = write_notebook(tmp_path / "stand_in.ipynb", STAND_IN)
     plan = micro_plan(city, "table5")
-    run = next(run for run in plan.runs.values() if run.experiment == "full")
-    leave_record(plan, run, tmp_path)
+    failing, finished = plan.runs.values()
+    folder = tmp_path / "out" / finished.name
+    leave_record(plan, finished, folder)
+    write_manifest(folder, finished, [f"{finished.experiment}.json"], {})
+    before = (folder / MANIFEST).read_bytes()
     with pytest.raises(ExperimentError, match=r"1 of 2 runs did not end well: separate-s0-\w+; .*snakemake.log"):
         sweep(data=city, out=tmp_path / "out", groups=["table5"], overrides=MICRO, workers=2, notebook=notebook)
-    assert (tmp_path / "out" / run.name / MANIFEST).exists()
+    assert (folder / MANIFEST).read_bytes() == before
+    assert not (tmp_path / "out" / failing.name / MANIFEST).exists()
     said = capsys.readouterr().err
     assert "stand_in.ipynb: cell [3] failed" in said
     assert "FileNotFoundError" in said
@@ -398,12 +410,17 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
     settings = {**MICRO, "train.iterations": 40}
     killed: list[int] = []
 
+    def is_second(process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("RANK") == "1"
+        except psutil.Error:  # gone meanwhile
+            return False
+
     def kill_one() -> None:
         wait_for(lambda: find_checkpoints(tmp_path / "two"), "the first checkpoint")
-        workers = [p for p in psutil.Process().children(recursive=True) if "spinet.cli" in p.cmdline()]
-        workers = [p for p in workers if p.environ().get("RANK") == "1"]
-        workers[0].send_signal(signal.SIGKILL)
-        killed.append(workers[0].pid)
+        worker = next(filter(is_second, psutil.Process().children(recursive=True)))
+        worker.kill()
+        killed.append(worker.pid)
 
     killer = Thread(target=kill_one)
     killer.start()

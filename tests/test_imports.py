@@ -15,7 +15,7 @@ ROOT = Path(spinet.__file__).parent
 # the package is named itself. Parts that are not listed stand at the top: they may import everything below them.
 ARROWS = {
     "layers": [],
-    "config": [],
+    "config": ["baselines.config"],
     "paper": [],
     "runs": [],
     "model.backbone": ["layers"],
@@ -27,11 +27,13 @@ ARROWS = {
     "objective": ["config", "objective"],
     "data": ["data", "runs"],
     "evaluate": ["evaluate", "data.segments"],
-    "weights": ["config", "data.segments", "model", "objective", "runs"],
+    "baselines.config": [],
+    "baselines": ["baselines", "config", "data", "layers", "merging", "model", "objective"],
+    "weights": ["baselines", "config", "data.segments", "model", "objective", "runs"],
     "precision": ["config"],
     "duplicates": ["config", "model"],
     "merging": ["config", "data.segments", "duplicates", "objective"],
-    "inference": ["config", "data", "duplicates", "merging", "model", "precision", "weights"],
+    "inference": ["baselines", "config", "data", "duplicates", "merging", "model", "precision", "weights"],
     "components": ["config", "data.segments", "inference", "objective"],
     "validate": ["components", "config", "data", "evaluate", "inference", "objective", "weights"],
 }

@@ -24,7 +24,8 @@ def build_baseline(config: Config, categories: Categories, *, pretrained: bool |
     and that of the system's own layers, where its authors have any, is trained.
 
     Raises:
-        ConfigError: the system needs the label of every class, and `objective.semantic_classes` is not "all".
+        ConfigError: the system needs the label of every class, and `objective.semantic_classes` is not "all"; or
+            Panoptic-DeepLab, which dilates the last stage of a ResNet, is given another backbone or a deformable one.
     """
     model, system = config.model, config.baseline
     assert system is not None
@@ -37,22 +38,27 @@ def build_baseline(config: Config, categories: Categories, *, pretrained: bool |
         num_semantic=num_semantic(kind, **counts),
         first_stuff=first_stuff(kind, num_things=categories.num_things),
     )
+    dilated = isinstance(system, PanopticDeepLabConfig)
+    if dilated and (model.deformable or not model.backbone.startswith("resnet")):
+        shape = f"model.backbone {model.backbone!r}, model.deformable {model.deformable}"
+        raise ConfigError(f"{shape}: panoptic_deeplab needs a plain ResNet, whose last stage it dilates")
     backbone = Backbone(
         name=model.backbone,
         norm=model.norm,
         pretrained=model.pretrained if pretrained is None else pretrained,
         freeze_stages=model.freeze_stages,
         deformable=model.deformable,
-        output_stride=16 if isinstance(system, PanopticDeepLabConfig) else 32,
+        output_stride=16 if dilated else 32,
     )
     parts: dict[str, Any] = {"backbone": backbone, "classes": classes, "channels": model.fpn_channels}
+    found = {"score_threshold": config.inference.ap_threshold, "max_detections": config.inference.top}
     match system:
         case PanopticFPNConfig():
-            network = PanopticFPN(**parts, config=system)
+            network = PanopticFPN(**parts, **found, config=system)
         case PanopticDeepLabConfig():
             network = PanopticDeepLab(**parts, config=system)
         case UPSNetConfig():
-            network = UPSNet(**parts, config=system)
+            network = UPSNet(**parts, **found, config=system)
         case CondInstConfig():
             network = CondInst(**parts, num_convs=model.head_convs, config=system)
     if model.norm == "group":

@@ -7,9 +7,9 @@ Panoptic-DeepLab, UPSNet's repository, AdelaiDet for CondInst); "unstated" is fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Discriminator
 
 FORBID = ConfigDict(extra="forbid")
 
@@ -96,8 +96,9 @@ class CondInstConfig(_Published):
     threshold: float = 0.45  # unstated: confidence an instance needs to be in the map, here as in SPINet
 
 
-BaselineConfig = PanopticFPNConfig | PanopticDeepLabConfig | UPSNetConfig | CondInstConfig
+AnyBaseline = PanopticFPNConfig | PanopticDeepLabConfig | UPSNetConfig | CondInstConfig
+BaselineConfig = Annotated[AnyBaseline, Discriminator("system")]
 
 System = Literal["spinet", "panoptic_fpn", "panoptic_deeplab", "upsnet", "condinst"]
 
-BASELINES: dict[str, type[BaselineConfig]] = {config.system: config for config in get_args(BaselineConfig)}
+BASELINES: dict[str, type[AnyBaseline]] = {config.system: config for config in get_args(AnyBaseline)}

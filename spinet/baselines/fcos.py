@@ -44,6 +44,8 @@ class ControllingHead(FCOSRegressionHead):
         self.controller = nn.Conv2d(channels, outputs, 3, padding=1)
         nn.init.normal_(self.controller.weight, std=0.01)
         nn.init.zeros_(self.controller.bias)  # pyright: ignore[reportArgumentType]
+        # not the authors' 0: a side that the ReLU cuts off everywhere would never learn
+        nn.init.ones_(self.bbox_reg.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Sides, centreness and filters at the L locations of all levels."""

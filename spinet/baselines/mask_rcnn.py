@@ -52,15 +52,26 @@ class Detector(Baseline):
 
     Every number that is not an argument is torchvision's, and these are Mask R-CNN's. The heads have no norm; with 256
     channels in the pyramid the box head has 1024.
+
+    anchor_scale: side of a level's anchors, strides.
+    score_threshold, max_detections: of the things that inference reports.
     """
 
     def __init__(
-        self, *, backbone: Backbone, classes: Classes, channels: int, anchor_scale: float, semantic_head: nn.Module
+        self,
+        *,
+        backbone: Backbone,
+        classes: Classes,
+        channels: int,
+        anchor_scale: float,
+        score_threshold: float,
+        max_detections: int,
+        semantic_head: nn.Module,
     ):
         super().__init__(backbone=backbone, classes=classes, divisor=max(STRIDES))
         pyramid = FeaturePyramidNetwork(backbone.channels, channels, extra_blocks=LastLevelMaxPool())
         pyramid.out_channels = channels  # pyright: ignore[reportArgumentType]  # where torchvision looks for it
-        anchors = AnchorGenerator(
+        anchors = Float32Anchors(
             sizes=tuple((round(anchor_scale * stride),) for stride in STRIDES),
             aspect_ratios=((0.5, 1.0, 2.0),) * len(STRIDES),
         )
@@ -70,6 +81,9 @@ class Detector(Baseline):
             rpn_head=Float32RPNHead(channels, anchors.num_anchors_per_location()[0]),
             box_head=TwoMLPHead(channels * 7**2, 4 * channels),
             box_predictor=Float32Predictor(4 * channels, classes.num_things + 1),
+            box_score_thresh=score_threshold,
+            box_detections_per_img=max_detections,
+            rpn_post_nms_top_n_test=max(1000, max_detections),
             mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
             mask_predictor=MaskRCNNPredictor(channels, channels, classes.num_things + 1),
         )
@@ -83,7 +97,7 @@ class Detector(Baseline):
         return DetectorOutputs(x, pyramid, semantic, [] if self.training else self.detect(x, pyramid))
 
     def detect(self, x: Float[Tensor, "B 3 H W"], pyramid: dict[str, Tensor]) -> list[Detections]:
-        """The things in each image: the 100 best above 0.05, after suppression of boxes within a class."""
+        """The things in each image, after suppression of boxes within a class."""
         sizes = [(x.shape[2], x.shape[3])] * len(x)
         proposals, _ = self.rpn(ImageList(x, sizes), pyramid)
         found, _ = self.roi_heads(pyramid, proposals, sizes)
@@ -120,8 +134,15 @@ def placed(detections: Detections, size: tuple[int, int], config: InferenceConfi
     return result
 
 
-class Float32RPNHead(RPNHead):
+class Float32Anchors(AnchorGenerator):
     """Gives float32 under mixed precision too: bfloat16 has 8 bits, too few for the coordinates of a box."""
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(image_list, [level[:, :1].float() for level in feature_maps])
+
+
+class Float32RPNHead(RPNHead):
+    """Gives float32 under mixed precision too."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = super().forward(x)

@@ -21,12 +21,23 @@ from spinet.model.backbone import Backbone
 class PanopticFPN(Detector):
     """The network, its losses λ_i L_instances + λ_s L_semantic, and the authors' merge."""
 
-    def __init__(self, *, backbone: Backbone, classes: Classes, channels: int, config: PanopticFPNConfig):
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        classes: Classes,
+        channels: int,
+        score_threshold: float,
+        max_detections: int,
+        config: PanopticFPNConfig,
+    ):
         super().__init__(
             backbone=backbone,
             classes=classes,
             channels=channels,
             anchor_scale=config.anchor_scale,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
             semantic_head=SemanticBranch(channels=channels, outputs=classes.num_semantic),
         )
         self.config = config

@@ -23,12 +23,23 @@ from spinet.objective.targets import IGNORE
 class UPSNet(Detector):
     """The network, its losses, and the panoptic head, which both training and inference go through."""
 
-    def __init__(self, *, backbone: Backbone, classes: Classes, channels: int, config: UPSNetConfig):
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        classes: Classes,
+        channels: int,
+        score_threshold: float,
+        max_detections: int,
+        config: UPSNetConfig,
+    ):
         super().__init__(
             backbone=backbone,
             classes=classes,
             channels=channels,
             anchor_scale=config.anchor_scale,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
             semantic_head=DeformableHead(
                 channels=channels, outputs=classes.num_semantic, layers=config.semantic_layers
             ),

@@ -15,12 +15,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError, strip_color
+from traitlets.config import Config
 
 from spinet.checkpoint import find_checkpoints
 from spinet.config import to_dict
@@ -32,7 +34,7 @@ RESULTS = {".ipynb", ".json", ".csv", ".safetensors"}
 """Of a run: the executed notebook, the record, the log, the weights; not the checkpoints."""
 
 ATTEMPTS = 3
-"""Times that a kernel is started: kernels that start at once race for ports, and some are killed."""
+"""Times that a kernel is started, for one may be killed."""
 
 
 def execute(plan: Plan, name: str, folder: Path) -> None:
@@ -90,16 +92,19 @@ def run_notebook(notebook: Path, executed: Path, *, parameters: Mapping[str, Any
     check_parameters(notebook, parameters)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            papermill.execute_notebook(
-                notebook,
-                executed,
-                dict(parameters),
-                cwd=executed.parent,
-                kernel_name="python3",
-                progress_bar=False,
-                start_timeout=300,
-                execution_timeout=round(timeout),
-            )
+            # sockets in a folder of their own: kernels that start at once would race for TCP ports
+            with TemporaryDirectory(prefix="kernel-") as sockets:
+                papermill.execute_notebook(
+                    notebook,
+                    executed,
+                    dict(parameters),
+                    cwd=executed.parent,
+                    kernel_name="python3",
+                    progress_bar=False,
+                    start_timeout=300,
+                    execution_timeout=round(timeout),
+                    config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/socket"}),
+                )
             return
         except PapermillExecutionError as error:
             cell = "\n".join(f"    {line}" for line in error.source.splitlines())

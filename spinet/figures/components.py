@@ -27,7 +27,8 @@ def feature_picture(phi: Float[Tensor, "D_phi h w"]) -> Float[np.ndarray, "h w 3
     axes = torch.linalg.eigh(points @ points.T).eigenvectors[:, -3:].flip(1)
     axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # an eigenvector's sign is anyone's choice
     values = axes.T @ points
-    colors = (0.5 + values / (4 * values.std(1, keepdim=True))).clamp(0, 1)  # two standard deviations to each side
+    spread = values.std(1, keepdim=True).clamp(min=1e-12)
+    colors = (0.5 + values / (4 * spread)).clamp(0, 1)  # two standard deviations to each side
     return colors.view(3, *phi.shape[1:]).permute(1, 2, 0).numpy()
 
 
@@ -54,7 +55,7 @@ def figure_3(network: Any, size: tuple[int, int]) -> Figure:
         start = tensor.right
         factor = shapes[f"levels.{row}"][-1] // level[-1]
         if factor > 1:
-            inside.append(box(axes, (95, y), (38, 21), f"resize ×{factor}", "bilinear", color=LEVEL))
+            inside.append(box(axes, (95, y), (44, 21), f"resize ×{factor}", "bilinear", color=LEVEL))
             arrow(axes, start, inside[-1].left)
             start = inside[-1].right
         blocks = generator.levels[row]
@@ -141,7 +142,7 @@ def _triplet(axes: Axes, head: Any, pixels: np.ndarray, phi: Tensor, targets: An
     for instance, color in ((anchor, ANCHOR), (negative, NEGATIVE)):
         mask = np.kron(targets.masks[instance, rows, columns], np.ones((scale, scale)))[::-1]
         axes.contour(mask, [0.5], extent=_extent(crop), colors=color, linewidths=1.2)
-    write(axes, (50, crop.bottom[1] - 8), "$m_k$ and another, $m_j$")
+    write(axes, (50, crop.bottom[1] - 12), "$m_k$ and another, $m_j$", "Eq. 3: a random $m_r$")
 
     mean = box(axes, (222, y), (42, 138), "mean of φ\nover the\nmask", "Eq. 4", color=FEATURE)
     arrow(axes, (mean.x, feature.top[1]), mean.bottom, color=FEATURE)

@@ -1,0 +1,81 @@
+"""§5.2 What training is told about an image, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from spinet.data.segments import Categories, Sample
+from spinet.figures.overlay import draw_panoptic
+from spinet.figures.style import COLORS, PAGE, new_figure
+
+IGNORED, BACKGROUND = (255, 255, 255), (205, 205, 205)
+
+
+def draw_segments(sample: Sample, categories: Categories) -> UInt8[np.ndarray, "H W 3"]:
+    """The true segments of a sample over its image; crowds stay as they are."""
+    ids = [category.id for category in categories.all]
+    segments = [
+        {"id": number + 1, "category_id": ids[label]}
+        for number, (label, crowd) in enumerate(zip(sample.labels.tolist(), sample.crowd.tolist(), strict=True))
+        if not crowd
+    ]
+    known = np.zeros(len(sample.labels) + 1, dtype=np.int32)
+    known[[segment["id"] for segment in segments]] = [segment["id"] for segment in segments]
+    image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+    return draw_panoptic(image, known[sample.segment_map.numpy()], segments, categories)
+
+
+def draw_classes(classes: Int[np.ndarray, "H_l W_l"], categories: Categories) -> UInt8[np.ndarray, "H_l W_l 3"]:
+    """The class map of a level: white is ignored, grey is no thing."""
+    palette = np.array([category.color for category in categories.things] + [BACKGROUND, IGNORED], dtype=np.uint8)
+    return palette[classes]  # −1, the last colour, is ignored; −2, the one before, is background
+
+
+def figure_targets(sample: Sample, targets: Any, strides: Sequence[int], categories: Categories) -> Figure:
+    """An image and everything that the losses compare its predictions with.
+
+    Args:
+        sample: of H × W pixels, multiples of the largest stride.
+        targets: `Targets` of this sample alone, with a contour.
+        strides: image pixels to a cell, for each level.
+
+    Raises:
+        ValueError: the sample has no thing.
+    """
+    own = targets.images[0]
+    if not len(own.labels):
+        raise ValueError("targets of a sample without things: there is no mask to draw; choose another sample")
+    height, width = sample.size
+    figure = new_figure(PAGE, 2 * (PAGE / 3 * height / width + 0.22))
+    grid = figure.subplots(2, 3).ravel()
+    chosen = int(own.masks.flatten(1).sum(1).argmax())
+    places = own.sample_level == 0
+    inside = own.sample_instance[places].numpy() == chosen
+    x, y = own.sample_x[places].numpy(), own.sample_y[places].numpy()
+    name = categories.things[int(own.labels[chosen])].name
+    last = len(strides) - 1
+    _show(grid[0], sample.image.permute(1, 2, 0).numpy(), "image")
+    _show(grid[1], draw_segments(sample, categories), "segments")
+    _show(grid[2], targets.contour[0].numpy(), "soft contour between classes", cmap="magma")
+    _show(
+        grid[3],
+        draw_classes(targets.classes[0][0].numpy(), categories),
+        f"classes at stride {strides[0]}, sampled places",
+    )
+    grid[3].scatter(x[~inside], y[~inside], s=4, color="black", linewidths=0)
+    grid[3].scatter(x[inside], y[inside], s=7, color=COLORS[5], linewidths=0)
+    _show(grid[4], draw_classes(targets.classes[last][0].numpy(), categories), f"classes at stride {strides[last]}")
+    _show(grid[5], own.masks[chosen].numpy(), f"mask of a {name}, stride 4", cmap="viridis")
+    return figure
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str, cmap: str | None = None) -> None:
+    axes.imshow(picture, cmap=cmap, vmin=0, vmax=1 if cmap else None)
+    axes.set_title(title, fontsize=8)
+    axes.set_axis_off()

@@ -1,0 +1,195 @@
+"""What networks see and what they score, drawn: Fig. 5, the map of the Panoptic-Feature, Tables 1 to 3 as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.patheffects
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from spinet.clustering import Pixels
+from spinet.data.segments import Categories
+from spinet.figures.overlay import draw_panoptic
+from spinet.figures.style import COLORS, PAGE, new_figure
+from spinet.inference import Prediction
+from spinet.paper import Comparison, Quality
+
+GREY = "#b8b8b8"
+OFFSETS = ((0, 7, "center"), (0, -12, "center"), (8, -2, "left"), (-8, -2, "right"), (0, 15, "center"))
+"""Where a name may stand, points from what it names."""
+
+HALO = [matplotlib.patheffects.withStroke(linewidth=1.6, foreground="white")]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image, what networks trained without and with the auxiliary tasks say of it, and the latter's contour map."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    without_tasks: Prediction
+    contour: Float[np.ndarray, "H W"]  # probability
+    with_tasks: Prediction
+
+
+def figure_5(rows: Sequence[Seen], categories: Categories) -> Figure:
+    """Fig. 5: what the auxiliary tasks change, a row for each image."""
+    height, width = rows[0].image.shape[:2]
+    figure = new_figure(PAGE, 0.25 + len(rows) * (PAGE / 4) * height / width)
+    grid = figure.subplots(len(rows), 4, squeeze=False)
+    titles = ("(a) image", "(b) without auxiliary tasks", "(c) contour map", "(d) with auxiliary tasks")
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=8)
+    for line, seen in zip(grid, rows, strict=True):
+        drawn = [
+            draw_panoptic(seen.image, p.ids, p.segments, categories) for p in (seen.without_tasks, seen.with_tasks)
+        ]
+        for axes, picture in zip(line, (seen.image, drawn[0], seen.contour, drawn[1]), strict=True):
+            axes.imshow(picture, cmap="magma", vmin=0, vmax=max(float(seen.contour.max()), 1e-6))
+            axes.set_axis_off()
+    return figure
+
+
+def feature_map(
+    image: UInt8[np.ndarray, "H W 3"],
+    pixels: Pixels,
+    maps: Mapping[str, Float[np.ndarray, "n 2"]],
+    categories: Categories,
+    *,
+    stride: int = 4,
+) -> Figure:
+    """Where n cells of the Panoptic-Feature come to lie on maps of them, by class (above) and by instance (below).
+
+    The instances shown are those of the class that has most; all other cells are grey.
+
+    Args:
+        pixels: the cells, all of this image.
+        maps: places of the cells by the map's title.
+        stride: pixels of the image to a cell.
+    """
+    figure = new_figure(PAGE, 4.4)
+    above, below = figure.subplots(2, 1 + len(maps), width_ratios=(1.25, *[1] * len(maps)))
+    by_class = np.array([categories.all[label].color for label in pixels.label]) / 255
+    label, instances = most_frequent_thing(pixels, categories)
+    by_instance = np.full((len(pixels.label), 4), matplotlib.colors.to_rgba(GREY, 0.35))
+    for color, segment in zip(COLORS, instances, strict=False):
+        by_instance[pixels.segment == segment] = matplotlib.colors.to_rgba(color)
+    rows, columns = (pixels.place.T + 0.5) * stride
+    for axes, colors in ((above[0], by_class), (below[0], by_instance)):
+        axes.imshow(image, alpha=0.45)
+        axes.scatter(columns, rows, c=colors, s=3, linewidths=0)
+        axes.set_axis_off()
+    above[0].set_title("cells of the image, by class")
+    shown = f"{min(len(instances), len(COLORS))} of {len(instances)}" if len(instances) > len(COLORS) else "each"
+    name = categories.all[label].name
+    below[0].set_title(f"by instance: {shown} {name}" if instances else "by instance: none in the image")
+    for place, (title, points) in enumerate(maps.items(), start=1):
+        for axes, colors in ((above[place], by_class), (below[place], by_instance)):
+            axes.scatter(*points.T, c=colors, s=4, linewidths=0)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        above[place].set_title(title)
+        _name_classes(above[place], pixels.label, points, categories)
+    return figure
+
+
+def most_frequent_thing(pixels: Pixels, categories: Categories) -> tuple[int, list[int]]:
+    """The thing class with most instances among the cells, and these, by falling number of cells."""
+    found: dict[int, dict[int, int]] = {}
+    for label, segment in zip(pixels.label.tolist(), pixels.segment.tolist(), strict=True):
+        if label < categories.num_things:
+            counts = found.setdefault(label, {})
+            counts[segment] = counts.get(segment, 0) + 1
+    if not found:
+        return 0, []
+    label = max(found, key=lambda one: (len(found[one]), -one))
+    return label, sorted(found[label], key=lambda segment: (-found[label][segment], segment))
+
+
+def _name_classes(
+    axes: Axes, labels: Int[np.ndarray, "n"], points: Float[np.ndarray, "n 2"], categories: Categories, least: int = 20
+) -> None:
+    """Writes each class's name where most of its points lie; classes with few points go unnamed."""
+    for label in np.unique(labels):
+        own = points[labels == label]
+        if len(own) >= least:
+            middle = own[np.abs(own - np.median(own, axis=0)).sum(1).argmin()]
+            axes.annotate(categories.all[label].name, middle, fontsize=6, ha="center", va="center", path_effects=HALO)
+
+
+def balance(table: Sequence[Comparison]) -> Figure:
+    """Table 1: quality on things against quality on stuff, where both are known."""
+    figure = new_figure(PAGE, 3.2)
+    grid = figure.subplots(1, 2)
+    kinds = {
+        "with region proposals": ("o", COLORS[0]),
+        "without": ("s", COLORS[1]),
+        "SPINet, without": ("*", COLORS[5]),
+    }
+    named: list[tuple[Axes, str, tuple[float, float]]] = []
+    for axes, (title, field) in zip(grid, {"COCO val": "coco", "Cityscapes val": "cityscapes"}.items(), strict=True):
+        for row in table:
+            quality: Quality = getattr(row, field)
+            if quality.pq_things is None or quality.pq_stuff is None:
+                continue
+            ours = row.method == "SPINet"
+            marker, color = kinds[
+                "SPINet, without" if ours else "with region proposals" if row.proposals else "without"
+            ]
+            place = (quality.pq_stuff, quality.pq_things)
+            axes.scatter(*place, marker=marker, color=color, s=80 if ours else 20)
+            named.append((axes, f"{row.method}, deformable" if ours and row.deformable else row.method, place))
+        axes.margins(0.2, 0.16)
+        axes.set(title=f"{title} (Table 1)", xlabel="PQ on stuff", ylabel="PQ on things")
+    for name, (marker, color) in kinds.items():
+        grid[0].scatter([], [], marker=marker, color=color, s=30, label=name)
+    figure.legend(loc="outside lower center", ncols=len(kinds))
+    _write_apart(figure, named)
+    return figure
+
+
+def _write_apart(figure: Figure, named: Sequence[tuple[Axes, str, tuple[float, float]]]) -> None:
+    """Writes a name beside each point, where it hides the fewest other names and points."""
+    figure.draw_without_rendering()  # settles where the axes are
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in (axes.transData.transform(p) for axes, _, p in named)]
+    for axes, name, place in named:
+        tried = []
+        for x, y, align in OFFSETS:
+            text = axes.annotate(name, place, (x, y), textcoords="offset points", ha=align, fontsize=6)
+            extent = text.get_window_extent()
+            hidden = sum(extent.overlaps(other) for other in taken) + (not axes.bbox.padded(8).containsx(extent.x1))
+            tried.append((hidden, len(tried), text, extent))
+        best = min(tried, key=lambda one: one[:2])
+        for one in tried:
+            if one is not best:
+                one[2].remove()
+        taken.append(best[3])
+
+
+def gains(panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) -> Figure:
+    """By how much each row of an ablation exceeds the first row, panel by panel: bars to the means, dots for the seeds.
+
+    Args:
+        panels: by the panel's title, differences by the row's title; every panel has the same rows.
+        label: what differs, with its unit.
+    """
+    rows = list(next(iter(panels.values())))
+    figure = new_figure(PAGE, 0.75 + 0.3 * len(rows))
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, values) in zip(grid, panels.items(), strict=True):
+        for place, row in enumerate(rows):
+            differences = np.asarray(values[row], dtype=float)
+            if len(differences):
+                spread = differences.std(ddof=1) if len(differences) > 1 else None
+                axes.barh(place, differences.mean(), xerr=spread, height=0.55, color=COLORS[4], ecolor="0.3")
+            if len(differences) > 1:
+                axes.plot(differences, [place] * len(differences), "o", color=COLORS[0], markersize=3)
+        axes.axvline(0, color="0.3", linewidth=0.8)
+        axes.set(title=title, xlabel=label)
+    grid[0].set_yticks(range(len(rows)), rows)
+    grid[0].invert_yaxis()
+    return figure
