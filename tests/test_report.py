@@ -66,12 +66,9 @@ def test_differences_are_paired_and_said_in_words():
     assert compared([21.0, 22.0, 23.0], [20.0, 21.0, 22.0]) == "+1.0 in every run"
     # t of the differences 2.0, 2.1, 1.9 is 2 / (0.1 / √3) = 34.64; with 2 degrees of freedom p = 0.00083, and the 95 %
     # interval is 2 ± 4.303 · 0.0577
-    assert (
-        compared([22.0, 32.1, 41.9], [20.0, 30.0, 40.0]) == "+2.0 (+1.8 … +2.2); better, more than noise (p = 0.00083)"
-    )
-    assert (
-        compared([18.0, 27.9, 38.1], [20.0, 30.0, 40.0]) == "-2.0 (-2.2 … -1.8); worse, more than noise (p = 0.00083)"
-    )
+    start = [20.0, 30.0, 40.0]
+    assert compared([22.0, 32.1, 41.9], start) == "+2.0 (+1.8 … +2.2); better, more than noise (p = 0.00083)"
+    assert compared([18.0, 27.9, 38.1], start) == "-2.0 (-2.2 … -1.8); worse, more than noise (p = 0.00083)"
     # differences 1, −1, 3: t = 1 / (2 / √3) = 0.866, p = 0.478
     assert compared([21.0, 29.0, 43.0], start) == "+1.0 (-4.0 … +6.0); no more than noise (p = 0.48)"
 
