@@ -7,8 +7,7 @@ project = "SPINet"
 author = "the authors of this re-implementation"
 html_title = "SPINet, taken apart"
 extensions = ["myst_nb", "sphinx.ext.mathjax"]
-include_patterns = ["index.md", "notebooks/*.ipynb", "docs/*.md", "figures/*.md"]
-exclude_patterns = ["docs/index.md"]  # stands at the top
+include_patterns = ["index.md", "notebooks/*.ipynb", "docs/unstated.md", "figures/tables.md"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
@@ -17,7 +16,6 @@ nb_mime_priority_overrides = [
     # of an interactive figure's two forms a page shows the picture: no kernel answers a widget there
     ("html", "application/vnd.jupyter.widget-view+json", None),
 ]
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {

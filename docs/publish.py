@@ -44,6 +44,7 @@ def publish(notebooks: Path, out: Path) -> None:
         settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".cache")]
         report = source / "figures" / "report.html"
         if report.exists():
+            index = index.replace("docs/unstated", "docs/unstated\nfigures/tables")
             index += '\n<p><a href="report.html">All runs in one report</a></p>\n'
             settings += ["-D", f"html_extra_path={report}"]
         (source / "index.md").write_text(index, encoding="utf-8")

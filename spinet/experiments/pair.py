@@ -17,7 +17,15 @@ SHIPPED_WITHOUT = SHIPPED.with_name("synthcity_without_auxiliary.safetensors")
 SHIPPED_HEADS = SHIPPED.with_name("synthcity_auxiliary.safetensors")
 """Beside the weights that come with the package: those trained without the tasks, and the heads of the tasks."""
 
-BRIEF = {"train.warmup": 10, "input.crop": [128, 256], "input.workers": 0}
+BRIEF = {
+    "model.fpn_channels": 32,
+    "model.filter_channels": 32,
+    "model.feature_channels": 32,
+    "model.head_convs": 1,
+    "input.crop": [128, 256],
+    "input.workers": 0,
+    "train.warmup": 10,
+}
 """What `train_pair` changes of the preset "tiny"."""
 
 
@@ -48,11 +56,12 @@ def load_pair(with_tasks: str | Path, without_tasks: str | Path, heads: str | Pa
         raise ConfigError(f"{heads}: of a run without the contour task; give that of one with both tasks")
     apart = differences(second.config, first.config)
     apart.pop("train.seed", None)
-    if apart != TASKS_OFF or first.categories != second.categories:
-        names = ", ".join(sorted(apart.keys() ^ TASKS_OFF.keys())) or "the classes or the tasks"
-        raise ConfigError(
-            f"{without_tasks}: must differ from {with_tasks} in the auxiliary tasks alone, not in {names}"
-        )
+    if apart | TASKS_OFF != apart:
+        raise ConfigError(f"{without_tasks}: of a run with an auxiliary task; give that of one with {TASKS_OFF}")
+    if others := apart.keys() - TASKS_OFF.keys():
+        raise ConfigError(f"{without_tasks}: also differs from {with_tasks} in {', '.join(sorted(others))}")
+    if first.categories != second.categories:
+        raise ConfigError(f"{without_tasks}: was trained on other classes than {with_tasks}")
     return Pair(first, second, contour)
 
 

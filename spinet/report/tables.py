@@ -63,7 +63,10 @@ def table_sections(campaign: Campaign) -> list[Section]:
 
 
 def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
-    grids = {"Scores": scores(table, runs, campaign.data), "Differences to the first row": gaps(table, runs)}
+    grids = {
+        "Scores": scores(table, runs, campaign.data),
+        "Differences to the first row": gaps(table, runs, campaign.data),
+    }
     if table is LOSSES and any("features" in r["metrics"] for records in runs.values() for r in records.values()):
         grids["The Panoptic-Feature (§4)"] = features(runs)
     records = [record for of_row in runs.values() for record in of_row.values()]
@@ -93,7 +96,7 @@ def scores(table: Table, runs: Runs, data: str) -> Grid:
     """The paper's values, and ours: mean ± standard deviation over the runs."""
     published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
     ours = [*QUALITIES, "AP", "mIoU"]
-    columns = [("", table.title), *((f"Paper, {table.measured_on}", name) for name in published)]
+    columns = [("", "row"), *((f"Paper, {table.measured_on}", name) for name in published)]
     columns += [(f"Ours, {data} val", name) for name in (*ours, "n")]
     rows = []
     for row in table.rows:
@@ -104,11 +107,11 @@ def scores(table: Table, runs: Runs, data: str) -> Grid:
     return Grid(columns, rows)
 
 
-def gaps(table: Table, runs: Runs) -> Grid:
+def gaps(table: Table, runs: Runs, data: str) -> Grid:
     """How far each row is from the first, in the paper and here, and what that is worth."""
     published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
-    columns = [("", table.title), *((f"Paper, {table.measured_on}", name) for name in published)]
-    columns += [("Ours", name) for name in QUALITIES]
+    columns = [("", "row"), *((f"Paper, {table.measured_on}", name) for name in published)]
+    columns += [(f"Ours, {data} val", name) for name in QUALITIES]
     first = runs[table.rows[0].title]
     rows = []
     for row in table.rows[1:]:
@@ -130,7 +133,7 @@ def features(runs: Runs) -> Grid:
         [title, *(spread(_known(found.get(name) for found in of_row), 3) for name in FEATURES)]
         for title, of_row in measured.items()
     ]
-    return Grid([("", LOSSES.title), *(("", label) for label in FEATURES.values())], rows)
+    return Grid([("", "row"), *(("", label) for label in FEATURES.values())], rows)
 
 
 def spread(values: Sequence[float | None], digits: int = 1) -> str:

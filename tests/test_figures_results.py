@@ -1,0 +1,231 @@
+"""Figures of results: they show what they are given, all of it, and nothing runs into anything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import cv2
+import matplotlib.colors
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from spinet.clustering import Pixels
+from spinet.config import TINY, ConfigError
+from spinet.data.segments import Categories, Category, Sample
+from spinet.experiments import pair as pairs
+from spinet.experiments.pair import TASKS_OFF, load_pair
+from spinet.experiments.settings import override
+from spinet.figures import __main__ as command
+from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
+from spinet.figures.overlay import draw_panoptic
+from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, most_frequent_thing
+from spinet.figures.style import to_png
+from spinet.inference import Prediction
+from spinet.objective.objective import Objective
+from spinet.objective.targets import TargetBuilder
+from spinet.paper import TABLE_1
+from spinet.weights import WeightsError, build_model, save_model, save_objective
+
+COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]
+CATEGORIES = Categories.of([Category(i + 1, f"class {i}", i < 2, color) for i, color in enumerate(COLORS)])
+
+
+def prediction(ids, categories):
+    segments = [{"id": i + 1, "category_id": category} for i, category in enumerate(categories)]
+    return Prediction(ids, segments, [], ids, None, 0.0, 0.0)
+
+
+def test_figure_5_shows_the_four_pictures_of_every_row():
+    generator = np.random.default_rng(0)
+    rows = [
+        Seen(
+            generator.integers(0, 256, (32, 64, 3), dtype=np.uint8),
+            prediction(generator.integers(0, 3, (32, 64)).astype(np.int32), (1, 3)),
+            generator.random((32, 64)),
+            prediction(generator.integers(0, 4, (32, 64)).astype(np.int32), (1, 2, 4)),
+        )
+        for _ in range(2)
+    ]
+    figure = figure_5(rows, CATEGORIES)
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    assert len(shown) == 8
+    for row, (image, without, contour, with_tasks) in zip(rows, (shown[:4], shown[4:]), strict=True):
+        assert np.array_equal(image, row.image)
+        assert np.array_equal(contour, row.contour)
+        for picture, said in ((without, row.without_tasks), (with_tasks, row.with_tasks)):
+            assert np.array_equal(picture, draw_panoptic(row.image, said.ids, said.segments, CATEGORIES))
+    titles = [axes.get_title() for axes in figure.axes[:4]]
+    assert [title[:3] for title in titles] == ["(a)", "(b)", "(c)", "(d)"]
+
+
+def cells():
+    """Three instances of class 1, one of class 0, and stuff: 25 cells of each."""
+    segment = np.repeat(np.arange(5), 25)
+    label = np.array([1, 1, 1, 0, 2])[segment]
+    generator = np.random.default_rng(0)
+    place = np.column_stack([np.arange(125) // 16, np.arange(125) % 16])
+    return Pixels(generator.random((125, 8), dtype=np.float32), segment, label, place)
+
+
+def test_the_map_colours_classes_above_and_the_commonest_things_below():
+    pixels = cells()
+    points = np.random.default_rng(1).random((125, 2))
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    figure = feature_map(image, pixels, {"without": points, "with": points + 1}, CATEGORIES)
+    above, below = figure.axes[:3], figure.axes[3:]
+    for axes, places in zip(above[1:], (points, points + 1), strict=True):
+        assert np.allclose(axes.collections[0].get_offsets(), places)
+        assert {text.get_text() for text in axes.texts} == {"class 0", "class 1", "class 2"}
+    for axes in above:
+        colors = axes.collections[0].get_facecolors()[:, :3]
+        assert np.allclose(colors, np.array(COLORS)[pixels.label] / 255)
+    for axes in below:
+        colors = axes.collections[0].get_facecolors()
+        grey = (colors[:, 3] < 1) & (np.ptp(colors[:, :3], axis=1) < 0.01)
+        assert np.array_equal(grey, pixels.label != 1)
+        per_instance = [{tuple(color) for color in colors[pixels.segment == i]} for i in range(3)]
+        assert all(len(found) == 1 for found in per_instance)
+        assert len(set.union(*per_instance)) == 3
+    assert np.allclose(above[0].collections[0].get_offsets(), (pixels.place[:, ::-1] + 0.5) * 4)
+    assert "3" not in below[0].get_title()
+    assert to_png(figure) == to_png(figure)
+
+
+def test_the_commonest_thing_has_most_instances_whatever_their_size():
+    pixels = cells()
+    assert most_frequent_thing(pixels, CATEGORIES) == (1, [0, 1, 2])
+    fewer = pixels[~np.isin(np.arange(125), [0, 1, 25])]
+    assert most_frequent_thing(fewer, CATEGORIES) == (1, [2, 1, 0])
+    assert most_frequent_thing(pixels[pixels.label == 2], CATEGORIES) == (0, [])
+    feature_map(np.zeros((64, 64, 3), np.uint8), pixels[pixels.label == 2], {"": np.zeros((25, 2))}, CATEGORIES)
+
+
+def test_balance_names_every_known_system_and_no_name_covers_another():
+    figure = balance(TABLE_1)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    for axes, field in zip(figure.axes, ("coco", "cityscapes"), strict=True):
+        known = [row for row in TABLE_1 if getattr(row, field).pq_things and getattr(row, field).pq_stuff]
+        assert [text.get_text().split(",")[0] for text in axes.texts] == [row.method for row in known]
+        extents = [(text.get_text(), text.get_window_extent(renderer)) for text in axes.texts]
+        assert not [(a, b) for (a, one), (b, other) in combinations(extents, 2) if one.overlaps(other)]
+        assert all(figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1 for _, extent in extents)
+
+
+def test_gains_are_bars_to_the_mean_with_a_dot_for_each_run():
+    panels = {"paper": {"a": [0.5], "b": [-0.2]}, "ours": {"a": [1.0, 2.0, 3.0], "b": []}}
+    figure = gains(panels, label="PQ")
+    widths = [[bar.get_width() for bar in axes.patches] for axes in figure.axes]
+    assert widths == [pytest.approx([0.5, -0.2]), pytest.approx([2.0])]
+    (dots,) = [line.get_xdata() for line in figure.axes[1].lines if line.get_marker() == "o"]
+    assert list(dots) == [1.0, 2.0, 3.0]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
+
+
+def test_targets_are_drawn_as_they_are(scene):
+    segment_map, labels, crowd = scene(seed=1, things=5, crowd=1)
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    categories = Categories.of([Category(i, str(i), i < 3, (40 * i, 0, 255 - 30 * i)) for i in range(7)])
+    sample = Sample(image_id=0, image=image, segment_map=segment_map, labels=labels, crowd=crowd)
+    builder = TargetBuilder(strides=[8, 16], num_things=3, num_stuff=4)
+    targets = builder(segment_map[None], [labels], [crowd], [0])
+    figure = figure_targets(sample, targets, [8, 16], categories)
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    assert np.array_equal(shown[2], targets.contour[0])
+    assert np.array_equal(shown[4], draw_classes(targets.classes[1][0].numpy(), categories))
+    assert any(np.array_equal(shown[5], mask) for mask in targets.images[0].masks)
+    places = np.concatenate([dots.get_offsets() for dots in figure.axes[3].collections])
+    finest = targets.images[0].sample_level == 0
+    expected = torch.stack([targets.images[0].sample_x, targets.images[0].sample_y], 1)[finest]
+    assert sorted(map(tuple, places)) == sorted(map(tuple, expected.tolist()))
+    white, grey = draw_classes(np.array([[-1, -2]]), categories)[0]
+    assert (white == 255).all()
+    assert np.ptp(grey) == 0
+    crowded = cv2.erode((segment_map.numpy() == len(labels)).astype(np.uint8), np.ones((3, 3), np.uint8)) == 1
+    assert crowded.any()
+    plain = image.permute(1, 2, 0).numpy()
+    assert np.array_equal(draw_segments(sample, categories)[crowded], plain[crowded])
+    nothing = Sample(image_id=0, image=image, segment_map=segment_map, labels=labels.clamp(min=3), crowd=crowd)
+    targets = builder(segment_map[None], [nothing.labels], [crowd], [0])
+    with pytest.raises(ValueError, match="without things"):
+        figure_targets(nothing, targets, [8, 16], categories)
+
+
+def test_colours_of_instances_are_told_apart():
+    from spinet.figures.style import COLORS as palette
+
+    colors = np.array([matplotlib.colors.to_rgb(color) for color in palette])
+    assert min(np.abs(a - b).max() for a, b in combinations(colors, 2)) > 0.2
+
+
+# --- the pair of networks ---------------------------------------------------------------------------------------------
+
+START = override(
+    TINY,
+    {"model.fpn_channels": 16, "model.filter_channels": 16, "model.feature_channels": 16, "model.head_convs": 1},
+)
+
+
+def save_run(folder, config):
+    torch.manual_seed(config.train.seed)
+    save_model(build_model(config, CATEGORIES), folder / "model.safetensors")
+    objective = Objective(config=config.objective, feature_channels=16)
+    save_objective(objective, config, folder / "auxiliary.safetensors")
+    return folder / "model.safetensors", folder / "auxiliary.safetensors"
+
+
+def test_a_pair_differs_in_the_tasks_alone(tmp_path):
+    first, heads = save_run(tmp_path / "with", START)
+    second, none = save_run(tmp_path / "without", override(START, {**TASKS_OFF, "train.seed": 1}))
+    pair = load_pair(first, second, heads)
+    assert pair.with_tasks.config == START
+    assert pair.without_tasks.config.objective.inter_class_contour == 0
+    assert pair.contour.logits(torch.zeros(1, 16, 4, 4)).shape == (1, 16, 16)
+    with pytest.raises(ConfigError, match="without the contour task"):
+        load_pair(first, second, none)
+    with pytest.raises(ConfigError, match="of a run with an auxiliary task"):
+        load_pair(first, first, heads)
+    other, _ = save_run(tmp_path / "other", override(START, {**TASKS_OFF, "train.iterations": 7}))
+    with pytest.raises(ConfigError, match=r"other.*also differs from .* in train\.iterations$"):
+        load_pair(first, other, heads)
+    with pytest.raises(WeightsError, match="no such file"):
+        load_pair(first, tmp_path / "gone", heads)
+
+
+def test_without_all_files_nothing_is_shipped(tmp_path, monkeypatch):
+    first, heads = save_run(tmp_path / "with", START)
+    second, _ = save_run(tmp_path / "without", override(START, TASKS_OFF))
+    monkeypatch.setattr(pairs, "SHIPPED", first)
+    monkeypatch.setattr(pairs, "SHIPPED_HEADS", heads)
+    monkeypatch.setattr(pairs, "SHIPPED_WITHOUT", tmp_path / "gone")
+    assert pairs.shipped_pair() is None
+    monkeypatch.setattr(pairs, "SHIPPED_WITHOUT", second)
+    found = pairs.shipped_pair()
+    assert found is not None
+    assert replace(found.without_tasks.config, objective=START.objective) == START
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_command_writes_the_same_bytes_twice_and_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "SIZE", (64, 128))
+    monkeypatch.setattr(command, "SCENES", 1)
+    monkeypatch.setattr(command, "shipped_pair", lambda: None)
+    content = []
+    for turn in ("one", "two"):
+        monkeypatch.setattr(command, "FOLDER", tmp_path / turn)
+        monkeypatch.setattr(command, "RUNS", tmp_path / turn / "runs")
+        command.main(["published", "ablations", "figure_5", "training"])
+        content.append({path.name: path.read_bytes() for path in (tmp_path / turn).iterdir()})
+    assert content[0] == content[1]
+    kinds = ("json", "png", "svg")
+    assert content[0].keys() == {f"{name}.{kind}" for name in ("published", "ablations") for kind in kinds}
+    said = capsys.readouterr().out
+    assert "figure_5: left as it is: " in said
+    assert "training: left as it is: " in said
+    with pytest.raises(SystemExit, match=r"no figure 'figure_9'; there are figure_1"):
+        command.main(["figure_9"])
