@@ -407,7 +407,7 @@ def test_a_failure_is_told_and_finished_runs_are_kept(city: Path, tmp_path: Path
 
 def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: Path):
     """Two processes of gloo; one is killed, torchrun starts both again, from the checkpoint that process 0 left."""
-    settings = {**MICRO, "train.iterations": 40}
+    settings = {**MICRO, "train.iterations": 20}
     killed: list[int] = []
 
     def is_second(process: psutil.Process) -> bool:
@@ -435,7 +435,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
     alone = train(override(TINY, settings), data=city, out=tmp_path / "one", experiment="elastic")
     for one, two in zip(losses(tmp_path / "one")[:8], losses(tmp_path / "two")[:8], strict=True):
         assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
-    assert len(losses(tmp_path / "two")) == 40
+    assert len(losses(tmp_path / "two")) == 20
     assert record["metrics"]["images"] == alone["metrics"]["images"] == 2
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import combinations
 
 import cv2
-import matplotlib.colors
 import numpy as np
 import pytest
 import torch
@@ -152,13 +151,6 @@ def test_targets_are_drawn_as_they_are(scene):
     targets = builder(segment_map[None], [nothing.labels], [crowd], [0])
     with pytest.raises(ValueError, match="without things"):
         figure_targets(nothing, targets, [8, 16], categories)
-
-
-def test_colours_of_instances_are_told_apart():
-    from spinet.figures.style import COLORS as palette
-
-    colors = np.array([matplotlib.colors.to_rgb(color) for color in palette])
-    assert min(np.abs(a - b).max() for a, b in combinations(colors, 2)) > 0.2
 
 
 # --- the pair of networks ---------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ ONLY_FROM = {
     "figures": ["figures", "cli", "pictures", "reproduce", "experiments", "notebook", "report"],
     "clustering": ["clustering", "cli", "experiments", "figures"],
     "notebook": [],
-    "train": ["cli", "reproduce", "experiments", "benchmark"],
+    "train": ["cli", "reproduce", "experiments", "benchmark", "figures.__main__"],
     "cli": ["__main__"],
 }
 

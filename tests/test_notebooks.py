@@ -202,8 +202,8 @@ def broken(text, place):
 
 def test_broken_links_are_seen(tmp_path):
     (tmp_path / "page.md").write_text("# One thing, and another\n")
-    text = '[a](page.md) [b](page.md#one-thing-and-another) [c](page.md#two) [d](gone.md) [e](https://f.org) <img src="g.png">'
-    assert broken(text, tmp_path) == ["page.md#two", "gone.md", "g.png"]
+    text = '[a](page.md) [b](page.md#one-thing-and-another) [c](page.md#two) [d](gone.md) <img src="e.png"> [f](http://g.h)'
+    assert broken(text, tmp_path) == ["page.md#two", "gone.md", "e.png"]
 
 
 @every_notebook

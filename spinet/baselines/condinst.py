@@ -143,6 +143,9 @@ class CondInst(Baseline):
         locations, labels, scores = detect(
             outputs.grid, outputs.classes[0], outputs.centreness[0], outputs.sides[0], self.config, config
         )
+        if not instances:
+            sure = scores >= self.config.threshold
+            locations, labels, scores = locations[sure], labels[sure], scores[sure]
         resampler = Resampler(network_size=size, size=size, device=scores.device, stride=MASK_STRIDE)
         cut = float(torch.tensor(config.mask_threshold).logit())
         things = []

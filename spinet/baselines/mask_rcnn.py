@@ -36,6 +36,11 @@ class Detections:
     boxes: Float[Tensor, "n 4"]  # left, top, right, bottom, pixels
     masks: Float[Tensor, "n 28 28"]  # probability
 
+    def above(self, threshold: float) -> Detections:
+        """Those whose score reaches it."""
+        sure = self.scores >= threshold
+        return Detections(self.labels[sure], self.scores[sure], self.boxes[sure], self.masks[sure])
+
 
 @dataclass
 class DetectorOutputs:

@@ -51,9 +51,11 @@ class PanopticFPN(Detector):
     def read(
         self, outputs: DetectorOutputs, size: tuple[int, int], config: InferenceConfig, *, instances: bool
     ) -> Reading:
+        threshold = self.config.threshold
+        detections = outputs.detections[0]
+        things = placed(detections if instances else detections.above(threshold), size, config)
         semantic = upsampled(outputs.semantic, size, STRIDES[0])[0].argmax(0)
-        things = placed(outputs.detections[0], size, config)
-        return reading(things, semantic, self.classes, config, threshold=self.config.threshold, instances=instances)
+        return reading(things, semantic, self.classes, config, threshold=threshold, instances=instances)
 
 
 class SemanticBranch(nn.Module):

@@ -88,28 +88,27 @@ class UPSNet(Detector):
         logits = upsampled(outputs.semantic, size, STRIDES[0])[0]
         semantic = logits.argmax(0)
         detections = outputs.detections[0]
-        things = placed(detections, size, config)
-        found = [thing.whole(size) for thing in things] if instances else []
-        kept = self._kept(detections, things, size)
+        found = [thing.whole(size) for thing in placed(detections, size, config)] if instances else []
+        detections = detections.above(self.config.threshold)
+        kept = self._kept(detections, placed(detections, size, config), size)
         labels, scores = detections.labels[kept], detections.scores[kept]
         masks = detections.masks[kept].logit(eps=1e-6)
         best = panoptic_logits(logits, masks, detections.boxes[kept], labels, self.classes).argmax(0)
         return self._segments(best, labels, scores, semantic, config, found)
 
     def _kept(self, detections: Detections, things: list[Placed], size: tuple[int, int]) -> Int[Tensor, "n"]:
-        """Sure detections without duplicates of their box, of any class, or of their mask, of the same class."""
-        sure = torch.nonzero(detections.scores >= self.config.threshold)[:, 0]
-        sure = sure[nms(detections.boxes[sure], detections.scores[sure], self.config.nms)]
+        """Detections without duplicates of their box, of any class, or of their mask, of the same class."""
+        single = nms(detections.boxes, detections.scores, self.config.nms)
         taken: dict[int, Tensor] = {}
         kept = []
-        for index in sure.tolist():
+        for index in single.tolist():
             thing = things[index]
             canvas = taken.setdefault(thing.label, torch.zeros(size, dtype=torch.bool, device=thing.mask.device))
             area, covered = thing.mask.sum(), (thing.mask & canvas[thing.window]).sum()
             if area > 0 and covered <= self.config.removal * area:
                 kept.append(index)
                 canvas[thing.window] |= thing.mask
-        return torch.tensor(kept, dtype=torch.long, device=sure.device)
+        return torch.tensor(kept, dtype=torch.long, device=single.device)
 
     def _segments(
         self,

@@ -63,7 +63,7 @@ def train_on_processes(
     out: Path,
     experiment: str,
     overrides: Overrides,
-    restarts: int = 1,
+    restarts: int = 3,
 ) -> dict[str, Any]:
     """`spinet train` on several processes of this machine, started anew from the last checkpoint when one dies.
 
@@ -83,8 +83,12 @@ def train_on_processes(
     command += ["--experiment", experiment]
     log = out / "torchrun.log"
     out.mkdir(parents=True, exist_ok=True)
+    # without this a group that is started again reads addresses of the dead one (pytorch issue 135712)
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with log.open("wb") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent).returncode
+        code = subprocess.run(
+            command, env=environment, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent
+        ).returncode
     if code:
         lines = log.read_text(errors="replace").splitlines()
         said = [line for line in lines if line.startswith("error:")] or lines[-1:]

@@ -120,7 +120,8 @@ def published(city: PanopticDataset) -> Drawn:
 def ablations(city: PanopticDataset) -> Drawn:
     names = [row.title for row in LOSSES.rows[1:]]
     start = LOSSES.rows[0]
-    panels = {f"paper, {LOSSES.measured_on}": {r.title: [r.paper.pq - start.paper.pq] for r in LOSSES.rows[1:]}}
+    paper = {row.title: row.paper.pq for row in LOSSES.rows if row.paper and row.paper.pq is not None}
+    panels = {f"paper, {LOSSES.measured_on}": {name: [paper[name] - paper[start.title]] for name in names}}
     sources = ["Table 3 of the paper"]
     records = find_records(RUNS)
     for campaign in find_campaigns(r for r in records.values() if r["status"] == "finished"):

@@ -9,6 +9,7 @@ import matplotlib.patheffects
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
@@ -75,9 +76,9 @@ def feature_map(
     above, below = figure.subplots(2, 1 + len(maps), width_ratios=(1.25, *[1] * len(maps)))
     by_class = np.array([categories.all[label].color for label in pixels.label]) / 255
     label, instances = most_frequent_thing(pixels, categories)
-    by_instance = np.full((len(pixels.label), 4), matplotlib.colors.to_rgba(GREY, 0.35))
+    by_instance = np.full((len(pixels.label), 4), to_rgba(GREY, 0.35))
     for color, segment in zip(COLORS, instances, strict=False):
-        by_instance[pixels.segment == segment] = matplotlib.colors.to_rgba(color)
+        by_instance[pixels.segment == segment] = to_rgba(color)
     rows, columns = (pixels.place.T + 0.5) * stride
     for axes, colors in ((above[0], by_class), (below[0], by_instance)):
         axes.imshow(image, alpha=0.45)
@@ -118,7 +119,9 @@ def _name_classes(
         own = points[labels == label]
         if len(own) >= least:
             middle = own[np.abs(own - np.median(own, axis=0)).sum(1).argmin()]
-            axes.annotate(categories.all[label].name, middle, fontsize=6, ha="center", va="center", path_effects=HALO)
+            axes.annotate(
+                categories.all[label].name, tuple(middle), fontsize=6, ha="center", va="center", path_effects=HALO
+            )
 
 
 def balance(table: Sequence[Comparison]) -> Figure:

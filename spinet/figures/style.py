@@ -6,8 +6,10 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from spinet.runs import atomic_write
@@ -18,8 +20,8 @@ COLUMN, PAGE = 3.4, 7.0
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Okabe and Ito's palette, which people with any colour vision can tell apart."""
 
-RC = {
-    "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+RC: dict[Any, Any] = {
+    "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 9,

@@ -101,7 +101,7 @@ class Deformable(nn.Module):
         nn.init.zeros_(self.offset.bias)  # pyright: ignore[reportArgumentType]
         self.conv = DeformConv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, bias=False)
         self.conv.weight = conv.weight  # pyright: ignore[reportAttributeAccessIssue]
-        self.conv.bias = conv.bias
+        self.conv.bias = conv.bias  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # torchvision's operator has no mixed precision on CPU
