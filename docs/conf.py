@@ -17,6 +17,8 @@ nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", None),
 ]
 
+suppress_warnings = ["misc.highlighting_failure"]  # parts of docstrings, shown by `source`
+
 html_theme = "sphinx_book_theme"
 html_theme_options = {
     "navbar_persistent": [],  # the search field stands in the side bar

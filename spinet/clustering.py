@@ -26,7 +26,7 @@ from spinet.validate import semantic_labels
 from spinet.weights import Model
 
 SMALLEST = 4  # cells of φ; smaller segments are left out
-THRESHOLDS = np.linspace(0.05, 0.95, 19)  # of the contour head's probability
+THRESHOLDS = np.linspace(0, 0.95, 20)  # of the contour head's probability; 0 marks every pixel
 
 
 @dataclass

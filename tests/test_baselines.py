@@ -167,6 +167,7 @@ def test_a_part_of_a_step_weighs_what_it_holds(system):
     torch.manual_seed(0)
     half = training(batch, targets, replace(targets.counts(), images=2))["total"]
     torch.testing.assert_close(half, whole / 2)
+    assert all(isinstance(count, float) for count in targets.counts().to_list())  # processes average them
 
 
 def test_upsnets_second_cross_entropy():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib.colors
 import matplotlib.patheffects
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -21,8 +22,11 @@ from spinet.inference import Prediction
 from spinet.paper import Comparison, Quality
 
 GREY = "#b8b8b8"
-OFFSETS = ((0, 7, "center"), (0, -12, "center"), (8, -2, "left"), (-8, -2, "right"), (0, 15, "center"))
+BESIDE = ((0, 7, "center"), (0, -12, "center"), (8, -2, "left"), (-8, -2, "right"), (0, 15, "center"))
 """Where a name may stand, points from what it names."""
+
+Named = tuple[Axes, str, tuple[float, float]]
+"""A name, and the place that it belongs to, in an axes' data coordinates."""
 
 HALO = [matplotlib.patheffects.withStroke(linewidth=1.6, foreground="white")]
 
@@ -88,13 +92,15 @@ def feature_map(
     shown = f"{min(len(instances), len(COLORS))} of {len(instances)}" if len(instances) > len(COLORS) else "each"
     name = categories.all[label].name
     below[0].set_title(f"by instance: {shown} {name}" if instances else "by instance: none in the image")
+    names: list[Named] = []
     for place, (title, points) in enumerate(maps.items(), start=1):
         for axes, colors in ((above[place], by_class), (below[place], by_instance)):
             axes.scatter(*points.T, c=colors, s=4, linewidths=0)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         above[place].set_title(title)
-        _name_classes(above[place], pixels.label, points, categories)
+        names += _class_names(above[place], pixels.label, points, categories)
+    _write(figure, names, offsets=((0, 0, "center"),), crowded=False)
     return figure
 
 
@@ -111,17 +117,16 @@ def most_frequent_thing(pixels: Pixels, categories: Categories) -> tuple[int, li
     return label, sorted(found[label], key=lambda segment: (-found[label][segment], segment))
 
 
-def _name_classes(
-    axes: Axes, labels: Int[np.ndarray, "n"], points: Float[np.ndarray, "n 2"], categories: Categories, least: int = 20
-) -> None:
-    """Writes each class's name where most of its points lie; classes with few points go unnamed."""
-    for label in np.unique(labels):
+def _class_names(
+    axes: Axes, labels: Int[np.ndarray, "n"], points: Float[np.ndarray, "n 2"], categories: Categories
+) -> list[Named]:
+    """Each class's name at the middle of its points, the class with most of them first."""
+    names = []
+    for label in np.argsort(-np.bincount(labels), kind="stable")[: len(np.unique(labels))]:
         own = points[labels == label]
-        if len(own) >= least:
-            middle = own[np.abs(own - np.median(own, axis=0)).sum(1).argmin()]
-            axes.annotate(
-                categories.all[label].name, tuple(middle), fontsize=6, ha="center", va="center", path_effects=HALO
-            )
+        middle = own[np.abs(own - np.median(own, axis=0)).sum(1).argmin()]
+        names.append((axes, categories.all[label].name, tuple(middle)))
+    return names
 
 
 def balance(table: Sequence[Comparison]) -> Figure:
@@ -133,7 +138,7 @@ def balance(table: Sequence[Comparison]) -> Figure:
         "without": ("s", COLORS[1]),
         "SPINet, without": ("*", COLORS[5]),
     }
-    named: list[tuple[Axes, str, tuple[float, float]]] = []
+    named: list[Named] = []
     for axes, (title, field) in zip(grid, {"COCO val": "coco", "Cityscapes val": "cityscapes"}.items(), strict=True):
         for row in table:
             quality: Quality = getattr(row, field)
@@ -151,26 +156,34 @@ def balance(table: Sequence[Comparison]) -> Figure:
     for name, (marker, color) in kinds.items():
         grid[0].scatter([], [], marker=marker, color=color, s=30, label=name)
     figure.legend(loc="outside lower center", ncols=len(kinds))
-    _write_apart(figure, named)
+    _write(figure, named, offsets=BESIDE)
     return figure
 
 
-def _write_apart(figure: Figure, named: Sequence[tuple[Axes, str, tuple[float, float]]]) -> None:
-    """Writes a name beside each point, where it hides the fewest other names and points."""
+def _write(
+    figure: Figure, named: Sequence[Named], *, offsets: Sequence[tuple[int, int, str]], crowded: bool = True
+) -> None:
+    """Writes names in their order, each by that of the offsets at which it hides fewest other names and places.
+
+    A name that still hides one is left out unless `crowded`, in which case places count, too.
+    """
     figure.draw_without_rendering()  # settles where the axes are
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in (axes.transData.transform(p) for axes, _, p in named)]
+    places = [axes.transData.transform(place) for axes, _, place in named] if crowded else []
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
     for axes, name, place in named:
         tried = []
-        for x, y, align in OFFSETS:
-            text = axes.annotate(name, place, (x, y), textcoords="offset points", ha=align, fontsize=6)
+        for x, y, align in offsets:
+            text = axes.annotate(
+                name, place, (x, y), textcoords="offset points", ha=align, fontsize=6, path_effects=HALO
+            )
             extent = text.get_window_extent()
-            hidden = sum(extent.overlaps(other) for other in taken) + (not axes.bbox.padded(8).containsx(extent.x1))
-            tried.append((hidden, len(tried), text, extent))
+            tried.append((sum(extent.overlaps(other) for other in taken), len(tried), text, extent))
         best = min(tried, key=lambda one: one[:2])
-        for one in tried:
-            if one is not best:
-                one[2].remove()
-        taken.append(best[3])
+        for hidden, number, text, extent in tried:
+            if number == best[1] and (crowded or not hidden):
+                taken.append(extent)
+            else:
+                text.remove()
 
 
 def gains(panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) -> Figure:

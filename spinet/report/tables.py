@@ -71,12 +71,12 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
         grids["The Panoptic-Feature (§4)"] = features(runs)
     records = [record for of_row in runs.values() for record in of_row.values()]
     return Section(
-        title=f"{table.place}: {table.title[0].lower()}{table.title[1:]}, on {data}",
+        title=f"{table.place}: {table.title[0].lower()}{table.title[1:]}, on {campaign.data}",
         conditions=_conditions(records),
         grids=grids,
         figure=row_dots(
             {title: _known(record["metrics"]["PQ"] for record in of_row.values()) for title, of_row in runs.items()},
-            label=f"PQ, {data} val, %",
+            label=f"PQ, {campaign.data} val, %",
         ),
     )
 
