@@ -271,13 +271,18 @@ def test_pages_are_whole_and_need_nothing_from_elsewhere(browser, site, width):
               formulas: document.querySelectorAll(".math").length,
               set: document.querySelectorAll(".math mjx-container").length,
               wrong: document.querySelectorAll("[data-mjx-error], [data-mml-node=merror]").length,
+              tex: [...document.querySelectorAll("article :is(p, li, td, th, h1, h2, h3)")].flatMap(element => {
+                const copy = element.cloneNode(true);
+                copy.querySelectorAll("pre, code, script, mjx-container").forEach(part => part.remove());
+                return copy.textContent.match(/\\\\[a-zA-Z]+|\\$.+\\$/g) || [];
+              }),
               pictures: document.images.length,
               missing: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
               unnamed: [...document.images].filter(i => !i.alt && !i.closest("td")).map(i => i.src),
             })"""
         )
         assert facts["wide"] <= 0, f"{name} is wider than the window"
-        assert (facts["formulas"], facts["wrong"]) == (facts["set"], 0), name
+        assert (facts["formulas"], facts["wrong"], facts["tex"]) == (facts["set"], 0, []), name
         assert facts["pictures"], name
         assert (facts["missing"], facts["unnamed"]) == ([], []), name
     assert not visit.complaints
