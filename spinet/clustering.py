@@ -124,8 +124,8 @@ def feature_metrics(
         - `border_f`: F-score of the borders between classes in the map that the stuff path alone gives: precision is
           the share of its border pixels within `tolerance` of a true one, recall the share of true ones within
           `tolerance` of one of its own; counts are summed over images first.
-        - `contour_f`: the same of the contour head's pixels at the threshold that serves the set best; None without
-          `contour`.
+        - `contour_f`: the same of the contour head's pixels at the threshold that serves the set best, among them one
+          that marks every pixel, so it is never below what that is worth; None without `contour`.
         - `images`, `instances` (those with another of their class beside them): how many were measured.
     """
     things_end = model.categories.num_things

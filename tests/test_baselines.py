@@ -14,6 +14,7 @@ from conftest import NUM_STUFF, NUM_THINGS, draw_scene
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 
+from spinet import merging
 from spinet.accounting import describe_baseline
 from spinet.baselines.build import build_baseline
 from spinet.baselines.condinst import FILTER, draw
@@ -31,8 +32,11 @@ from spinet.data import Batch, Categories, Category, PanopticDataset, open_datas
 from spinet.data.segments import decode_ids
 from spinet.data.synthcity import generate
 from spinet.data.transforms import collate
+from spinet.duplicates import Candidates
 from spinet.evaluate import PanopticQuality, headline
 from spinet.inference import predict
+from spinet.merging import Resampler
+from spinet.model.filter_sampling import Locations
 from spinet.objective.targets import IGNORE
 from spinet.train import make_optimizer, make_training, target_builder, train
 from spinet.weights import Model, build_model, load_model, save_model
@@ -377,6 +381,26 @@ def test_merge_is_panoptic_fpns(seed, first_stuff):
     assert ids.tolist() == naive
     assert list(zip(labels, scores, strict=True)) == found
     assert 0 < sum(score is not None for score in scores) < 7  # some are dropped
+
+
+def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
+    """SPINet's, on logits at stride 4, also puts probable stuff below things that were not found; here it may not."""
+    logits = F.interpolate(5 * noise(1, 6, 3, 4, seed=3), (10, 14), mode="bicubic")[0]
+    resampler = Resampler(network_size=(40, 56), size=(40, 56), device=torch.device("cpu"))
+    semantic_logits = resampler.whole(noise(7, 10, 14, seed=4))
+    semantic = semantic_logits.argmax(0)
+    scores = torch.linspace(0.9, 0.5, 6)
+    labels = torch.arange(6) % 3
+    candidates = Candidates(labels, scores, scores, torch.ones(6), logits, Locations(*[labels] * 3))
+    placed = []
+    for label, score, mask in zip(labels.tolist(), scores.tolist(), logits, strict=True):
+        window = resampler.pixels(mask > 0)
+        placed.append(Placed(label, score, window, resampler.window(mask[None], *window)[0] > 0))
+    never = replace(RULES, stuff_threshold=2.0, fill_threshold=None)
+    ids, segments = merging.merge(candidates, semantic_logits, semantic, resampler, CATEGORIES, never, "all")
+    reading = Reading(*merge(placed, semantic, CLASSES, RULES), semantic, [])
+    assert torch.equal(reading.ids, ids)
+    assert reading.segments(CATEGORIES) == segments
 
 
 def test_pasted_values_lie_where_the_box_lies():

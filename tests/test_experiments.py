@@ -441,13 +441,14 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
         assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
     # three images over two processes: none is lost, none counts twice
     alone = validate(load_model(tmp_path / "two" / "model.safetensors"), open_dataset(city, "val"))
-    for name in ("All", "Things", "Stuff", "AP", "mIoU", "images"):
+    for name in ("All", "Things", "Stuff", "images"):
         assert record["metrics"][name] == alone[name]
+    assert {name: record["metrics"][name] for name in alone["headline"]} == alone["headline"]
     assert list(record["metrics"]["per_class"].values()) == list(alone["per_class"].values())
 
 
 def test_failed_processes_say_why(tmp_path: Path):
-    with pytest.raises(ExperimentError, match=r"torchrun.log: training on 2 processes failed: error: .*nowhere"):
+    with pytest.raises(ExperimentError, match=r"torchrun.log: training on 1 processes failed: error: .*nowhere"):
         train_on_processes(
-            2, preset="tiny", data=tmp_path / "nowhere", out=tmp_path, experiment="x", overrides=MICRO, restarts=0
+            1, preset="tiny", data=tmp_path / "nowhere", out=tmp_path, experiment="x", overrides=MICRO, restarts=0
         )

@@ -93,7 +93,6 @@ def test_the_map_colours_classes_above_and_the_commonest_things_below():
     assert [text.get_text() for text in crowded.axes[1].texts] == ["class 1"]  # the commonest; the others would hide it
 
 
-
 def test_the_commonest_thing_has_most_instances_whatever_their_size():
     pixels = cells()
     assert most_frequent_thing(pixels, CATEGORIES) == (1, [0, 1, 2])

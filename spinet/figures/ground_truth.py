@@ -68,7 +68,7 @@ def figure_targets(sample: Sample, targets: Any, strides: Sequence[int], categor
         draw_classes(targets.classes[0][0].numpy(), categories),
         f"classes at stride {strides[0]}, sampled places",
     )
-    grid[3].scatter(x[~inside], y[~inside], s=4, color="black", linewidths=0)
+    grid[3].scatter(x[~inside], y[~inside], s=5, color="white", linewidths=0)
     grid[3].scatter(x[inside], y[inside], s=7, color=COLORS[5], linewidths=0)
     _show(grid[4], draw_classes(targets.classes[last][0].numpy(), categories), f"classes at stride {strides[last]}")
     _show(grid[5], own.masks[chosen].numpy(), f"mask of a {name}, stride 4", cmap="viridis")
