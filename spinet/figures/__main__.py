@@ -127,14 +127,14 @@ def ablations(city: PanopticDataset) -> Drawn:
     for campaign in find_campaigns(r for r in records.values() if r["status"] == "finished"):
         runs = campaign.rows(LOSSES)
         first = runs[start.title]
-        panels[f"ours, {campaign.data} val"] = {
-            name: [
-                runs[name][seed]["metrics"]["PQ"] - first[seed]["metrics"]["PQ"] for seed in runs[name].keys() & first
-            ]
-            for name in names
-        }
-        used = [record for of_row in runs.values() for record in of_row.values()]
-        sources += [str(path.relative_to(FOLDER)) for path, record in records.items() if record in used]
+        paired = {name: sorted(runs[name].keys() & first.keys()) for name in names}
+        if any(paired.values()):
+            panels[f"ours, {campaign.data} val"] = {
+                name: [runs[name][seed]["metrics"]["PQ"] - first[seed]["metrics"]["PQ"] for seed in seeds]
+                for name, seeds in paired.items()
+            }
+            used = [record for of_row in runs.values() for record in of_row.values()]
+            sources += [str(path.relative_to(FOLDER)) for path, record in records.items() if record in used]
     return gains(panels, label=f"PQ − PQ of “{start.title}”"), sources
 
 
