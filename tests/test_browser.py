@@ -141,7 +141,8 @@ def run_all(browser, lab, path, width=1280):
     """Opens a notebook in JupyterLab, runs all its cells and saves it."""
     address, token = lab
     visit = Visit(browser, address, width)
-    visit.page.goto(f"{address}lab/tree/{path}?token={token}")
+    workspace = Path(path).stem  # of its own: else the tabs of the last visit open, too
+    visit.page.goto(f"{address}lab/workspaces/{workspace}/tree/{path}?token={token}")
     visit.page.wait_for_function("() => window.jupyterapp")
     visit.page.evaluate(
         """async path => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import subprocess
 import sys
@@ -376,7 +377,8 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
         sweep(out=out, **settings)
     assert any((out / ".snakemake" / "locks").iterdir()), "a killed Snakemake leaves its lock"
     for process in orphans:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone with its parent
+            process.kill()
     wait_for(lambda: not living(SWEEP, out), "the orphans' end")
 
     (tmp_path / "wait").unlink()
