@@ -122,7 +122,7 @@ class InferenceConfig:
 
     threshold: float = 0.45  # §5.2: confidence at which a filter is sampled
     ap_threshold: float = 0.05  # unstated: a lower one for AP, which ranks instances
-    peak: int = 3  # unstated: a location must be the maximum of its peak × peak neighbourhood; 1 takes all
+    peak: Literal[1, 3, 5, 7] = 3  # unstated: only maxima of a peak × peak neighbourhood are sampled; 1 takes all
     top: int = 100  # unstated: filters at most; COCO's AP looks at as many instances
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS
     matrix_sigma: float = 2.0  # unstated: SOLOv2's
@@ -260,7 +260,7 @@ def with_system(config: Config, system: str) -> Config:
     if system not in BASELINES:
         raise ConfigError(f"no system {system!r}; there are spinet, {', '.join(BASELINES)}")
     baseline = BASELINES[system]()
-    if config == COCO_R50:
+    if config.objective == COCO_R50.objective:
         baseline = replace(baseline, **baseline.COCO)
     if config.model.backbone == CITYSCAPES_R50.model.backbone:
         config = replace(config, model=replace(config.model, backbone=baseline.RESNET_50))

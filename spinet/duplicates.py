@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinet.config import InferenceConfig
+from spinet.mask_logits import MaskLogits
 from spinet.model.filter_sampling import Locations
 
 
@@ -20,7 +22,7 @@ class Candidates:
     scores: Float[Tensor, "n"]  # class confidence × mean mask probability × what the removal of duplicates left
     confidences: Float[Tensor, "n"]  # of the class head: what the threshold of §5.2 is about
     kept: Float[Tensor, "n"]  # share of the score that the removal of duplicates left, 0 … 1
-    logits: Float[Tensor, "n h w"]  # stride 4 of the network's input
+    logits: MaskLogits  # stride 4 of the network's input
     locations: Locations  # where their filters were sampled
 
     def __getitem__(self, chosen: Tensor) -> Candidates:
@@ -38,20 +40,20 @@ def rank(
     locations: Locations,
     labels: Int[Tensor, "n"],
     confidences: Float[Tensor, "n"],
-    logits: Float[Tensor, "n h w"],
+    logits: MaskLogits,
     config: InferenceConfig,
 ) -> Candidates:
     """Scores masks, drops empty ones, and marks duplicates down."""
-    inside = logits > mask_cut(config)
+    inside = logits.values > mask_cut(config)
     area = inside.flatten(1).sum(1)
-    scores = confidences * (logits.sigmoid() * inside).flatten(1).sum(1) / area.clamp(min=1)
+    scores = confidences * (logits.values.sigmoid() * inside).flatten(1).sum(1) / area.clamp(min=1)
     candidates = Candidates(labels, scores, confidences, torch.ones_like(scores), logits, locations)
     order = scores.argsort(descending=True, stable=True)
     order = order[area[order] > 0]
-    candidates, inside = candidates[order], inside[order]
+    candidates = candidates[order]
     if config.duplicates == "none" or len(order) == 0:
         return candidates
-    iou = mask_iou(inside).triu(1) * (candidates.labels[:, None] == candidates.labels)
+    iou = mask_iou(candidates.logits, mask_cut(config)).triu(1) * (candidates.labels[:, None] == candidates.labels)
     if config.duplicates == "matrix":
         candidates.kept = matrix_nms(iou, sigma=config.matrix_sigma)
     else:
@@ -65,12 +67,14 @@ def mask_cut(config: InferenceConfig) -> float:
     return float(torch.logit(torch.tensor(config.mask_threshold)))
 
 
-def mask_iou(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n n"]:
-    """Intersection over union of every pair of masks."""
-    flat = masks.flatten(1).float()
-    intersection = flat @ flat.t()
-    area = flat.sum(1)
-    return intersection / (area[:, None] + area - intersection)
+def mask_iou(logits: MaskLogits, cut: float) -> Float[Tensor, "n n"]:
+    """Intersection over union of every pair of masks: the cells whose logit exceeds `cut`."""
+    masks = logits.above(cut)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        intersection = torch.sparse.mm(masks, masks.t()).to_dense()
+    area = intersection.diagonal()
+    return intersection / (area[:, None] + area - intersection).clamp(min=1)
 
 
 def matrix_nms(iou: Float[Tensor, "n n"], *, sigma: float) -> Float[Tensor, "n"]:

@@ -20,6 +20,7 @@ from spinet.config import InferenceConfig
 from spinet.data.segments import Categories, Sample
 from spinet.data.transforms import EvalTransform
 from spinet.duplicates import Candidates, mask_cut, rank
+from spinet.mask_logits import MaskLogits
 from spinet.merging import Resampler, merge
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import Features, SPINet
@@ -114,9 +115,15 @@ def find_candidates(
         peak=config.peak,
         top=config.top,
     )
+    network = model.network
     with _arithmetic(model, config):
-        thing_logits, stuff_logits = model.network.single_shot(encoded.features, 0, locations)
-    return rank(locations, labels, confidences, thing_logits.float(), config), stuff_logits.float()
+        thing_logits, stuff_logits = network.single_shot(encoded.features, 0, locations)
+    if network.reach is None:
+        masks = MaskLogits.of(thing_logits)
+    else:
+        places = network.places(locations)
+        masks = MaskLogits.around(thing_logits, places, reach=network.reach, stride=network.PHI_STRIDE)
+    return rank(locations, labels, confidences, masks, config), stuff_logits.float()
 
 
 @torch.inference_mode()
@@ -139,7 +146,7 @@ def read_out(
     candidates, stuff_logits = find_candidates(model, encoded, config, threshold=threshold)
     resampler = encoded.resampler()
     semantic_logits = resampler.whole(stuff_logits)
-    semantic = semantic_logits.argmax(0)
+    semantic = semantic_logits.max(0).indices
     confident = candidates[(candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)]
     kind = model.config.objective.semantic_classes
     ids, segments = merge(confident, semantic_logits, semantic, resampler, model.categories, config, kind)
@@ -206,14 +213,14 @@ def _instances(
 ) -> list[dict[str, Any]]:
     cut = mask_cut(config)
     found = []
-    for label, score, logits in zip(
-        candidates.labels.tolist(), candidates.scores.tolist(), candidates.logits, strict=True
-    ):
-        rows, columns = resampler.pixels(logits > cut)
+    for number, window in enumerate(resampler.windows(candidates.logits, cut)):
         mask = np.zeros(resampler.size, dtype=bool)
-        mask[rows, columns] = (resampler.window(logits[None], rows, columns)[0] > cut).cpu().numpy()
-        found.append({"category_id": categories.all[label].id, "score": score, "mask": mask})
-    return found
+        mask[window] = (resampler.one(candidates.logits, number, window) > cut).cpu().numpy()
+        found.append(mask)
+    return [
+        {"category_id": categories.all[label].id, "score": score, "mask": mask}
+        for label, score, mask in zip(candidates.labels.tolist(), candidates.scores.tolist(), found, strict=True)
+    ]
 
 
 def _finest(class_logits: list[Float[Tensor, "N_t H_l W_l"]]) -> Float[Tensor, "N_t H_0 W_0"]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinet.config import InferenceConfig
 from spinet.data.segments import VOID, Categories
 from spinet.duplicates import Candidates, mask_cut
+from spinet.mask_logits import MaskLogits
 from spinet.objective.targets import SemanticClasses, first_stuff
 
 
@@ -29,27 +31,31 @@ class Resampler:
 
     def whole(self, logits: Float[Tensor, "n h w"]) -> Float[Tensor, "n H W"]:
         """All pixels."""
-        return self.window(logits, slice(0, self.size[0]), slice(0, self.size[1]))
+        scale = [self.stride * out / inner for out, inner in zip(self.size, self.network_size, strict=True)]
+        pixels_first = logits[None].contiguous(memory_format=torch.channels_last)  # several times as fast
+        # rounding must not cost the last row or column
+        enough = F.interpolate(pixels_first, scale_factor=[s * (1 + 1e-9) for s in scale], mode="bilinear")[0]
+        return enough[:, : self.size[0], : self.size[1]]
 
-    def window(self, logits: Float[Tensor, "n h w"], rows: slice, columns: slice) -> Float[Tensor, "n p q"]:
-        """The pixels of a rectangle."""
-        vertical = _weights(self.rows[rows], logits.shape[1])
-        horizontal = _weights(self.columns[columns], logits.shape[2])
-        upper, lower, y = vertical
-        tall = torch.lerp(logits[:, upper], logits[:, lower], y[:, None])
-        left, right, x = horizontal
-        return torch.lerp(tall[:, :, left], tall[:, :, right], x)
+    def windows(self, logits: MaskLogits, cut: float) -> list[tuple[slice, slice]]:
+        """Of each thing the rows and columns of pixels outside which its resampled mask is empty."""
+        first_row, last_row, first_column, last_column = logits.boxes(cut).to(self.rows.dtype).unbind(1)
+        bounds = [
+            torch.searchsorted(self.rows, first_row - 1, right=True),
+            torch.searchsorted(self.rows, last_row + 1),
+            torch.searchsorted(self.columns, first_column - 1, right=True),
+            torch.searchsorted(self.columns, last_column + 1),
+        ]
+        boxes = torch.stack(bounds, dim=1).tolist()
+        return [(slice(top, max(top, bottom)), slice(left, max(left, right))) for top, bottom, left, right in boxes]
 
-    def pixels(self, mask: Bool[Tensor, "h w"]) -> tuple[slice, slice]:
-        """A rectangle of pixels outside which the resampled mask is empty."""
-        if not mask.any():
-            return slice(0, 0), slice(0, 0)
-        slices = []
-        for axis, positions in ((1, self.rows), (0, self.columns)):
-            cells = torch.nonzero(mask.any(axis))
-            inside = torch.nonzero((positions > cells[0] - 1) & (positions < cells[-1] + 1))
-            slices.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
-        return slices[0], slices[1]
+    def one(self, logits: MaskLogits, number: int, window: tuple[slice, slice]) -> Float[Tensor, "P Q"]:
+        """The pixels of a rectangle, of one thing."""
+        rows, columns = self.rows[window[0]] - logits.top[number], self.columns[window[1]] - logits.left[number]
+        upper, lower, y = _weights(rows, logits.values.shape[1])
+        tall = torch.lerp(logits.values[number, upper], logits.values[number, lower], y[:, None])
+        left, right, x = _weights(columns, logits.values.shape[2])
+        return torch.lerp(tall[:, left], tall[:, right], x)
 
 
 def _weights(positions: Float[Tensor, "p"], cells: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,58 +80,44 @@ def merge(
     is put; where the stuff path itself sees a thing, only if the probability of that stuff class reaches
     `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
     """
-    height, width = resampler.size
-    cut = mask_cut(config)
-    ids = torch.full((height, width), VOID, dtype=torch.int32, device=semantic.device)
-    kept: list[tuple[int, float, Tensor]] = []
-    for label, score, logits in zip(
-        candidates.labels.tolist(), candidates.scores.tolist(), candidates.logits, strict=True
-    ):
-        rows, columns = resampler.pixels(logits > cut)
-        mask = resampler.window(logits[None], rows, columns)[0] > cut
-        free = mask & (ids[rows, columns] == VOID)
-        area, visible = int(mask.sum()), int(free.sum())
-        if visible == 0 or visible < (1 - config.overlap) * area:
-            continue
-        kept.append((label, score, logits))
-        ids[rows, columns][free] = len(kept)
+    cut, num_stuff = mask_cut(config), categories.num_stuff
+    windows = resampler.windows(candidates.logits, cut)
+    ids = torch.full(resampler.size, VOID, dtype=torch.int32, device=semantic.device)
+    stays = torch.zeros(len(windows), dtype=torch.bool, device=semantic.device)
+    for number, window in enumerate(windows):
+        mask = resampler.one(candidates.logits, number, window) > cut
+        free = mask & (ids[window] == VOID)
+        visible = free.sum()
+        stays[number] = (visible > 0) & (visible >= (1 - config.overlap) * mask.sum())
+        ids[window].masked_fill_(free & stays[number], number + 1)
     if config.fill_threshold is not None:
         cut = min(cut, float(torch.logit(torch.tensor(config.fill_threshold))))
-        outputs = [label if semantic_classes == "all" else categories.num_stuff for label, _, _ in kept]
-        _fill(ids, [logits for _, _, logits in kept], outputs, semantic, resampler, cut)
-    segments: list[dict[str, Any]] = []
-    for number, (label, score, logits) in enumerate(kept, start=1):
-        rows, columns = resampler.pixels(logits > cut)
-        mask = ids[rows, columns] == number
-        segments.append(
-            {
-                "id": number,
-                "category_id": categories.all[label].id,
-                "isthing": True,
-                "score": score,
-                "area": int(mask.sum()),
-                "bbox": _box(mask, rows.start, columns.start),
-            }
-        )
+        windows = resampler.windows(candidates.logits, cut)
+        outputs = candidates.labels if semantic_classes == "all" else torch.full_like(candidates.labels, num_stuff)
+        _fill(ids, candidates.logits, windows, stays, outputs, semantic, resampler, cut)
+    segments = _things(ids, candidates, windows, stays, categories)
     first = first_stuff(semantic_classes, num_things=categories.num_things)
-    stuff = _stuff(semantic_logits, semantic, first, categories.num_stuff, config)
+    stuff = _stuff(semantic_logits, semantic, first, num_stuff, config)
     free = ids == VOID
-    areas = torch.bincount(stuff[free & (stuff >= 0)], minlength=categories.num_stuff).tolist()
-    for index, area in enumerate(areas):
-        if area == 0 or area < config.min_stuff_area * height * width:
+    areas = torch.bincount(stuff[free] + 1, minlength=num_stuff + 1).tolist()
+    identities = [VOID] * len(areas)
+    for index, area in enumerate(areas[1:]):
+        if area == 0 or area < config.min_stuff_area * ids.numel():
             continue
-        identity = len(segments) + 1
-        ids[free & (stuff == index)] = identity
+        identities[1 + index] = len(segments) + 1
         segments.append(
-            {"id": identity, "category_id": categories.stuff[index].id, "isthing": False, "area": int(area)}
+            {"id": len(segments) + 1, "category_id": categories.stuff[index].id, "isthing": False, "area": area}
         )
-    return ids, segments
+    table = torch.tensor(identities, dtype=ids.dtype, device=ids.device)
+    return torch.where(free, table[stuff + 1], ids), segments
 
 
 def _fill(
     ids: Int[Tensor, "H W"],
-    logits: list[Float[Tensor, "h w"]],
-    outputs: list[int],
+    logits: MaskLogits,
+    windows: list[tuple[slice, slice]],
+    stays: Bool[Tensor, "n"],
+    outputs: Int[Tensor, "n"],
     semantic: Int[Tensor, "H W"],
     resampler: Resampler,
     cut: float,
@@ -136,30 +128,58 @@ def _fill(
     """
     free = ids == VOID
     best = torch.full(ids.shape, cut, device=ids.device)
-    for number, (mask, output) in enumerate(zip(logits, outputs, strict=True), start=1):
-        window = resampler.pixels(mask > cut)
-        values = resampler.window(mask[None], *window)[0]
-        wins = free[window] & (semantic[window] == output) & (values > best[window])
-        best[window][wins] = values[wins]
-        ids[window][wins] = number
+    for number in stays.nonzero()[:, 0].tolist():
+        window = windows[number]
+        values = resampler.one(logits, number, window)
+        wins = free[window] & (semantic[window] == outputs[number]) & (values > best[window])
+        best[window].copy_(values.where(wins, best[window]))
+        ids[window].masked_fill_(wins, number + 1)
+
+
+def _things(
+    ids: Int[Tensor, "H W"],
+    candidates: Candidates,
+    windows: list[tuple[slice, slice]],
+    stays: Bool[Tensor, "n"],
+    categories: Categories,
+) -> list[dict[str, Any]]:
+    """The segments of the instances that stay, which become 1, 2, … in `ids`."""
+    areas = torch.bincount(ids.flatten(), minlength=len(windows) + 1)[1:].tolist()
+    table = (stays.cumsum(0) * stays).to(ids.dtype)
+    numbers = stays.nonzero()[:, 0].tolist()
+    spans = [_spans(ids[windows[number]] == number + 1) for number in numbers]
+    boxes = torch.stack(spans).tolist() if spans else []
+    ids.copy_(F.pad(table, (1, 0), value=VOID)[ids])
+    labels, scores = candidates.labels.tolist(), candidates.scores.tolist()
+    segments = []
+    for identity, (number, (top, bottom, left, right)) in enumerate(zip(numbers, boxes, strict=True), start=1):
+        rows, columns = windows[number]
+        segments.append(
+            {
+                "id": identity,
+                "category_id": categories.all[labels[number]].id,
+                "isthing": True,
+                "score": scores[number],
+                "area": areas[number],
+                "bbox": [columns.start + left, rows.start + top, right - left, bottom - top],
+            }
+        )
+    return segments
+
+
+def _spans(mask: Bool[Tensor, "P Q"]) -> Int[Tensor, "4"]:
+    """First row, row after the last, first column, column after the last of the pixels of a mask."""
+    rows, columns = mask.any(1).byte(), mask.any(0).byte()
+    ends = [(line.argmax(), len(line) - line.flip(0).argmax()) for line in (rows, columns)]
+    return torch.stack([*ends[0], *ends[1]])
 
 
 def _stuff(
     logits: Float[Tensor, "N_s H W"], semantic: Int[Tensor, "H W"], first: int, stuff: int, config: InferenceConfig
 ) -> Int[Tensor, "H W"]:
     """The stuff class 0 … of each pixel, −1 where there is none; `first` of the outputs is stuff class 0."""
-    best = logits[first : first + stuff].argmax(0)
     is_thing = (semantic < first) | (semantic >= first + stuff)
-    if not is_thing.any():
-        return best
-    pixels = logits[:, is_thing]
-    chosen = best[is_thing]
-    probability = (pixels.gather(0, chosen[None] + first)[0] - pixels.logsumexp(0)).exp()
+    probability, chosen = logits.permute(1, 2, 0)[is_thing].softmax(1)[:, first : first + stuff].max(1)
+    best = semantic - first
     best[is_thing] = torch.where(probability >= config.stuff_threshold, chosen, -1)
     return best
-
-
-def _box(mask: Bool[Tensor, "h w"], top: int, left: int) -> list[int]:
-    """x, y, width, height of the pixels of a mask whose corner lies at (left, top)."""
-    y, x = torch.nonzero(mask.any(1)), torch.nonzero(mask.any(0))
-    return [left + int(x[0]), top + int(y[0]), int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1]

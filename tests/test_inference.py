@@ -16,9 +16,10 @@ from spinet.data.segments import Categories, Category
 from spinet.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
 from spinet.inference import Prediction, encode, find_candidates, find_peaks, predict, read_out
 from spinet.layers import Coordinates
+from spinet.mask_logits import MaskLogits
 from spinet.merging import Resampler, merge
 from spinet.model.filter_sampling import FilterSampling, Locations
-from spinet.model.single_shot import SingleShot
+from spinet.model.single_shot import SingleShot, within_reach
 from spinet.model.spinet import SPINet
 from spinet.objective.targets import TargetBuilder, first_stuff, num_semantic
 from spinet.validate import semantic_labels
@@ -125,7 +126,7 @@ def overlapping_masks(seed, count=12):
 @pytest.mark.parametrize("seed", range(6))
 def test_nms(seed):
     masks, labels = overlapping_masks(seed)
-    iou = mask_iou(masks)
+    iou = mask_iou(MaskLogits.of(masks.float()), 0.5)
     assert float(iou[2, 9]) == pytest.approx(naive_iou(masks[2], masks[9]), rel=1e-6)
     competing = iou.triu(1) * (labels[:, None] == labels)
     kept = matrix_nms(competing, sigma=2.0)
@@ -142,7 +143,7 @@ def as_candidates(logits, labels, confidences, **config):
         Locations(nowhere, nowhere, nowhere),
         torch.as_tensor(labels),
         torch.as_tensor(confidences),
-        logits,
+        MaskLogits.of(logits),
         InferenceConfig(**config),
     )
 
@@ -214,26 +215,51 @@ def test_a_window_is_a_part_of_the_whole(network_size, size):
     logits = noise(2, 8, 12)
     resampler = Resampler(network_size=network_size, size=size, device=CPU)
     whole = resampler.whole(logits)
-    rows, columns = slice(size[0] // 3, size[0] // 2 + 1), slice(size[1] // 4, size[1])
-    assert torch.equal(resampler.window(logits, rows, columns), whole[:, rows, columns])
+    window = slice(size[0] // 3, size[0] // 2 + 1), slice(size[1] // 4, size[1])
+    torch.testing.assert_close(resampler.one(MaskLogits.of(logits), 1, window), whole[1][window], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("network_size", "size"), SIZES)
 def test_no_pixel_of_a_mask_lies_outside_its_rectangle(network_size, size):
     resampler = Resampler(network_size=network_size, size=size, device=CPU)
-    seen = 0
-    for seed in range(30):
-        logits = torch.full((8, 12), -0.01)
-        generator = torch.Generator().manual_seed(seed)
+    logits = torch.full((31, 8, 12), -0.01)
+    generator = torch.Generator().manual_seed(0)
+    for one in logits[:30]:
         top, left = (int(torch.randint(0, limit, (1,), generator=generator)) for limit in (8, 12))
-        logits[top : top + 2, left : left + 1] = 9.0
-        mask = resampler.whole(logits[None])[0] > 0
-        rows, columns = resampler.pixels(logits > 0)
-        assert mask[rows, columns].sum() == mask.sum()
-        seen += int(mask.any())
-    assert seen > 15
-    nothing = resampler.pixels(torch.zeros(8, 12, dtype=torch.bool))
-    assert resampler.window(logits[None], *nothing).numel() == 0
+        one[top : top + 2, left : left + 1] = 9.0
+    windows = resampler.windows(MaskLogits.of(logits), 0.0)
+    masks = resampler.whole(logits) > 0
+    assert [int(mask[window].sum()) for mask, window in zip(masks, windows, strict=True)] == masks.sum((1, 2)).tolist()
+    assert masks.any((1, 2)).sum() > 15
+    assert masks[30][windows[30]].numel() == 0
+
+
+# --- masks on windows -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(40, 60), (9, 60), (5, 4)])
+def test_windows_hold_all_that_is_in_reach(size):
+    """What a window keeps, as a map, is what `within_reach` leaves; so are its cells, boxes and pixels."""
+    places = noise(20, 2).sigmoid() * torch.tensor(size) * 4
+    far = within_reach(noise(20, *size, seed=1), places, reach=22, stride=4)
+    logits = MaskLogits.around(far, places, reach=22, stride=4)
+    assert logits.values.shape[1:] == (min(15, size[0]), min(15, size[1]))
+    assert torch.equal(logits.whole(), far)
+    assert torch.equal(logits.above(0.5).to_dense(), (far > 0.5).flatten(1).float())
+    assert torch.equal(logits[torch.tensor([3, 1])].whole(), far[[3, 1]])
+    far[5] = -1.0
+    logits = MaskLogits.around(far, places, reach=22, stride=4)
+    for (top, bottom, left, right), mask in zip(logits.boxes(0.5).tolist(), far > 0.5, strict=True):
+        cells = mask.nonzero()
+        if len(cells):
+            assert [top, left, bottom, right] == [*cells.amin(0).tolist(), *cells.amax(0).tolist()]
+        else:
+            assert bottom < top - 1
+            assert right < left - 1
+    resampler = Resampler(network_size=(4 * size[0], 4 * size[1]), size=(3 * size[0], 5 * size[1]), device=CPU)
+    whole = resampler.whole(far)
+    for number, window in enumerate(resampler.windows(logits, 0.0)):
+        assert torch.equal(resampler.one(logits, number, window) > 0, whole[number][window] > 0)
 
 
 # --- merge ------------------------------------------------------------------------------------------------------------
@@ -277,7 +303,12 @@ def run_merge(mask_logits, labels, semantic_logits, kind="all", things=2, stuff=
     count, size = len(mask_logits), tuple(semantic_logits.shape[1:])
     scores = torch.linspace(0.9, 0.5, count)
     candidates = Candidates(
-        torch.as_tensor(labels), scores, scores, torch.ones(count), mask_logits, Locations(*[torch.zeros(count)] * 3)
+        torch.as_tensor(labels),
+        scores,
+        scores,
+        torch.ones(count),
+        MaskLogits.of(mask_logits),
+        Locations(*[torch.zeros(count)] * 3),
     )
     resampler = Resampler(network_size=size, size=size, device=CPU)
     ids, segments = merge(
@@ -735,10 +766,10 @@ def test_candidates_say_where_their_filters_were_sampled():
     candidates, stuff_logits = find_candidates(model, encoded)
     finest = candidates[candidates.locations.level == 0]
     assert sorted(finest.locations.x.tolist()) == [2, 4, 7]  # where the marks are, stride 8
-    masks = encoded.resampler().whole(finest.logits) > 0
+    masks = encoded.resampler().whole(finest.logits.whole()) > 0
     for mask, x in zip(masks, finest.locations.x.tolist(), strict=True):
         assert np.array_equal(mask.numpy(), region == {2: 0, 4: 1, 7: 2}[x])
-    assert stuff_logits.shape[1:] == candidates.logits.shape[1:] == encoded.features.phi.shape[2:]
+    assert stuff_logits.shape[1:] == candidates.logits.size == encoded.features.phi.shape[2:]
     assert len(find_candidates(model, encoded, threshold=0.99)[0].labels) == 0
 
 

@@ -164,7 +164,10 @@ class SPINet(nn.Module):
             phi_things, phi_stuff = features.phi[index], features.phi_stuff[index]
             things, stuff = self.single_shot_convolution.separate(phi_things, phi_stuff, thing_filters)
         if self.reach is not None:
-            stride = torch.tensor(self.strides, device=things.device)[locations.level, None]
-            places = (torch.stack([locations.y, locations.x], dim=1) + 0.5) * stride
-            things = within_reach(things, places, reach=self.reach, stride=self.PHI_STRIDE)
+            things = within_reach(things, self.places(locations), reach=self.reach, stride=self.PHI_STRIDE)
         return things, stuff
+
+    def places(self, locations: Locations) -> Float[Tensor, "n 2"]:
+        """Row and column of the centre of each location's cell, pixels of the network's input."""
+        stride = torch.tensor(self.strides, device=locations.level.device)[locations.level, None]
+        return (torch.stack([locations.y, locations.x], dim=1) + 0.5) * stride

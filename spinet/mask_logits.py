@@ -1,0 +1,86 @@
+"""§5.2 Mask logits of many things, each on the window of the map that its mask can reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MaskLogits:
+    """n maps of logits at stride 4 of the network's input, of which only a window of p × q cells is kept.
+
+    Outside its window a mask is empty. Where masks may cover the whole image, the window is the whole map.
+    """
+
+    values: Float[Tensor, "n p q"]
+    top: Int[Tensor, "n"]  # row of the map at which the window begins
+    left: Int[Tensor, "n"]
+    size: tuple[int, int]  # h, w of the map, cells
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "n h w"]) -> MaskLogits:
+        """The whole maps, in single precision."""
+        zero = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        return cls(logits.float(), zero, zero, (logits.shape[1], logits.shape[2]))
+
+    @classmethod
+    def around(
+        cls, logits: Float[Tensor, "n h w"], places: Float[Tensor, "n 2"], *, reach: float, stride: int
+    ) -> MaskLogits:
+        """In single precision, the cells within `reach` pixels of a place (see `within_reach`), one more on each side."""
+        cells = ceil(reach / stride) + 1
+        values = logits
+        begins: list[Tensor] = []
+        for axis in (0, 1):
+            length = logits.shape[1 + axis]
+            width = min(2 * cells + 1, length)
+            begin = ((places[:, axis] / stride).long() - cells).clamp(0, length - width)
+            index = begin[:, None] + torch.arange(width, device=logits.device)
+            values = values.take_along_dim(index.unsqueeze(2 - axis), 1 + axis)
+            begins.append(begin)
+        return cls(values.float(), begins[0], begins[1], (logits.shape[1], logits.shape[2]))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, chosen: Tensor) -> MaskLogits:
+        return replace(self, values=self.values[chosen], top=self.top[chosen], left=self.left[chosen])
+
+    def whole(self) -> Float[Tensor, "n h w"]:
+        """The whole maps, with −1e4 where nothing is known."""
+        n, p, q = self.values.shape
+        maps = self.values.new_full((n, *self.size), -1e4)
+        number, rows, columns = (torch.arange(length, device=maps.device) for length in (n, p, q))
+        rows, columns = self.top[:, None] + rows, self.left[:, None] + columns
+        maps[number[:, None, None], rows[:, :, None], columns[:, None]] = self.values
+        return maps
+
+    def above(self, cut: float) -> Float[Tensor, "n h*w"]:
+        """Cells of the map whose logit exceeds `cut`, as a sparse matrix of 1s with a row for each mask."""
+        number, row, column = torch.nonzero(self.values > cut, as_tuple=True)
+        cell = (row + self.top[number]) * self.size[1] + column + self.left[number]
+        shape = (len(self), self.size[0] * self.size[1])
+        return torch.sparse_coo_tensor(
+            torch.stack([number, cell]),
+            torch.ones(len(cell), device=cell.device),
+            shape,
+            is_coalesced=True,
+            check_invariants=False,
+        )
+
+    def boxes(self, cut: float) -> Int[Tensor, "n 4"]:
+        """First and last row, first and last column of the cells above `cut`; with none, last < first − 1."""
+        inside = self.values > cut
+        bounds = []
+        for axis, begin in ((2, self.top), (1, self.left)):
+            line = inside.any(axis).byte()
+            length = line.shape[1]
+            first, last = line.argmax(1), length - 1 - line.flip(1).argmax(1)
+            empty = line.amax(1) == 0
+            bounds += [begin + first.masked_fill(empty, 2), begin + last.masked_fill(empty, 0)]
+        return torch.stack(bounds, dim=1)
