@@ -129,6 +129,7 @@ class InferenceConfig:
     nms_iou: float = 0.5  # unstated: of plain mask NMS, the usual one
     keep: float = 0.5  # unstated: share of its score that an instance must keep (matrix NMS: IoU below about 0.6)
     mask_threshold: float = 0.5  # unstated: Panoptic-FPN's, whose post-processing §5.2 follows
+    connected: bool = False  # unstated: a mask is only the part that hangs together with its filter's place
     overlap: float = 0.5  # unstated: Panoptic-FPN's; an instance more than this share of which is taken is dropped
     fill_threshold: float | None = None  # unstated: probability at which an instance takes free pixels of its class
     stuff_threshold: float = 0.2  # unstated: probability a stuff class needs where the stuff path itself sees a thing

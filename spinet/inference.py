@@ -118,11 +118,13 @@ def find_candidates(
     network = model.network
     with _arithmetic(model, config):
         thing_logits, stuff_logits = network.single_shot(encoded.features, 0, locations)
+    places = network.places(locations)
     if network.reach is None:
         masks = MaskLogits.of(thing_logits)
     else:
-        places = network.places(locations)
         masks = MaskLogits.around(thing_logits, places, reach=network.reach, stride=network.PHI_STRIDE)
+    if config.connected:
+        masks = masks.connected(mask_cut(config), places / network.PHI_STRIDE)
     return rank(locations, labels, confidences, masks, config), stuff_logits.float()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
+import cv2
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -32,7 +34,7 @@ class MaskLogits:
     def around(
         cls, logits: Float[Tensor, "n h w"], places: Float[Tensor, "n 2"], *, reach: float, stride: int
     ) -> MaskLogits:
-        """In single precision, the cells within `reach` pixels of a place (see `within_reach`), one more on each side."""
+        """In single precision, the cells within `reach` pixels of a place (see `within_reach`), one more each side."""
         cells = ceil(reach / stride) + 1
         values = logits
         begins: list[Tensor] = []
@@ -72,6 +74,24 @@ class MaskLogits:
             is_coalesced=True,
             check_invariants=False,
         )
+
+    def connected(self, cut: float, places: Float[Tensor, "n 2"]) -> MaskLogits:
+        """Without the cells above `cut` that do not hang together with those nearest to a mask's place.
+
+        Args:
+            cut: the logit above which a cell belongs to a mask; cells hang together by their sides.
+            places: row and column of each filter, cells of the map.
+        """
+        origins = torch.stack([self.top, self.left], dim=1) + 0.5
+        inside, centres = (self.values > cut).cpu().numpy(), (places - origins).cpu().numpy()
+        other = np.zeros_like(inside)
+        for number, (mask, centre) in enumerate(zip(inside.view(np.uint8), centres, strict=True)):
+            count, parts = cv2.connectedComponents(mask, connectivity=4)
+            if count > 2:  # the background and more than one part
+                cells = np.argwhere(mask)
+                nearest = cells[((cells - centre) ** 2).sum(1).argmin()]
+                other[number] = mask & (parts != parts[tuple(nearest)])
+        return replace(self, values=self.values.masked_fill(torch.from_numpy(other).to(self.values.device), -1e4))
 
     def boxes(self, cut: float) -> Int[Tensor, "n 4"]:
         """First and last row, first and last column of the cells above `cut`; with none, last < first − 1."""

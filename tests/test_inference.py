@@ -262,6 +262,23 @@ def test_windows_hold_all_that_is_in_reach(size):
         assert torch.equal(resampler.one(logits, number, window) > 0, whole[number][window] > 0)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_connected_masks_are_what_a_flood_from_the_place_reaches(seed):
+    values = blobs(8, 16, 20, seed)
+    places = noise(8, 2, seed=seed).sigmoid() * torch.tensor([16.0, 20.0])
+    found = MaskLogits.of(values).connected(0.5, places).whole()
+    lost = 0
+    for one, (y, x), after in zip(values, places.tolist(), found, strict=True):
+        inside = {tuple(cell) for cell in (one > 0.5).nonzero().tolist()}
+        flood = sorted(inside, key=lambda cell: (cell[0] + 0.5 - y) ** 2 + (cell[1] + 0.5 - x) ** 2)[:1]
+        for i, j in flood:
+            flood += [n for n in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)) if n in inside and n not in flood]
+        assert {tuple(cell) for cell in (after > 0.5).nonzero().tolist()} == set(flood)
+        assert torch.equal(after[one <= 0.5], one[one <= 0.5])
+        lost += len(inside) - len(flood)
+    assert lost > 0
+
+
 # --- merge ------------------------------------------------------------------------------------------------------------
 
 
