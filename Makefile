@@ -1,5 +1,6 @@
 # make reproduce: sets up, runs the main job and the ablations. make test: sets up and passes the tests.
 # make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
+# make figures: draws the course's figures; SWEEP=folder: also those of a finished sweep of Table 3.
 # make lab: opens the course. make notebooks: executes it in build/notebooks. make site: that, as pages in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,6 +27,9 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/synthcity.py
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/spinet bench --precision fp32 bf16 --json figures/runs/bench.json
+	$(BIN)/python -m spinet.results
+	$(BIN)/python -m spinet.figures speed
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
@@ -36,7 +40,7 @@ site: $(EXECUTED)
 	$(BIN)/python docs/publish.py build/notebooks build/site
 
 figures: .venv/installed
-	$(BIN)/python -m spinet.figures
+	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP))
 
 # a copy in build/notebooks is whole: one that fails, or is interrupted, stays in build/running
 build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .venv/installed

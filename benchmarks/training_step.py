@@ -1,6 +1,8 @@
 """Where a training step spends its time: targets and losses against the network's own forward and backward.
 
-python benchmarks/training_step.py [--preset tiny] [--data data/synthcity]
+python benchmarks/training_step.py [--preset tiny] [--device cpu] [--data data/synthcity]
+
+One step more runs under PyTorch's profiler: the share of its time inside convolutions and their gradients.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from spinet.config import PRESETS
+from spinet.config import IMAGE_SIZE, PRESETS
 from spinet.data import open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
 from spinet.data.synthcity import generate
@@ -23,34 +26,41 @@ from spinet.objective.objective import Objective
 from spinet.precision import resolve
 from spinet.train import Training, make_optimizer, target_builder, train_transform
 from spinet.weights import build_model
+from spinet.yardstick import synchronise
 
 
-def measure(preset: str, data: Path, steps: int) -> dict[str, float]:
-    """Median seconds of each part of a step on the CPU."""
+def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[dict[str, float], float]:
+    """Median seconds of each part of a step, and the share of convolutions."""
     config = PRESETS[preset]
     dataset = open_dataset(data, "train")
     model = build_model(config, dataset.categories, pretrained=False)
+    model.network.to(device)
     training = Training(
         model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels)
-    )
+    ).to(device)
     build_targets, optimizer = target_builder(model), make_optimizer(training, config.train)
     size = config.train.images_per_device
-    sampler = PositionSampler(start_iteration=0, end_iteration=steps + 2, batch_size=size, images_per_device=size)
+    sampler = PositionSampler(start_iteration=0, end_iteration=steps + 3, batch_size=size, images_per_device=size)
     stream = TrainStream(dataset=dataset, transform=train_transform(config.input), seed=0)
     times: dict[str, list[float]] = defaultdict(list)
-    for batch in make_train_loader(stream, sampler, workers=0):
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    profiler = profile(activities=kinds)
+    for step, batch in enumerate(make_train_loader(stream, sampler, workers=0)):
+        batch = batch.to(device)
+        synchronise(device)
+        if step == steps + 2:
+            profiler.start()
         marks = [perf_counter()]
 
         def mark(name: str, marks: list[float] = marks) -> None:
+            synchronise(device)
             marks.append(perf_counter())
             times[name].append(marks[-1] - marks[-2])
 
         targets = build_targets(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
         counts = targets.counts()
         mark("targets")
-        with torch.autocast(
-            "cpu", torch.bfloat16, enabled=resolve(config.train.precision, torch.device("cpu")) == "bf16"
-        ):
+        with torch.autocast(device.type, torch.bfloat16, enabled=resolve(config.train.precision, device) == "bf16"):
             features = model.network(batch.images, batch.windows)
             mark("network forward")
             things, stuff = zip(
@@ -86,28 +96,42 @@ def measure(preset: str, data: Path, steps: int) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
         mark("optimizer")
-    return {name: median(values[2:]) for name, values in times.items()}
+    profiler.stop()
+    return {name: median(values[2:-1]) for name, values in times.items()}, convolution_share(profiler, device)
+
+
+def convolution_share(profiler: profile, device: torch.device) -> float:
+    """Of the time of all operations, that of convolutions, their gradients, and the copies that these make."""
+    spent = {"cuda": "self_device_time_total", "cpu": "self_cpu_time_total"}[device.type]
+    whole = {"cuda": "device_time_total", "cpu": "cpu_time_total"}[device.type]
+    events = profiler.key_averages()
+    inside = sum(
+        getattr(event, whole) for event in events if event.key in ("aten::_convolution", "aten::convolution_backward")
+    )
+    return inside / sum(getattr(event, spent) for event in events)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="tiny", choices=sorted(PRESETS))
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--device", default="cpu", type=torch.device)
     parser.add_argument("--steps", type=int, default=8)
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         data = arguments.data
         if data is None:
             data = Path(folder) / "synthcity"
-            generate(data, num_train=16, num_val=0, size=(256, 512), progress=False)
-        times = measure(arguments.preset, data, arguments.steps)
+            generate(data, num_train=16, num_val=0, size=IMAGE_SIZE[arguments.preset], progress=False)
+        times, share = measure(arguments.preset, data, arguments.steps, arguments.device)
     images = PRESETS[arguments.preset].train.images_per_device
     total = sum(times.values())
     for name, seconds in times.items():
         print(f"{name:24} {1000 * seconds:8.1f} ms {100 * seconds / total:5.1f} %")
     own = sum(seconds for name, seconds in times.items() if name in ("targets", "losses forward", "losses backward"))
     network = sum(seconds for name, seconds in times.items() if name.startswith("network"))
-    print(f"{arguments.preset}: {images / total:.1f} images/s; targets and losses / network = {own / network:.3f}")
+    print(f"convolutions and their gradients: {share:.1%} of a step's time")
+    print(f"{arguments.preset}: {images / total:.2f} images/s; targets and losses / network = {own / network:.3f}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from spinet.config import Config
 from spinet.inference import Prediction, predict
 from spinet.model.spinet import SPINet
+from spinet.optimize import optimize_for_inference
 from spinet.weights import Model, load_model
 
-__all__ = ["Config", "Model", "Prediction", "SPINet", "load_model", "predict"]
+__all__ = ["Config", "Model", "Prediction", "SPINet", "load_model", "optimize_for_inference", "predict"]

@@ -273,7 +273,7 @@ def _backbone_cost(stem: str, size: tuple[int, int]) -> Cost:
             nn.ReLU(),
             nn.Conv2d(second, third, 3, padding=1, bias=False),
         )
-    return Cost(_parameters(backbone), _macs(lambda: backbone(torch.empty(1, 3, *size))))
+    return Cost(_parameters(backbone), macs_of(lambda: backbone(torch.empty(1, 3, *size))))
 
 
 def _network(config: ModelConfig, num_things: int, num_stuff: int) -> SPINet:
@@ -293,11 +293,11 @@ def _network_macs(
         filters = network.filter_sampling.sample([f[0] for f in features.filter_features], Locations(*3 * [place]))
         network.single_shot_convolution(features.phi[0], filters)
 
-    return _macs(run, by_module)
+    return macs_of(run, by_module)
 
 
-def _macs(run: Callable[[], Any], by_module: dict[str, int] | None = None) -> int:
-    """Half the floating point operations of `run`; `by_module` is filled with each module's."""
+def macs_of(run: Callable[[], Any], by_module: dict[str, int] | None = None) -> int:
+    """Multiply-accumulates of what `run` computes, half its operations; `by_module` is filled with each module's."""
     formulas = {torch.ops.torchvision.deform_conv2d: _deformable_flops}
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         run()

@@ -269,7 +269,10 @@ class Sweep:
     out: Path = Path("runs/sweep")
     preset: Preset = "tiny"
     groups: tuple[str, ...] = ()
-    """Tables: table3, table4, table5, condinst, or a choice of the ledger; by default the paper's for the preset."""
+    """Tables: table3, table4, table5, condinst, rates and then table1, or a choice of the ledger; by default what the
+    paper reports for the preset."""
+    rows: tuple[str, ...] = ()
+    """Only these rows of them, such as dice and full."""
     seeds: tuple[int, ...] = (0,)
     workers: int | None = None
     """Runs at once on this machine; by default one for each core, or for each group of --processes GPUs."""
@@ -283,16 +286,78 @@ class Sweep:
     """Limit for any one cell of a notebook."""
     overrides: tuple[str, ...] = ()
     """Settings of all runs, as section.field=value."""
+    campaign: str | None = None
+    """Settings of all runs that come before --overrides: synthcity or dsb2018, minutes of one core for each run."""
 
     def run(self) -> None:
-        from spinet.experiments.settings import parse_overrides
+        from spinet.experiments.settings import find_campaign, parse_overrides
         from spinet.experiments.sweep import sweep
         from spinet.experiments.tables import PAPER_GROUPS
 
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        shrunk = find_campaign(name) if (name := settings.pop("campaign")) else {}
         settings["groups"] = self.groups or PAPER_GROUPS[self.preset]
-        for folder in sweep(**{**settings, "overrides": parse_overrides(self.overrides)}):
+        settings["overrides"] = {**shrunk, **parse_overrides(self.overrides)}
+        for folder in sweep(**settings):
             print(folder)
+
+
+@dataclass
+class Bench:
+    """Times SPINet and the systems that the paper compares with, side by side, on pictures with so many things."""
+
+    systems: tuple[System, ...] = ("spinet", *BASELINES)  # pyright: ignore[reportAssignmentType]
+    """What is timed, untrained; nothing if only --weights are."""
+    size: tuple[int, int] = (1024, 2048)
+    """Height and width, pixels."""
+    instances: tuple[int, ...] = (0, 20, 40, 80)
+    """Things on the picture."""
+    preset: Preset = "cityscapes_r50"
+    """Gives the sizes of the networks."""
+    weights: tuple[Path, ...] = ()
+    """Trained networks to time as well."""
+    precision: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
+    threads: int | None = None
+    """Of PyTorch; by default as many as it takes."""
+    device: str = "auto"
+    repeats: int = 5
+    """Rounds after the first, in each of which every system runs once."""
+    optimize: bool = True
+    """All networks by spinet.optimize_for_inference, or none."""
+    compile: bool = False
+    """All networks by torch.compile, too."""
+    json: Path | None = None
+    """Write the record here."""
+
+    def run(self) -> None:
+        from spinet.benchmark import benchmark, summary
+
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        out, device = settings.pop("json"), pick_device(settings.pop("device"))
+        record = benchmark(**settings, device=device)
+        print_table(summary(record))
+        if out:
+            from spinet.runs import write_json
+
+            write_json(record, out)
+
+
+@dataclass
+class Export:
+    """Writes the network as an ONNX file, checked against onnxruntime."""
+
+    out: Positional[Path]
+    weights: Path | None = None
+    """By default those that come with the package."""
+    size: tuple[int, int] = (1024, 2048)
+    """Height and width of the pictures, pixels."""
+
+    def run(self) -> None:
+        from spinet.export import export
+        from spinet.weights import SHIPPED, load_model
+
+        deviations = export(load_model(self.weights or SHIPPED), self.out, size=self.size)
+        print(f"{self.out}: onnxruntime deviates by {max(deviations.values()):.1e} of the largest value at most")
 
 
 @dataclass
@@ -345,6 +410,8 @@ def command_type(preset: Preset, system: System) -> Any:
         | Annotated[Predict, tyro.conf.subcommand("predict")]
         | Annotated[Runs, tyro.conf.subcommand("runs")]
         | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+        | Annotated[Bench, tyro.conf.subcommand("bench")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     )

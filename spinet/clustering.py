@@ -90,6 +90,16 @@ def sample_pixels(field: Field, *, pixels: int, seed: int, mask: Bool[np.ndarray
     return Pixels(field.phi[:, row, column].T, segment, field.labels[segment], place[:, :2])
 
 
+def quarter(field: Field) -> Bool[np.ndarray, "h w"]:
+    """The cells in even rows and even columns.
+
+    φ ends in a 2×2 deconvolution of stride 2 (§3.3): these cells come from one and the same quarter of its weights,
+    their neighbours from the others, and a map of all cells shows that before anything else.
+    """
+    row, column = np.indices(field.segment_map.shape)
+    return (row % 2 == 0) & (column % 2 == 0)
+
+
 def feature_metrics(
     model: Model,
     samples: Iterable[Sample],

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from spinet.baselines.config import TITLES
 from spinet.components import components
 from spinet.config import PRESETS, ConfigError, Preset
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
 from spinet.data.synthcity import generate
+from spinet.experiments.settings import CAMPAIGNS, system_of
 from spinet.experiments.sweep import sweep
 from spinet.experiments.tables import PAPER_GROUPS
 from spinet.figures.overlay import draw_panoptic, sheet
@@ -25,14 +26,6 @@ from spinet.train import train
 from spinet.weights import Model, load_model
 
 NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
-ABLATIONS: dict[str, Any] = {
-    "input.crop": [128, 256],
-    "input.scale": [0.375, 0.625],
-    "input.test_scale": 0.5,
-    "train.iterations": 300,
-    "train.checkpoint_every": 100,
-}
-"""What the ablations of the preset tiny change: half the resolution, so that all take about as long as the main job."""
 
 
 def reproduce(
@@ -66,7 +59,7 @@ def reproduce(
         out=out / "ablations",
         groups=PAPER_GROUPS[preset],
         seeds=seeds,
-        overrides=ABLATIONS if preset == "tiny" else {},
+        overrides=CAMPAIGNS["synthcity"] if preset == "tiny" else {},
     )
     if preset != "tiny":
         records = {folder: read_record(folder / "record.json") for folder in folders}
@@ -86,7 +79,7 @@ def show(run: Path, data: Path, out: Path) -> list[Path]:
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:
-    """Held-out scenes of one size: image, ground truth, SPINet, semantics plus connected components."""
+    """Held-out scenes of one size: image, ground truth, prediction, semantics plus connected components."""
     pictures = []
     size = dataset.records[0].height, dataset.records[0].width
     alike = [index for index, record in enumerate(dataset.records) if (record.height, record.width) == size]
@@ -103,4 +96,5 @@ def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> n
             (ids, parts),
         )
         pictures.append([raw.image, *(draw_panoptic(raw.image, a, b, model.categories) for a, b in drawn)])
-    return sheet(pictures, titles=["image", "ground truth", "SPINet", "semantics + components"])
+    system = TITLES[system_of(model.config)]
+    return sheet(pictures, titles=["image", "ground truth", system, "semantics + components"])

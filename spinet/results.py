@@ -1,4 +1,4 @@
-"""The README's table of results, written from the run records in `figures/runs/` and from nothing else."""
+"""The README's tables of results and of times, written from the records in `figures/runs/` and from nothing else."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from spinet.baselines.config import TITLES
+from spinet.benchmark import read_benchmarks, summary
 from spinet.runs import atomic_write, find_records
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- results: written by python -m spinet.results -->", "<!-- end of results -->"
+SPEED_START, SPEED_END = "<!-- speed: written by python -m spinet.results -->", "<!-- end of speed -->"
 QUALITIES = ("PQ", "PQ_th", "PQ_st")
 
 
@@ -23,18 +26,19 @@ def results_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def results_rows(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    """For each record the instance path and, beneath, semantics plus components, in percent; conditions.
+    """For each record its system and, beneath, semantics plus components, in percent; conditions.
 
     A record stands for one seed; several records of one experiment are several pairs of rows.
     """
     rows = []
     for record in records:
         metrics, place = record["metrics"], f"{record['data']['name']}, {record['seed']}"
-        spinet = [metrics[name] for name in (*QUALITIES, "AP", "mIoU")]
+        system = record["config"].get("baseline") or {"system": "spinet"}
+        whole = [metrics[name] for name in (*QUALITIES, "AP", "mIoU")]
         parts = [metrics[f"{name}_components"] for name in QUALITIES]
         minutes = f"{60 * record['hours']:.0f} minutes on {record['device']['name']}"
-        rows.append([place, "SPINet", *map(_cell, spinet), f"{conditions(record)}; {minutes}"])
-        single = map(_cell, [*parts, None, spinet[-1]])
+        rows.append([place, TITLES[system["system"]], *map(_cell, whole), f"{conditions(record)}; {minutes}"])
+        single = map(_cell, [*parts, None, whole[-1]])
         rows.append(["", "its semantic output + connected components", *single, "same network"])
     return rows
 
@@ -58,17 +62,52 @@ def _cell(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
+def speed_tables(benchmarks: Iterable[Mapping[str, Any]]) -> str:
+    """Markdown: of each record its conditions and the rows that `summary` makes."""
+    parts = []
+    for record in benchmarks:
+        rows = summary(record)
+        name, height, width = record["device"]["name"], *record["size"]
+        parts.append(
+            f"{height} × {width} px, preset `{record['preset']}`, {name}, {record['threads']} threads, medians of "
+            f"{record['repeats']} rounds:\n\n"
+        )
+        cells = [[_short(value) for value in row.values()] for row in rows]
+        head = [list(rows[0]), ["---", "---", *["---:"] * (len(rows[0]) - 2)]]
+        parts += [f"| {' | '.join(line)} |\n" for line in (*head, *cells)]
+        parts.append("\n")
+    if parts:
+        parts.append("![Time of an image against panoptic quality, published and measured](figures/speed.png)\n")
+    return "".join(parts)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return "–" if value is None else str(value)
+
+
 def page(text: str, records: Iterable[Mapping[str, Any]]) -> str:
     """The README with its results replaced."""
-    before, rest = text.split(START)
-    _, after = rest.split(END)
-    return f"{before}{START}\n\n{results_table(records)}\n{END}{after}"
+    return _replaced(text, START, results_table(records), END)
+
+
+def speed_page(text: str, benchmarks: Iterable[Mapping[str, Any]]) -> str:
+    """The README with its times replaced."""
+    return _replaced(text, SPEED_START, speed_tables(benchmarks), SPEED_END)
+
+
+def _replaced(text: str, start: str, content: str, end: str) -> str:
+    before, rest = text.split(start)
+    _, after = rest.split(end)
+    return f"{before}{start}\n\n{content}\n{end}{after}"
 
 
 def main() -> None:
     readme = ROOT / "README.md"
     records = filter(is_single, find_records(ROOT / "figures" / "runs").values())
-    atomic_write(readme, page(readme.read_text(), records).encode())
+    text = page(readme.read_text(), records)
+    atomic_write(readme, speed_page(text, read_benchmarks(ROOT / "figures" / "runs")).encode())
 
 
 if __name__ == "__main__":

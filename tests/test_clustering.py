@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from spinet import clustering
-from spinet.clustering import Field, contour_map, embed, feature_metrics, read_field, sample_pixels
+from spinet.clustering import Field, contour_map, embed, feature_metrics, quarter, read_field, sample_pixels
 from spinet.config import TINY
 from spinet.data.segments import Categories, Category, Sample
 from spinet.evaluate.borders import BorderScore
@@ -200,3 +200,16 @@ def test_heads_of_the_auxiliary_tasks_are_kept(tmp_path):
     assert len(objective.state_dict()) == 4
     with pytest.raises(WeightsError, match="weights of the auxiliary heads"):
         load_model(path)
+
+
+def test_a_quarter_of_the_cells_comes_from_one_quarter_of_the_deconvolution():
+    """Where the features before the deconvolution are equal everywhere, so is φ in each quarter, and nowhere else."""
+    generator = MODEL.network.panoptic_feature
+    phi = generator.deconvolution(torch.ones(1, generator.deconvolution.in_channels, 4, 6))[0].detach().numpy()
+    field = Field(phi, np.ones(phi.shape[1:], dtype=int), np.array([0]))
+    inside = quarter(field)
+    assert inside.mean() == 0.25
+    assert np.allclose(phi[:, inside], phi[:, :1, :1].reshape(-1, 1), atol=1e-6)
+    assert (np.abs(phi[:, ~inside] - phi[:, :1, :1].reshape(-1, 1)).max(0) > 1e-3).all()
+    drawn = sample_pixels(field, pixels=5, seed=0, mask=inside)
+    assert (drawn.place % 2 == 0).all()

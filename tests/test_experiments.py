@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 import subprocess
 import sys
 import time
@@ -18,9 +19,10 @@ import psutil
 import pytest
 
 from spinet.accounting import count_parameters
+from spinet.baselines.config import TITLES
 from spinet.checkpoint import find_checkpoints
 from spinet.cli import parse
-from spinet.config import PRESETS, TINY, ConfigError, to_dict
+from spinet.config import COCO_R50, PRESETS, TINY, ConfigError, to_dict, with_system
 from spinet.data import open_dataset
 from spinet.data.synthcity import generate
 from spinet.experiments.plan import (
@@ -36,11 +38,19 @@ from spinet.experiments.plan import (
 )
 from spinet.experiments.processes import SWEEP, living, train_on_processes
 from spinet.experiments.run import check_parameters, execute, run_notebook
-from spinet.experiments.settings import as_options, differences, override, parse_overrides
+from spinet.experiments.settings import (
+    CAMPAIGNS,
+    as_options,
+    differences,
+    find_campaign,
+    override,
+    parse_overrides,
+    system_of,
+)
 from spinet.experiments.sweep import share, sweep
 from spinet.experiments.tables import LOSSES, PAPER_GROUPS, TABLES
 from spinet.paper import TABLE_3, TABLE_4, TABLE_5
-from spinet.runs import new_record, read_record, write_record
+from spinet.runs import describe_data, new_record, read_record, write_record
 from spinet.train import train
 from spinet.validate import validate
 from spinet.weights import load_model
@@ -181,10 +191,30 @@ def test_the_command_line_says_the_same():
     """Runs on several processes are started by `spinet train`, with their settings as its options."""
     for table in TABLES.values():
         for row in table.rows:
-            wanted = override(TINY, {**MICRO, **row.overrides, "model.reach": None, "input.crop": None})
+            wanted = override(TINY, {**MICRO, **row.changes(TINY), "model.reach": None, "input.crop": None})
             command = parse(["train", "--data", "D", "--out", "O", *as_options(differences(wanted, TINY))])
-            sections = {"model", "objective", "input", "train", "inference"}
+            sections = {"model", "objective", "input", "train", "inference", "baseline"}
             assert all(getattr(command, section) == getattr(wanted, section) for section in sections)
+
+
+def test_systems_are_overrides_too():
+    config = override(COCO_R50, {"train.learning_rate": 0.02, "system": "upsnet"})
+    assert config == replace(with_system(COCO_R50, "upsnet"), train=replace(COCO_R50.train, learning_rate=0.02)), (
+        "the system comes first, whatever the order"
+    )
+    assert differences(config, COCO_R50) == {"system": "upsnet", "train.learning_rate": 0.02}
+    assert override(config, {"system": "spinet"}).baseline is None
+    seeded = override(COCO_R50, {"train.seed": 3})
+    assert override(seeded, {"system": "upsnet"}).baseline == with_system(COCO_R50, "upsnet").baseline
+    with pytest.raises(ConfigError, match="no system 'maskformer'"):
+        override(TINY, {"system": "maskformer"})
+
+
+def test_campaigns_are_settings_of_the_small_preset():
+    for name in CAMPAIGNS:
+        assert differences(override(TINY, find_campaign(name)), TINY) == find_campaign(name)
+    with pytest.raises(ConfigError, match="no campaign 'kitti'; there are synthcity, dsb2018"):
+        find_campaign("kitti")
 
 
 # --- plans
@@ -220,6 +250,63 @@ def test_runs_that_differ_in_inference_alone_are_trained_once(city: Path):
     assert sources == {"separate": None, "full": None, "duplicates-none": "full", "duplicates-mask": "full"}
 
 
+def test_rows_can_be_chosen_and_stay_the_same_runs(city: Path):
+    every = micro_plan(city, "table3", "table5")
+    some = make_plan(
+        preset="tiny", data=city, groups=["table3", "table5"], rows=["dice", "integrated"], seeds=(0,), base=MICRO
+    )
+    assert [run.experiment for run in some.runs.values()] == ["dice", "full"]
+    assert some.runs.keys() <= every.runs.keys()
+
+
+def searched(city: Path, scores: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Records of the search, with these PQ at the three rates of each system."""
+    plan = micro_plan(city, "rates")
+    annotations = [city / "gtFine" / f"cityscapes_panoptic_{split}.json" for split in ("train", "val")]
+    records = []
+    for run in plan.runs.values():
+        config = plan.config(run)
+        system = TITLES[system_of(config)]
+        place = round(math.log(config.train.learning_rate / TINY.train.learning_rate, 3)) + 1
+        if system in scores:
+            record = new_record(
+                experiment=run.experiment,
+                seed=0,
+                config=to_dict(config),
+                data=describe_data(city, splits={"train": 4, "val": 3}, paths=annotations),
+                iterations=4,
+                hours=0,
+                metrics={"PQ": scores[system][place]},
+            )
+            records.append({**record, "base": to_dict(plan.base_config(run))})
+    return records
+
+
+def test_systems_take_the_rate_that_the_search_found(city: Path):
+    scores = {title: [10.0, 12.0, 11.0] for title in TITLES.values()}
+    scores |= {"UPSNet": [3.0, 2.0, 1.0], "SPINet": [1.0, 2.0, 3.0]}
+    records = searched(city, scores)
+    assert len(records) == 15
+    settings: dict[str, Any] = {"preset": "tiny", "data": city, "groups": ["table1"], "base": MICRO}
+    plan = make_plan(**settings, seeds=(0, 1), records=records)
+    rates = {
+        (system_of(config), run.seed): round(config.train.learning_rate, 6)
+        for run in plan.runs.values()
+        for config in [plan.config(run)]
+    }
+    found = {"spinet": 0.003, "panoptic_fpn": 0.001, "panoptic_deeplab": 0.001, "upsnet": 0.0003, "condinst": 0.001}
+    assert rates == {(system, seed): rate for system, rate in found.items() for seed in (0, 1)}
+    assert {name for name in plan.runs if "-s0-" in name} <= micro_plan(city, "rates").runs.keys(), "not run again"
+
+    needs = "table1: no search of the learning rate for CondInst.*; run --groups rates --seeds 0 with the same"
+    lacking = searched(city, {title: of for title, of in scores.items() if "CondInst" not in title})
+    for wrong in ([], lacking, [*lacking, *(record | {"status": "running"} for record in records)]):
+        with pytest.raises(ConfigError, match=needs if wrong else "no search"):
+            make_plan(**settings, seeds=(0,), records=wrong)
+    with pytest.raises(ConfigError, match="no search of the learning rate for SPINet, Panoptic-FPN"):
+        make_plan(**{**settings, "base": {**MICRO, "train.iterations": 5}}, seeds=(0,), records=records)
+
+
 def test_plans_survive_being_written(city: Path, tmp_path: Path):
     plan = micro_plan(city, "table3")
     plan.write(tmp_path / "plan.json")
@@ -236,6 +323,7 @@ def test_plans_survive_being_written(city: Path, tmp_path: Path):
     [
         ({"groups": ["table9"]}, "no group of experiments 'table9'; there are table3"),
         ({"groups": []}, "no group of experiments is named"),
+        ({"rows": ["separate"]}, "no row 'separate' in table3; there are no-losses, dice"),
         ({"preset": "huge"}, "no preset 'huge'"),
         ({"seeds": ()}, "no seed"),
         ({"base": {"train.seed": 3}}, "give --seeds"),

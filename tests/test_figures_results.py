@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,20 +13,24 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from spinet.clustering import Pixels
-from spinet.config import TINY, ConfigError
+from spinet.config import TINY, ConfigError, to_dict
+from spinet.data import open_dataset
 from spinet.data.segments import Categories, Category, Sample
-from spinet.experiments import pair as pairs
-from spinet.experiments.pair import TASKS_OFF, load_pair
-from spinet.experiments.settings import override
+from spinet.data.synthcity import generate
+from spinet.experiments.pair import TASKS_OFF, find_pairs, load_pair
+from spinet.experiments.plan import PLAN, RECORD, ExperimentError, Plan, make_plan, write_manifest
+from spinet.experiments.settings import differences, override
 from spinet.figures import __main__ as command
 from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
 from spinet.figures.overlay import draw_panoptic
-from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, most_frequent_thing
+from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, most_frequent_thing, speed
+from spinet.figures.runs import paired_dots
 from spinet.inference import Prediction
 from spinet.objective.objective import Objective
 from spinet.objective.targets import TargetBuilder
 from spinet.paper import TABLE_1
-from spinet.weights import WeightsError, build_model, save_model, save_objective
+from spinet.runs import new_record, write_record
+from spinet.weights import WeightsError, build_model, load_model, save_model, save_objective
 
 COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]
 CATEGORIES = Categories.of([Category(i + 1, f"class {i}", i < 2, color) for i, color in enumerate(COLORS)])
@@ -114,6 +119,15 @@ def test_balance_names_every_known_system_and_no_name_covers_another():
         assert all(figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1 for _, extent in extents)
 
 
+def test_speed_places_every_system_and_starts_at_no_time():
+    figure = speed({"a": {"SPINet": (0.2, 63.0), "UPSNet": (0.5, 59.3)}, "b": {"SPINet": (8.0, 63.0)}})
+    left, right = figure.axes
+    assert [collection.get_offsets().tolist() for collection in left.collections] == [[[0.2, 63.0]], [[0.5, 59.3]]]
+    assert [text.get_text() for text in left.texts] == ["SPINet", "UPSNet"]
+    assert left.get_xlim()[0] == right.get_xlim()[0] == 0
+    assert (left.get_title(), right.get_title()) == ("a", "b")
+
+
 def test_gains_are_bars_to_the_mean_with_a_dot_for_each_run():
     panels = {"paper": {"a": [0.5], "b": [-0.2]}, "ours": {"a": [1.0, 2.0, 3.0], "b": []}}
     figure = gains(panels, label="PQ")
@@ -162,62 +176,156 @@ START = override(
 
 
 def save_run(folder, config):
+    """Weights as a run leaves them, random."""
     torch.manual_seed(config.train.seed)
     save_model(build_model(config, CATEGORIES), folder / "model.safetensors")
     objective = Objective(config=config.objective, feature_channels=16)
     save_objective(objective, config, folder / "auxiliary.safetensors")
-    return folder / "model.safetensors", folder / "auxiliary.safetensors"
+    return folder
 
 
 def test_a_pair_differs_in_the_tasks_alone(tmp_path):
-    first, heads = save_run(tmp_path / "with", START)
-    second, none = save_run(tmp_path / "without", override(START, {**TASKS_OFF, "train.seed": 1}))
-    pair = load_pair(first, second, heads)
+    first = save_run(tmp_path / "with", START)
+    second = save_run(tmp_path / "without", override(START, {**TASKS_OFF, "train.seed": 1}))
+    pair = load_pair(first, second)
     assert pair.with_tasks.config == START
     assert pair.without_tasks.config.objective.inter_class_contour == 0
     assert pair.contour.logits(torch.zeros(1, 16, 4, 4)).shape == (1, 16, 16)
     with pytest.raises(ConfigError, match="without the contour task"):
-        load_pair(first, second, none)
-    with pytest.raises(ConfigError, match="of a run with an auxiliary task"):
-        load_pair(first, first, heads)
-    other, _ = save_run(tmp_path / "other", override(START, {**TASKS_OFF, "train.iterations": 7}))
+        load_pair(second, second)
+    with pytest.raises(ConfigError, match="with an auxiliary task"):
+        load_pair(first, first)
+    other = save_run(tmp_path / "other", override(START, {**TASKS_OFF, "train.iterations": 7}))
     with pytest.raises(ConfigError, match=r"other.*also differs from .* in train\.iterations$"):
-        load_pair(first, other, heads)
+        load_pair(first, other)
     with pytest.raises(WeightsError, match="no such file"):
-        load_pair(first, tmp_path / "gone", heads)
+        load_pair(first, tmp_path / "gone")
 
 
-def test_without_all_files_nothing_is_shipped(tmp_path, monkeypatch):
-    first, heads = save_run(tmp_path / "with", START)
-    second, _ = save_run(tmp_path / "without", override(START, TASKS_OFF))
-    monkeypatch.setattr(pairs, "SHIPPED", first)
-    monkeypatch.setattr(pairs, "SHIPPED_HEADS", heads)
-    monkeypatch.setattr(pairs, "SHIPPED_WITHOUT", tmp_path / "gone")
-    assert pairs.shipped_pair() is None
-    monkeypatch.setattr(pairs, "SHIPPED_WITHOUT", second)
-    found = pairs.shipped_pair()
-    assert found is not None
-    assert replace(found.without_tasks.config, objective=START.objective) == START
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of Table 3 with two seeds, done; its networks are random."""
+    folder = tmp_path_factory.mktemp("swept")
+    generate(folder / "data", num_train=1, num_val=2, size=(64, 128), progress=False)
+    categories = open_dataset(folder / "data", "val").categories
+    base = differences(START, TINY)
+    plan = make_plan(preset="tiny", data=folder / "data", groups=("table3",), seeds=(0, 1), base=base)
+    (folder / "sweep").mkdir()
+    plan.write(folder / "sweep" / PLAN)
+    for name, run in plan.runs.items():
+        config, place = plan.config(run), folder / "sweep" / name
+        torch.manual_seed(run.seed)
+        save_model(build_model(config, categories), place / "model.safetensors")
+        objective = Objective(config=config.objective, feature_channels=16)
+        save_objective(objective, config, place / "auxiliary.safetensors")
+        with_tasks = config.objective.intra_class_triplet > 0
+        record = new_record(
+            experiment=run.experiment,
+            seed=run.seed,
+            config=to_dict(config),
+            data={"name": "data"},
+            iterations=1,
+            hours=0.0,
+            metrics={"features": {"distance_ratio": 0.9 - 0.1 * run.seed - 0.3 * with_tasks, "contour_f": None}},
+        )
+        write_record(record, place / RECORD)
+        write_manifest(place, run, ["model.safetensors", "auxiliary.safetensors", RECORD], {})
+    return folder / "sweep"
+
+
+def test_the_pairs_of_a_sweep_are_its_runs_with_and_without_both_tasks(swept):
+    runs = find_pairs(swept)
+    assert runs.data == swept.parent / "data"
+    assert (runs.with_tasks.keys(), runs.without_tasks.keys()) == ({0, 1}, {0, 1})
+    for seed in (0, 1):
+        first, second = (load_model(of[seed] / "model.safetensors") for of in (runs.with_tasks, runs.without_tasks))
+        assert (first.config.train.seed, second.config.train.seed) == (seed, seed)
+        assert second.config == override(first.config, TASKS_OFF)
+    pair = runs.load()
+    assert (runs.seed, pair.with_tasks.config.train.seed) == (0, 0)
+    assert pair.with_tasks.config.objective.multi_class_dice  # not the row without any loss
+
+
+def test_what_is_no_finished_sweep_of_table_3_is_refused(swept, tmp_path):
+    with pytest.raises(ExperimentError, match="no plan of a sweep"):
+        find_pairs(tmp_path)
+    plan = Plan.read(swept / PLAN)
+    other = tmp_path / "other"
+    other.mkdir()
+    replace(plan, runs={name: run for name, run in plan.runs.items() if run.experiment != "full"}).write(other / PLAN)
+    for name in plan.runs:
+        (other / name).symlink_to(swept / name)
+    with pytest.raises(ExperimentError, match=r"no run of the row .*L_intra' of Table 3; .*--groups table3"):
+        find_pairs(other)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    plan.write(begun / PLAN)
+    with pytest.raises(ExperimentError, match="not done"):
+        find_pairs(begun)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_command_writes_the_same_bytes_twice_and_says_what_is_missing(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the command writes; its scenes are small."""
     monkeypatch.setattr(command, "SIZE", (64, 128))
     monkeypatch.setattr(command, "SCENES", 1)
-    monkeypatch.setattr(command, "shipped_pair", lambda: None)
-    content = []
-    for turn in ("one", "two"):
-        monkeypatch.setattr(command, "FOLDER", tmp_path / turn)
-        monkeypatch.setattr(command, "RUNS", tmp_path / turn / "runs")
-        command.main(["published", "ablations", "figure_5", "training"])
-        content.append({path.name: path.read_bytes() for path in (tmp_path / turn).iterdir()})
-    assert content[0] == content[1]
-    kinds = ("json", "png", "svg")
-    assert content[0].keys() == {f"{name}.{kind}" for name in ("published", "ablations") for kind in kinds}
+    monkeypatch.setattr(command, "FOLDER", tmp_path / "figures")
+    monkeypatch.setattr(command, "RUNS", tmp_path / "figures" / "runs")
+    return tmp_path / "figures"
+
+
+def written(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def files(*names):
+    return {f"{name}.{kind}" for name in names for kind in ("json", "png", "svg")}
+
+
+def test_command_writes_the_same_bytes_twice_and_says_what_is_missing(folder, capsys):
+    command.main(["published", "ablations", "figure_5", "training"])
+    first = written(folder)
+    command.main(["published", "ablations"])
+    assert written(folder) == first
+    assert first.keys() == files("published", "ablations")
     said = capsys.readouterr().out
     assert "figure_5: left as it is: " in said
+    assert "make figures SWEEP=FOLDER" in said
     assert "training: left as it is: " in said
     with pytest.raises(SystemExit, match=r"no figure 'figure_9'; there are figure_1"):
         command.main(["figure_9"])
+    with pytest.raises(SystemExit, match=r"error: .*no plan of a sweep"):
+        command.main(["published", "--sweep", str(folder)])
+
+
+def test_figures_of_a_sweep_name_its_runs(folder, swept, monkeypatch):
+    monkeypatch.setattr(command, "POINTS", 4)
+    names = ["figure_5", "feature_map", "feature_metrics"]
+    command.main([*names, "--sweep", str(swept)])
+    first = written(folder)
+    assert first.keys() == files(*names)
+    command.main([*names, "--sweep", str(swept)])
+    assert written(folder) == first
+    runs = find_pairs(swept)
+    for name in names:
+        sources = json.loads(first[f"{name}.json"])["sources"]
+        of_seed = [f"{swept.name}/{of[0].name}" for of in (runs.with_tasks, runs.without_tasks)]
+        assert all(any(source.startswith(run) for source in sources) for run in of_seed)
+        assert any("-s1-" in source for source in sources) == (name == "feature_metrics")
+
+
+def test_paired_dots_join_runs_with_one_seed():
+    without, with_tasks = {0: 0.5, 1: 0.6, 2: 0.9}, {0: 0.3, 1: 0.5}
+    figure = paired_dots({"ratio": (without, with_tasks), "of one row": ({}, {0: 0.7})}, names=("without", "with"))
+    first, second = figure.axes[:2]
+    lines = [list(line.get_ydata()) for line in first.lines]
+    assert [0.5, 0.3] in lines
+    assert [0.6, 0.5] in lines
+    assert [0.5, 0.6, 0.9] in lines
+    means = [line[0] for line in lines if len(line) == 2 and line[0] == line[1]]
+    assert means == pytest.approx([2 / 3, 0.4])
+    assert [list(line.get_ydata()) for line in second.lines] == [[0.7], [0.7, 0.7]]
+    assert first.get_title() == "ratio"

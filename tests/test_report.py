@@ -11,7 +11,7 @@ import pytest
 
 from spinet.config import TINY, ConfigError, to_dict
 from spinet.experiments.settings import override
-from spinet.experiments.tables import LOSSES, TABLES, Row
+from spinet.experiments.tables import LOSSES, RATES, TABLES, Row
 from spinet.paper import TABLE_3
 from spinet.report import find_campaigns, read_runs, report, table_sections
 from spinet.report.page import environment, not_run, settings
@@ -26,7 +26,7 @@ def record_of(row: Row, seed: int, pq: float | None, *, data: str = "streets", *
     record = new_record(
         experiment=row.name,
         seed=seed,
-        config=to_dict(override(base, row.overrides)),
+        config=to_dict(override(base, row.changes(base))),
         data={"name": data, "splits": {"train": 6, "val": 2}, "fingerprint": data},
         iterations=800,
         hours=0.25,
@@ -71,6 +71,10 @@ def test_differences_are_paired_and_said_in_words():
     assert compared([18.0, 27.9, 38.1], start) == "-2.0 (-2.2 … -1.8); worse, more than noise (p = 0.00083)"
     # differences 1, −1, 3: t = 1 / (2 / √3) = 0.866, p = 0.478
     assert compared([21.0, 29.0, 43.0], start) == "+1.0 (-4.0 … +6.0); no more than noise (p = 0.48)"
+    # of a distance the smaller one is better
+    assert compared([0.18, 0.279, 0.381], [0.2, 0.3, 0.4], digits=3, falling=True) == (
+        "-0.020 (-0.022 … -0.018); better, more than noise (p = 0.00083)"
+    )
 
 
 def test_a_table_keeps_paper_and_ours_apart():
@@ -93,6 +97,28 @@ def test_a_table_keeps_paper_and_ours_apart():
     assert "6 training and 2 validation images; 800 iterations × 4 images" in section.conditions
     assert "15.0 minutes of training a run, on a machine; seeds 0, 1, 2" in section.conditions
     assert section.grids["The Panoptic-Feature (§4)"].rows[0][3] == "1.250 ± 1.000"
+
+
+def test_the_feature_without_and_with_the_tasks_is_paired_by_seed():
+    records = losses({"dice": [20.0, 21.0, 22.0, 23.0], "full": [21.0, 22.0, 23.0], "no-losses": [19.0]})
+    for record in records:
+        better = record["experiment"] == "full"
+        # a seed that only one row has must not move the difference
+        record["metrics"]["features"] = {
+            "distance_ratio": 0.5 + 0.1 * record["seed"] - (0.2 + 0.01 * record["seed"] if better else 0),
+            "contour_f": 0.6 if better else None,
+        }
+    (campaign,) = find_campaigns(records)
+    (section,) = table_sections(campaign)
+    rows = {row[0]: row[1:] for row in section.grids["What the auxiliary tasks change in it"].rows}
+    # −0.20, −0.21, −0.22: t = −0.21 / (0.01 / √3) = −36.37, p = 0.00076
+    assert rows["distance within / between instances"] == [
+        "0.650 ± 0.129",
+        "0.390 ± 0.090",
+        "-0.210 (-0.235 … -0.185); better, more than noise (p = 0.00076)",
+    ]
+    assert rows["F of contour head"] == ["–", "0.600 ± 0.000", "–"]
+    assert rows["silhouette, classes"] == ["–", "–", "–"]
 
 
 def test_records_of_other_data_settings_or_sweeps_do_not_mix():
@@ -122,6 +148,30 @@ def test_a_run_may_stand_in_several_tables():
     (campaign,) = find_campaigns(records)
     titles = [section.title.split(":")[0] for section in table_sections(campaign)]
     assert titles == ["§5.4, Table 3", "§5.4, Table 5"]
+
+
+def test_systems_stand_at_their_best_rate_beside_nothing_of_the_papers():
+    found = {"SPINet": (9.0, 11.0, 10.0), "UPSNet": (5.0, 6.0, 8.0)}
+    records = [
+        record_of(row, 0, pq)
+        for title, scores in found.items()
+        for row, pq in zip([row for row in RATES.rows if row.title.startswith(title)], scores, strict=True)
+    ]
+    best = [next(r for r in RATES.rows if r.name == name) for name in ("spinet-rate-1", "upsnet-rate-3")]
+    records += [record_of(row, seed, pq + seed) for row, pq in zip(best, (11.0, 8.5), strict=True) for seed in (1, 2)]
+    records.append(record_of(RATES.rows[2], 1, 99.0))  # one rate alone with another seed decides nothing
+    (campaign,) = find_campaigns(records)
+    (section,) = table_sections(campaign)
+    assert section.title.startswith("§5.3, Table 1 in miniature")
+    grid = section.grids["Scores"]
+    assert {block for block, _ in grid.columns} == {"", "Ours, streets val"}
+    scores = {row[0]: dict(zip((name for _, name in grid.columns), row, strict=True)) for row in grid.rows}
+    assert (scores["SPINet"]["PQ"], scores["SPINet"]["n"]) == ("12.0 ± 1.0", "3")
+    assert (scores["UPSNet"]["PQ"], scores["UPSNet"]["n"]) == ("9.3 ± 1.3", "3")
+    assert scores["Panoptic-FPN"]["n"] == "0"
+    search = next(grid for name, grid in section.grids.items() if name.startswith("Search"))
+    assert search.rows == [["SPINet", "9.0", "[11.0]", "10.0"], ["UPSNet", "5.0", "6.0", "[8.0]"]]
+    assert [name for _, name in search.columns] == ["row", "rate 0.0003", "rate 0.001", "rate 0.003"]
 
 
 class Page(HTMLParser):
@@ -176,7 +226,8 @@ def test_what_was_not_run_is_said():
     lines = not_run([*records, record_of(LOSSES.rows[2], 1, None, status="running")])
     assert any(line.startswith("Cityscapes: no record") for line in lines)
     assert any(line.startswith("§5.4, Table 4, pyramid levels") and line.endswith("not run.") for line in lines)
-    assert "§5.4, Table 3 on streets: fewer than 3 runs of M.C.D + L_inter (0), L_inter + L_intra (1)." in lines
+    few = "§5.4, Table 3, use of the proposed losses, on streets: fewer than 3 runs of "
+    assert f"{few}M.C.D + L_inter (0), L_inter + L_intra (1)." in lines
     assert "Begun and not finished: dice-inter with seed 1 on streets." in lines
     whole = {"name": "cityscapes", "splits": {"train": 2975, "val": 500}, "fingerprint": "c"}
     assert not [line for line in not_run([{**r, "data": whole} for r in records]) if line.startswith("Cityscapes:")]

@@ -101,4 +101,13 @@ BaselineConfig = Annotated[AnyBaseline, Discriminator("system")]
 
 System = Literal["spinet", "panoptic_fpn", "panoptic_deeplab", "upsnet", "condinst"]
 
+TITLES: dict[str, str] = {
+    "spinet": "SPINet",
+    "panoptic_fpn": "Panoptic-FPN",
+    "panoptic_deeplab": "Panoptic-DeepLab",
+    "upsnet": "UPSNet",
+    "condinst": "CondInst + semantic branch",
+}
+"""As texts name the systems."""
+
 BASELINES: dict[str, type[AnyBaseline]] = {config.system: config for config in get_args(AnyBaseline)}

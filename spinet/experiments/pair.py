@@ -7,15 +7,14 @@ from pathlib import Path
 
 from spinet.config import Config, ConfigError
 from spinet.data.synthcity import generate
+from spinet.experiments.plan import PLAN, ExperimentError, Plan, check_folder
 from spinet.experiments.settings import differences, find_preset, override
+from spinet.experiments.tables import WITH_TASKS, WITHOUT_TASKS
 from spinet.objective.auxiliary import InterClassContour
 from spinet.train import train
-from spinet.weights import SHIPPED, Model, load_model, load_objective
+from spinet.weights import Model, load_model, load_objective
 
 TASKS_OFF = {"objective.inter_class_contour": 0.0, "objective.intra_class_triplet": 0.0}
-SHIPPED_WITHOUT = SHIPPED.with_name("synthcity_without_auxiliary.safetensors")
-SHIPPED_HEADS = SHIPPED.with_name("synthcity_auxiliary.safetensors")
-"""Beside the weights that come with the package: those trained without the tasks, and the heads of the tasks."""
 
 BRIEF = {
     "model.fpn_channels": 32,
@@ -38,26 +37,65 @@ class Pair:
     contour: InterClassContour
 
 
-def load_pair(with_tasks: str | Path, without_tasks: str | Path, heads: str | Path) -> Pair:
+@dataclass(frozen=True)
+class SweptPairs:
+    """Of a sweep: the folder of its data, and those of its runs with the auxiliary tasks and without them, by seed."""
+
+    data: Path
+    with_tasks: dict[int, Path]
+    without_tasks: dict[int, Path]
+
+    @property
+    def seed(self) -> int:
+        """The one whose networks are looked at."""
+        return min(self.with_tasks)
+
+    def load(self) -> Pair:
+        """The networks of that seed; raises what `load_pair` does."""
+        return load_pair(self.with_tasks[self.seed], self.without_tasks[self.seed])
+
+
+def find_pairs(sweep: str | Path) -> SweptPairs:
+    """The runs of a sweep that Fig. 5 compares.
+
+    Raises:
+        ExperimentError: the folder holds no sweep, or one without these rows of Table 3; one of these runs is not done
+            or has changed since.
+    """
+    sweep = Path(sweep)
+    plan = Plan.read(sweep / PLAN)
+    found: dict[str, dict[int, Path]] = {row.name: {} for row in (WITH_TASKS, WITHOUT_TASKS)}
+    for run in plan.runs.values():
+        if run.experiment in found:
+            if not check_folder(sweep / run.name, run, plan.config(run)):
+                raise ExperimentError(f"{sweep / run.name}: not done; the same spinet sweep goes on with it")
+            found[run.experiment][run.seed] = sweep / run.name
+    if missing := [row for row in (WITH_TASKS, WITHOUT_TASKS) if not found[row.name]]:
+        rows = " and ".join(f"{row.title!r}" for row in missing)
+        raise ExperimentError(f"{sweep}: has no run of the row {rows} of Table 3; give a sweep with --groups table3")
+    return SweptPairs(Path(plan.data), found[WITH_TASKS.name], found[WITHOUT_TASKS.name])
+
+
+def load_pair(with_tasks: str | Path, without_tasks: str | Path) -> Pair:
     """Two trained networks.
 
     Args:
-        with_tasks: the `model.safetensors` of a run with both auxiliary tasks.
+        with_tasks: folder of a run with both auxiliary tasks.
         without_tasks: that of a run without them, and alike in everything else but the seed.
-        heads: the `auxiliary.safetensors` of the first run.
 
     Raises:
         WeightsError: a file is missing, broken, or not what it should be.
         ConfigError: the runs differ in something else, or the first had no contour task.
     """
-    first, second = load_model(with_tasks), load_model(without_tasks)
-    contour = load_objective(heads).inter
+    with_tasks, without_tasks = Path(with_tasks), Path(without_tasks)
+    first, second = (load_model(folder / "model.safetensors") for folder in (with_tasks, without_tasks))
+    contour = load_objective(with_tasks / "auxiliary.safetensors").inter
     if contour is None:
-        raise ConfigError(f"{heads}: of a run without the contour task; give that of one with both tasks")
+        raise ConfigError(f"{with_tasks}: a run without the contour task; give one with both tasks")
     apart = differences(second.config, first.config)
     apart.pop("train.seed", None)
     if apart | TASKS_OFF != apart:
-        raise ConfigError(f"{without_tasks}: of a run with an auxiliary task; give that of one with {TASKS_OFF}")
+        raise ConfigError(f"{without_tasks}: a run with an auxiliary task; give one with {TASKS_OFF}")
     if others := apart.keys() - TASKS_OFF.keys():
         raise ConfigError(f"{without_tasks}: also differs from {with_tasks} in {', '.join(sorted(others))}")
     if first.categories != second.categories:
@@ -65,23 +103,16 @@ def load_pair(with_tasks: str | Path, without_tasks: str | Path, heads: str | Pa
     return Pair(first, second, contour)
 
 
-def shipped_pair() -> Pair | None:
-    """The networks that come with the package; None where one of the files is not there."""
-    files = (SHIPPED, SHIPPED_WITHOUT, SHIPPED_HEADS)
-    return load_pair(*files) if all(path.is_file() for path in files) else None
-
-
 def train_pair(folder: str | Path, *, iterations: int, seed: int = 0) -> Pair:
-    """Trains two networks for some seconds on a handful of small scenes: enough to try things out, not to judge by.
+    """Trains two networks for some seconds on a handful of scenes: enough to try things out, not to judge by.
 
     Args:
         folder: gets the scenes and both runs; a second call with the same folder trains no more.
-        iterations: of each, with 4 crops of 128 × 256 pixels.
+        iterations: of each, with 4 crops of 128 × 256 pixels from scenes of 256 × 512.
     """
     folder = Path(folder)
-    generate(folder / "synthcity", num_train=48, num_val=2, size=(128, 256), seed=seed, progress=False)
+    generate(folder / "synthcity", num_train=48, num_val=2, size=(256, 512), seed=seed, progress=False)
     start: Config = override(find_preset("tiny"), {**BRIEF, "train.iterations": iterations, "train.seed": seed})
     for name, config in (("with", start), ("without", override(start, TASKS_OFF))):
         train(config, data=folder / "synthcity", out=folder / name, resume=True, experiment=f"{name} auxiliary tasks")
-    files = (folder / "with" / "model", folder / "without" / "model", folder / "with" / "auxiliary")
-    return load_pair(*(path.with_suffix(".safetensors") for path in files))
+    return load_pair(folder / "with", folder / "without")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from spinet.config import Config, ConfigError, to_dict
-from spinet.data import open_dataset
+from spinet.data import find_splits, open_dataset
+from spinet.experiments.campaigns import find_campaigns, without_seed
 from spinet.experiments.settings import Overrides, find_preset, override
-from spinet.experiments.tables import TABLES, find_tables
-from spinet.runs import RecordError, write_json
+from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Row, Table, find_tables
+from spinet.runs import RecordError, fingerprint, write_json
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "52_training.ipynb"
 PLAN, MANIFEST, RECORD, FAILURE = "plan.json", "manifest.json", "record.json", "failure.txt"
@@ -97,7 +98,15 @@ class Plan:
 
 
 def make_plan(
-    *, preset: str, data: str | Path, groups: Sequence[str], seeds: Sequence[int], base: Overrides, **options: Any
+    *,
+    preset: str,
+    data: str | Path,
+    groups: Sequence[str],
+    seeds: Sequence[int],
+    base: Overrides,
+    rows: Sequence[str] = (),
+    records: Iterable[Mapping[str, Any]] = (),
+    **options: Any,
 ) -> Plan:
     """The runs of some tables on a data set; rows with equal settings are one run.
 
@@ -107,22 +116,28 @@ def make_plan(
         groups: of `TABLES`.
         seeds: every experiment is run with each of them.
         base: overrides of the preset, for all runs.
+        rows: names of the groups' rows; without any all are meant.
+        records: of finished runs, among them those of `RATES` if `SYSTEMS` is one of the groups.
         options: the other fields of `Plan`.
 
     Raises:
-        ConfigError: a preset, group, field or value that does not exist; two rows of a table that are the same run.
+        ConfigError: a preset, group, row, field or value that does not exist; two rows of a table that are the same
+            run; the records lack a system's search.
         DataError: the data cannot be read.
     """
     if not seeds:
         raise ConfigError("no seed is named; give --seeds 0, or 0 1 2 to tell a difference from noise")
     if "train.seed" in base:
         raise ConfigError("train.seed is not an override of a sweep; give --seeds")
-    tables = find_tables(tuple(groups))
     start = override(find_preset(preset), base)
+    tables = find_tables(tuple(groups))
+    if SYSTEMS in tables:
+        tables[tables.index(SYSTEMS)] = _tuned(start, data, records)
+    tables = _only(tables, rows)
     names: dict[Config, str] = {}  # of the first row with these settings, so that every choice of groups agrees on it
     for table in TABLES.values():
         for row in table.rows:
-            names.setdefault(override(start, row.overrides), row.name)
+            names.setdefault(override(start, row.changes(start)), row.name)
     fingerprints = [open_dataset(data, split).fingerprint for split in ("train", "val")]
     runs: dict[str, Run] = {}
     trained: dict[Config, str] = {}
@@ -131,21 +146,52 @@ def make_plan(
         for table in tables:
             seen: dict[Config, str] = {}
             for row in table.rows:
-                config = override(seeded, row.overrides)
+                changes = row.changes(start)
+                config = override(seeded, changes)
                 if config in seen:
                     raise ConfigError(
                         f"{table.group}: the rows {seen[config]!r} and {row.title!r} are the same run with these "
                         "settings; leave the group out, or change the overrides or the preset"
                     )
                 seen[config] = row.title
-                name = names[override(start, row.overrides)]
+                name = names[override(start, changes)]
                 digest = hashlib.sha256(json.dumps([to_dict(config), *fingerprints]).encode()).hexdigest()
-                run = Run(name, seed, dict(row.overrides), digest)
+                run = Run(name, seed, changes, digest)
                 # how the result is read out is no part of how it came about
                 training = replace(config, inference=start.inference)
                 source = trained.setdefault(training, run.name)
                 runs.setdefault(run.name, run if source == run.name else replace(run, source=source))
     return Plan(preset, str(Path(data).resolve()), dict(base), runs, **options)
+
+
+def _tuned(start: Config, data: str | Path, records: Iterable[Mapping[str, Any]]) -> Table:
+    """`SYSTEMS` with the learning rates that the records of the same data and settings show to be best."""
+    places = find_splits(data)
+    digest = fingerprint(places[split].annotations for split in ("train", "val"))
+    base = without_seed(to_dict(start))
+    finished = find_campaigns(record for record in records if record["status"] == "finished")
+    alike = [c for c in finished if c.base == base and c.records[0]["data"]["fingerprint"] == digest]
+    rows = alike[0].tuned() if alike else []
+    if missing := [row.title for row in SYSTEMS.rows if row.name not in {found.name for found in rows}]:
+        raise ConfigError(
+            f"{SYSTEMS.group}: no search of the learning rate for {', '.join(missing)}; run --groups {RATES.group} "
+            "--seeds 0 with the same data, settings and --out first"
+        )
+    return replace(SYSTEMS, rows=tuple(rows))
+
+
+def _only(tables: list[Table], names: Sequence[str]) -> list[Table]:
+    """The tables with the rows of these names alone, or with all if there is no name."""
+    known = [row.name for table in tables for row in table.rows]
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"no row {unknown[0]!r} in {', '.join(t.group for t in tables)}; there are {', '.join(known)}"
+        )
+
+    def kept(row: Row) -> bool:
+        return not names or row.name in names
+
+    return [replace(table, rows=tuple(filter(kept, table.rows))) for table in tables]
 
 
 def file_digest(path: Path) -> str:

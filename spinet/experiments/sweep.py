@@ -14,10 +14,21 @@ import torch
 from tqdm.auto import tqdm
 
 from spinet.config import Preset, TrainConfig
-from spinet.experiments.plan import FAILURE, MANIFEST, NOTEBOOK, PLAN, ExperimentError, Plan, check_folder, make_plan
+from spinet.experiments.plan import (
+    FAILURE,
+    MANIFEST,
+    NOTEBOOK,
+    PLAN,
+    RECORD,
+    ExperimentError,
+    Plan,
+    check_folder,
+    make_plan,
+)
 from spinet.experiments.processes import SWEEP, refuse_while_living
 from spinet.experiments.settings import Overrides, find_preset, override
-from spinet.runs import atomic_write
+from spinet.experiments.tables import SYSTEMS
+from spinet.runs import atomic_write, read_record
 
 HERE = Path(__file__).parent
 LOG, HOST = "snakemake.log", "host.txt"
@@ -31,6 +42,7 @@ def sweep(
     out: str | Path,
     preset: Preset = "tiny",
     groups: Sequence[str],
+    rows: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     overrides: Overrides | None = None,
     workers: int | None = None,
@@ -45,7 +57,8 @@ def sweep(
     Args:
         data: a folder in Cityscapes or COCO panoptic layout with the splits train and val.
         out: gets a folder for each run: executed notebook, `record.json`, `log.csv`, `model.safetensors`, checkpoints.
-        groups: of `TABLES`.
+        groups: of `TABLES`; "table1" takes the learning rates from the runs of "rates" that `out` holds.
+        rows: names of the groups' rows; without any all are meant.
         overrides: of the preset, for all runs.
         workers: runs at once; by default one for each core, or for each group of `processes` GPUs.
         processes: of each run, by `torchrun`; by default as many of the GPUs as its batch can be shared by.
@@ -70,8 +83,10 @@ def sweep(
         preset=preset,
         data=data,
         groups=groups,
+        rows=rows,
         seeds=seeds,
         base=overrides or {},
+        records=[read_record(path) for path in sorted(out.glob(f"*/{RECORD}"))] if SYSTEMS.group in groups else [],
         workers=workers,
         gpus=gpus,
         processes=processes,

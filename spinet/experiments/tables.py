@@ -1,4 +1,4 @@
-"""§5.4 What is compared: the rows of Tables 3-5 and of the ledger's own open choices, each as the settings it changes.
+"""§5.4 What is compared: the rows of Tables 1, 3-5 and of the ledger's own open choices, as the settings they change.
 
 A row says how it differs from the settings that a sweep starts from, so the same row is an experiment on any preset and
 data. Rows whose settings are equal are one run (see `plan`), whatever tables they stand in.
@@ -7,10 +7,11 @@ data. Rows whose settings are equal are one run (see `plan`), whatever tables th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spinet.config import ConfigError
+from spinet.baselines.config import TITLES
+from spinet.config import Config, ConfigError
 from spinet.paper import TABLE_3, TABLE_4, TABLE_5, LossAblation, Quality
 
 
@@ -22,6 +23,12 @@ class Row:
     title: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     paper: Quality | None = None
+    rate: float = 1.0  # by which the learning rate is multiplied
+
+    def changes(self, start: Config) -> dict[str, Any]:
+        """Overrides of the settings that a sweep starts from."""
+        rate = {"train.learning_rate": self.rate * start.train.learning_rate} if self.rate != 1 else {}
+        return {**self.overrides, **rate}
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,9 @@ LOSSES = Table(
     "Cityscapes val",
 )
 
+WITHOUT_TASKS, WITH_TASKS = LOSSES.rows[1], LOSSES.rows[4]
+"""Rows that differ in the two auxiliary tasks and in nothing else, as in Fig. 5."""
+
 LEVELS = Table(
     "table4",
     "Pyramid levels that the two modules read",
@@ -89,6 +99,28 @@ INTEGRATION = Table(
     ),
     "Cityscapes val",
 )
+
+SYSTEMS = Table(
+    "table1",
+    "The systems that the paper compares, trained alike",
+    "§5.3, Table 1 in miniature",
+    tuple(Row(system, title, {"system": system}) for system, title in TITLES.items()),
+)
+"""Each at its best learning rate of `RATES`."""
+
+FACTORS = (0.3, 1.0, 3.0)
+
+RATES = Table(
+    "rates",
+    "Learning rates of the systems",
+    "§5.3, Table 1 in miniature",
+    tuple(
+        replace(row, name=f"{row.name}-rate-{factor:g}", title=f"{row.title}, rate × {factor:g}", rate=factor)
+        for row in SYSTEMS.rows
+        for factor in FACTORS
+    ),
+)
+"""The search before `SYSTEMS`; one seed is enough."""
 
 CHANNELS = Table(
     "condinst",
@@ -170,7 +202,20 @@ COORDINATES = Table(
 
 TABLES = {
     table.group: table
-    for table in (LOSSES, LEVELS, INTEGRATION, CHANNELS, DUPLICATES, SAMPLING, SEMANTIC, DICE, CONTOUR, COORDINATES)
+    for table in (
+        LOSSES,
+        LEVELS,
+        INTEGRATION,
+        SYSTEMS,
+        RATES,
+        CHANNELS,
+        DUPLICATES,
+        SAMPLING,
+        SEMANTIC,
+        DICE,
+        CONTOUR,
+        COORDINATES,
+    )
 }
 
 

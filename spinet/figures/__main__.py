@@ -1,12 +1,13 @@
-"""`python -m spinet.figures [NAME …]`: writes the figures of the README and the course, each with its sources.
+"""`python -m spinet.figures [NAME …] [--sweep FOLDER]`: writes the figures of the README and the course, with sources.
 
-A figure of something that is not there yet, such as the runs of an ablation, is left as it is, and the reason is said.
+Those that compare networks trained with and without the auxiliary tasks need the folder of a finished sweep of Table 3,
+whose weights are no part of the project. A figure of what is not there is left as it is, and the reason is said.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
-import hashlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,35 +15,39 @@ from pathlib import Path
 
 import torch
 
-from spinet.clustering import contour_map, embed, read_field, sample_pixels
+from spinet.baselines.config import TITLES
+from spinet.benchmark import read_benchmarks
+from spinet.clustering import contour_map, embed, quarter, read_field, sample_pixels
 from spinet.config import CITYSCAPES_R50, IMAGE_SIZE, NUM_CLASSES, Config
 from spinet.data import PanopticDataset, Sample, open_dataset
 from spinet.data.synthcity import VERSION, generate
-from spinet.experiments.pair import SHIPPED_HEADS, SHIPPED_WITHOUT, Pair, shipped_pair
+from spinet.experiments.campaigns import find_campaigns
+from spinet.experiments.pair import SweptPairs, find_pairs
+from spinet.experiments.plan import RECORD, ExperimentError, file_digest
 from spinet.experiments.tables import LOSSES
 from spinet.figures.components import figure_3, figure_4
 from spinet.figures.diagrams import figure_1, figure_2
 from spinet.figures.ground_truth import figure_targets
-from spinet.figures.results import Seen, balance, feature_map, figure_5, gains
-from spinet.figures.runs import loss_curves
+from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, speed
+from spinet.figures.runs import loss_curves, paired_dots
 from spinet.figures.style import Figure, save
 from spinet.inference import encode, predict, read_out
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Targets, num_semantic
-from spinet.paper import TABLE_1
-from spinet.report.campaigns import find_campaigns
-from spinet.runs import find_records
+from spinet.paper import TABLE_1, TABLE_2
+from spinet.report.tables import FEATURES
+from spinet.runs import find_records, read_record
 from spinet.train import target_builder
 from spinet.weights import SHIPPED, Model, load_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 RUNS = FOLDER / "runs"
 
-SIZE, SCENES, SEED = (256, 512), 6, 0
+SIZE, SCENES, SEED = (512, 1024), 4, 0
 CITY = f"SynthCity {VERSION}, seed {SEED}, validation, {SIZE[0]} × {SIZE[1]}"
 EXPLAINED, COMPARED, MAPPED = 3, (0, 2, 4), 4
-"""Scenes in which targets and tasks are explained; of Fig. 5; on the map of the Panoptic-Feature."""
+"""Scenes in which targets and tasks are explained; images of Fig. 5; the one on the map of the Panoptic-Feature."""
 
 POINTS = 60
 """Cells of a segment on that map."""
@@ -75,29 +80,6 @@ def auxiliary_tasks(city: PanopticDataset) -> Drawn:
     return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
 
 
-def effect_of_tasks(city: PanopticDataset) -> Drawn:
-    pair = _pair()
-    rows = []
-    for index in COMPARED:
-        image = _pixels(city[index])
-        encoded = encode(pair.with_tasks, image)
-        contour = contour_map(pair.contour, encoded)
-        rows.append(Seen(image, predict(pair.without_tasks, image), contour, read_out(pair.with_tasks, encoded)))
-    files = [_file(path) for path in (SHIPPED, SHIPPED_WITHOUT, SHIPPED_HEADS)]
-    return figure_5(rows, city.categories), [*files, f"{CITY}, scenes {', '.join(map(str, COMPARED))}"]
-
-
-def panoptic_feature(city: PanopticDataset) -> Drawn:
-    pair, sample = _pair(), city[MAPPED]
-    drawn = {
-        title: sample_pixels(read_field(model, sample), pixels=POINTS, seed=SEED)
-        for title, model in (("without auxiliary tasks", pair.without_tasks), ("with", pair.with_tasks))
-    }
-    maps = {title: embed(pixels.phi, seed=SEED) for title, pixels in drawn.items()}
-    figure = feature_map(_pixels(sample), drawn["with"], maps, city.categories)
-    return figure, [_file(SHIPPED), _file(SHIPPED_WITHOUT), f"{CITY}, scene {MAPPED}"]
-
-
 def targets(city: PanopticDataset) -> Drawn:
     model, sample = load_model(), city[EXPLAINED]
     figure = figure_targets(sample, _targets(model, sample), model.network.strides, city.categories)
@@ -115,6 +97,26 @@ def training(city: PanopticDataset) -> Drawn:
 
 def published(city: PanopticDataset) -> Drawn:
     return balance(TABLE_1), ["Table 1 of the paper"]
+
+
+def times(city: PanopticDataset) -> Drawn:
+    """The published times, and ours on the most things up to 40, of systems whose PQ is published."""
+    records = read_benchmarks(RUNS)
+    if not records:
+        raise MissingError(f"{RUNS}: no bench.json; make bench writes it")
+    quality = {row.method: row.cityscapes.pq for row in TABLE_1 if row.cityscapes.pq is not None and not row.deformable}
+    quality |= {row.method: row.pq for row in TABLE_2}
+    panels = {"Table 2, TITAN Xp": {row.method: (row.total / 1000, row.pq) for row in TABLE_2}}
+    for record in records:
+        counts = {row["instances"] for row in record["rows"]}
+        things = max((count for count in counts if count <= 40), default=min(counts))
+        for precision in dict.fromkeys(row["precision"] for row in record["rows"]):
+            panels[f"{record['device']['name']}, {precision}, {things} things"] = {
+                TITLES[row["system"]]: (row["total_s"], quality[TITLES[row["system"]]])
+                for row in record["rows"]
+                if (row["instances"], row["precision"]) == (things, precision) and TITLES.get(row["system"]) in quality
+            }
+    return speed(panels), ["Tables 1 and 2 of the paper", *(f"runs/bench, {record['created']}" for record in records)]
 
 
 def ablations(city: PanopticDataset) -> Drawn:
@@ -138,17 +140,61 @@ def ablations(city: PanopticDataset) -> Drawn:
     return gains(panels, label=f"PQ − PQ of “{start.title}”"), sources
 
 
+def effect_of_tasks(runs: SweptPairs) -> Drawn:
+    pair, city = runs.load(), open_dataset(runs.data, "val")
+    rows = []
+    shown = [index for index in COMPARED if index < len(city)]
+    for index in shown:
+        image = _pixels(city[index])
+        encoded = encode(pair.with_tasks, image)
+        contour = contour_map(pair.contour, encoded)
+        rows.append(Seen(image, predict(pair.without_tasks, image), contour, read_out(pair.with_tasks, encoded)))
+    return figure_5(rows, city.categories), [*_looked_at(runs), f"{runs.data.name} val, images {shown}"]
+
+
+def panoptic_feature(runs: SweptPairs) -> Drawn:
+    pair, city = runs.load(), open_dataset(runs.data, "val")
+    shown = min(MAPPED, len(city) - 1)
+    drawn = {
+        title: sample_pixels(field, pixels=POINTS, seed=SEED, mask=quarter(field))
+        for title, field in (
+            ("without auxiliary tasks", read_field(pair.without_tasks, city[shown])),
+            ("with", read_field(pair.with_tasks, city[shown])),
+        )
+    }
+    maps = {title: embed(pixels.phi, seed=SEED) for title, pixels in drawn.items()}
+    figure = feature_map(_pixels(city[shown]), drawn["with"], maps, city.categories)
+    return figure, [*_looked_at(runs), f"{runs.data.name} val, image {shown}"]
+
+
+def feature_metrics(runs: SweptPairs) -> Drawn:
+    both = (runs.without_tasks, runs.with_tasks)
+    measured = [{seed: read_record(run / RECORD)["metrics"] for seed, run in of_row.items()} for of_row in both]
+    panels = {}
+    for name, title in FEATURES.items():
+        found = [{seed: one.get("features", {}).get(name) for seed, one in of_row.items()} for of_row in measured]
+        panels[title] = tuple({seed: value for seed, value in of_row.items() if value is not None} for of_row in found)
+    if not any(of_row for rows in panels.values() for of_row in rows):
+        raise ExperimentError(f"{runs.with_tasks[runs.seed] / RECORD}: no measures of the feature; repeat the sweep")
+    return paired_dots(panels, names=("without", "with")), [_run(run) for of_row in both for run in of_row.values()]
+
+
 FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
     "figure_1": overall,
     "figure_2": architecture,
     "figure_3": generator,
     "figure_4": auxiliary_tasks,
-    "figure_5": effect_of_tasks,
-    "feature_map": panoptic_feature,
     "targets": targets,
     "training": training,
     "published": published,
     "ablations": ablations,
+    "speed": times,
+}
+
+OF_A_SWEEP: dict[str, Callable[[SweptPairs], Drawn]] = {
+    "figure_5": effect_of_tasks,
+    "feature_map": panoptic_feature,
+    "feature_metrics": feature_metrics,
 }
 
 
@@ -159,11 +205,13 @@ def _on_meta(config: Config) -> SPINet:
         return SPINet.from_config(config.model, num_things=things, num_stuff=outputs, pretrained=False)
 
 
-def _pair() -> Pair:
-    pair = shipped_pair()
-    if pair is None:
-        raise MissingError(f"{SHIPPED_WITHOUT} or {SHIPPED_HEADS} is missing")
-    return pair
+def _looked_at(runs: SweptPairs) -> list[str]:
+    folders = (runs.without_tasks[runs.seed], runs.with_tasks[runs.seed])
+    return [f"{_run(folder)}: {_file(folder / 'model.safetensors')}" for folder in folders]
+
+
+def _run(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def _targets(model: Model, sample: Sample) -> Targets:
@@ -175,25 +223,41 @@ def _pixels(sample: Sample):
 
 
 def _file(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return f"{path.name}, sha256 {file_digest(path)}"
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Writes the named figures, or all."""
-    if unknown := [name for name in names if name not in FIGURES]:
-        raise SystemExit(f"error: no figure {unknown[0]!r}; there are {', '.join(FIGURES)}")
-    with tempfile.TemporaryDirectory() as folder:
-        generate(folder, num_train=0, num_val=SCENES, size=SIZE, seed=SEED, progress=False)
-        city = open_dataset(folder, "val")
-        for name in names or FIGURES:
-            try:
-                figure, sources = FIGURES[name](city)
-            except MissingError as reason:
-                print(f"{name}: left as it is: {reason}")
-                continue
-            save(figure, FOLDER, name, sources=sources)
-            print(FOLDER / f"{name}.png")
+    parser = argparse.ArgumentParser(prog="python -m spinet.figures", description="Writes the figures of the course.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*FIGURES, *OF_A_SWEEP])}; or all")
+    parser.add_argument("--sweep", type=Path, metavar="FOLDER", help=f"finished; for {', '.join(OF_A_SWEEP)}")
+    given = parser.parse_args(arguments)
+    if unknown := [name for name in given.names if name not in FIGURES | OF_A_SWEEP]:
+        raise SystemExit(f"error: no figure {unknown[0]!r}; there are {', '.join(FIGURES | OF_A_SWEEP)}")
+    names = given.names or [*FIGURES, *OF_A_SWEEP]
+    try:
+        runs = find_pairs(given.sweep) if given.sweep else None
+        with tempfile.TemporaryDirectory() as folder:
+            generate(folder, num_train=0, num_val=SCENES, size=SIZE, seed=SEED, progress=False)
+            city = open_dataset(folder, "val")
+            for name in names:
+                try:
+                    figure, sources = _draw(name, city, runs)
+                except MissingError as reason:
+                    print(f"{name}: left as it is: {reason}")
+                    continue
+                save(figure, FOLDER, name, sources=sources)
+                print(FOLDER / f"{name}.png")
+    except (ValueError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _draw(name: str, city: PanopticDataset, runs: SweptPairs | None) -> Drawn:
+    if name in FIGURES:
+        return FIGURES[name](city)
+    if runs is None:
+        raise MissingError("compares runs of a sweep of Table 3: give --sweep FOLDER, or make figures SWEEP=FOLDER")
+    return OF_A_SWEEP[name](runs)
 
 
 if __name__ == "__main__":

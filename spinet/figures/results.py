@@ -160,6 +160,27 @@ def balance(table: Sequence[Comparison]) -> Figure:
     return figure
 
 
+def speed(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
+    """Table 2 as pictures: panoptic quality against the time of an image, which grows to the right from 0.
+
+    Args:
+        panels: by the panel's title, seconds and PQ by the system's name.
+    """
+    figure = new_figure(PAGE, 3.0)
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    named: list[Named] = []
+    for axes, (title, systems) in zip(grid, panels.items(), strict=True):
+        for name, place in systems.items():
+            ours = name == "SPINet"
+            axes.scatter(*place, marker="*" if ours else "o", color=COLORS[5 if ours else 0], s=80 if ours else 20)
+            named.append((axes, name, place))
+        axes.set_xlim(0, 1.25 * max(seconds for seconds, _ in systems.values()))
+        axes.margins(y=0.25)
+        axes.set(title=title, xlabel="seconds an image", ylabel="PQ, Cityscapes val (paper)")
+    _write(figure, named, offsets=BESIDE)
+    return figure
+
+
 def _write(
     figure: Figure, named: Sequence[Named], *, offsets: Sequence[tuple[int, int, str]], crowded: bool = True
 ) -> None:

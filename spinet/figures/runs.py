@@ -1,7 +1,8 @@
-"""What runs leave behind, drawn: the course of a training, and the rows of an ablation over seeds."""
+"""What runs leave behind, drawn: the course of a training, the rows of an ablation over seeds, two of them in pairs."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -72,4 +73,33 @@ def row_dots(rows: Mapping[str, Sequence[float]], *, label: str) -> Figure:
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(label)
+    return figure
+
+
+def paired_dots(
+    panels: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]], *, names: tuple[str, str]
+) -> Figure:
+    """Two rows of a table, measure by measure: a dot for each run, a line between those with the same seed.
+
+    Args:
+        panels: by the measure's title, values by seed of the first row and of the second; either may have none.
+        names: of the two rows.
+    """
+    columns = 4
+    figure = new_figure(PAGE, 0.4 + 1.5 * -(-len(panels) // columns))
+    grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).ravel()
+    for axes, (title, rows) in zip(grid, panels.items(), strict=False):
+        for seed in rows[0].keys() & rows[1].keys():
+            axes.plot([0, 1], [row[seed] for row in rows], color="0.6", linewidth=0.8)
+        for place, (row, color) in enumerate(zip(rows, (COLORS[0], COLORS[5]), strict=True)):
+            if row:
+                axes.plot([place] * len(row), list(row.values()), "o", color=color, markersize=3.5)
+                axes.plot(
+                    [place - 0.2, place + 0.2], [float(np.mean(list(row.values())))] * 2, color=color, linewidth=2
+                )
+        axes.set_xticks([0, 1], names)
+        axes.set_xlim(-0.4, 1.4)
+        axes.set_title("\n".join(textwrap.wrap(title, 24)), fontsize=8)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
     return figure

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spinet.config import ConfigError
-from spinet.report.campaigns import Campaign, find_campaigns
+from spinet.experiments.campaigns import Campaign, find_campaigns
 from spinet.report.grid import Grid
 from spinet.report.page import page
 from spinet.report.tables import table_sections

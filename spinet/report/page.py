@@ -11,10 +11,10 @@ from typing import Any
 import jinja2
 
 from spinet.config import CITYSCAPES_R50, to_dict
-from spinet.experiments.tables import TABLES
+from spinet.experiments.campaigns import Record, find_campaigns, without_seed
+from spinet.experiments.tables import RATES, TABLES
 from spinet.figures.style import to_png
 from spinet.paper import CITYSCAPES, URL
-from spinet.report.campaigns import Record, find_campaigns, without_seed
 from spinet.report.grid import Grid
 from spinet.report.tables import LEAST, Section
 from spinet.runs import compare
@@ -89,17 +89,20 @@ def not_run(records: Sequence[Record]) -> list[str]:
         lines.append("COCO: no record is of it.")
     campaigns = find_campaigns(finished)
     for table in TABLES.values():
+        if table is RATES:
+            continue
         counts = {
             campaign.data: {title: len(records) for title, records in campaign.rows(table).items()}
             for campaign in campaigns
         }
         measured = {data: rows for data, rows in counts.items() if sum(map(bool, rows.values())) >= 2}
+        subject = f"{table.place}, {table.title[0].lower()}{table.title[1:]}"
         if not measured:
-            lines.append(f"{table.place}, {table.title[0].lower()}{table.title[1:]}: not run.")
+            lines.append(f"{subject}: not run.")
         for data, rows in measured.items():
             few = [f"{title} ({n})" for title, n in rows.items() if n < LEAST]
             if few:
-                lines.append(f"{table.place} on {data}: fewer than {LEAST} runs of {', '.join(few)}.")
+                lines.append(f"{subject}, on {data}: fewer than {LEAST} runs of {', '.join(few)}.")
     unfinished = [record for record in records if record["status"] != "finished"]
     if unfinished:
         names = ", ".join(f"{r['experiment']} with seed {r['seed']} on {r['data']['name']}" for r in unfinished)

@@ -9,11 +9,11 @@ from statistics import fmean, stdev
 import numpy as np
 from scipy import stats
 
-from spinet.experiments.tables import LOSSES, TABLES, Row, Table
+from spinet.experiments.campaigns import Campaign, Record
+from spinet.experiments.tables import FACTORS, LOSSES, RATES, SYSTEMS, TABLES, WITH_TASKS, WITHOUT_TASKS, Row, Table
 from spinet.figures.runs import row_dots
 from spinet.figures.style import Figure
 from spinet.paper import Quality
-from spinet.report.campaigns import Campaign, Record
 from spinet.report.grid import Grid
 from spinet.results import conditions
 
@@ -33,6 +33,7 @@ FEATURES = {
     "border_f": "F of class borders",
     "contour_f": "F of contour head",
 }
+SMALL_IS_GOOD = {"distance_ratio"}
 
 Runs = Mapping[str, Mapping[int, Record]]
 """A table's records, by the row's title and the seed."""
@@ -57,7 +58,7 @@ def table_sections(campaign: Campaign) -> list[Section]:
     sections = []
     for table in TABLES.values():
         runs = campaign.rows(table)
-        if sum(bool(records) for records in runs.values()) >= 2:
+        if table is not RATES and sum(bool(records) for records in runs.values()) >= 2:
             sections.append(_section(campaign, table, runs))
     return sections
 
@@ -69,10 +70,14 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
     }
     if table is LOSSES and any("features" in r["metrics"] for records in runs.values() for r in records.values()):
         grids["The Panoptic-Feature (§4)"] = features(runs)
+        grids["What the auxiliary tasks change in it"] = feature_gaps(runs)
+    if table is SYSTEMS:
+        grids["Search of the learning rate: PQ, with the best in brackets"] = rates(campaign)
     records = [record for of_row in runs.values() for record in of_row.values()]
+    best = " Each system has its own best learning rate of the search below." if table is SYSTEMS else ""
     return Section(
         title=f"{table.place}: {table.title[0].lower()}{table.title[1:]}, on {campaign.data}",
-        conditions=_conditions(records),
+        conditions=_conditions(records) + best,
         grids=grids,
         figure=row_dots(
             {title: _known(record["metrics"]["PQ"] for record in of_row.values()) for title, of_row in runs.items()},
@@ -107,6 +112,16 @@ def scores(table: Table, runs: Runs, data: str) -> Grid:
     return Grid(columns, rows)
 
 
+def rates(campaign: Campaign) -> Grid:
+    """What each system reached at each learning rate, with one seed or a few."""
+    rate = campaign.base["train"]["learning_rate"]
+    rows = []
+    for title, scores in campaign.search().items():
+        best = max(scores.values())
+        rows.append([title, *(f"[{pq:.1f}]" if pq == best else f"{pq:.1f}" for pq in scores.values())])
+    return Grid([("", "row"), *(("", f"rate {factor * rate:g}") for factor in FACTORS)], rows)
+
+
 def gaps(table: Table, runs: Runs, data: str) -> Grid:
     """How far each row is from the first, in the paper and here, and what that is worth."""
     published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
@@ -136,6 +151,24 @@ def features(runs: Runs) -> Grid:
     return Grid([("", "row"), *(("", label) for label in FEATURES.values())], rows)
 
 
+def feature_gaps(runs: Runs) -> Grid:
+    """The same without and with both auxiliary tasks, and what lies between them, run by run with the same seed."""
+    without, with_tasks = (runs[row.title] for row in (WITHOUT_TASKS, WITH_TASKS))
+    rows = []
+    for name, label in FEATURES.items():
+        start, ours = (
+            {seed: record["metrics"].get("features", {}).get(name) for seed, record in of_row.items()}
+            for of_row in (without, with_tasks)
+        )
+        seeds = sorted(start.keys() & ours.keys())
+        gap = compared(
+            [ours[seed] for seed in seeds], [start[seed] for seed in seeds], digits=3, falling=name in SMALL_IS_GOOD
+        )
+        rows.append([label, *(spread(list(of_row.values()), 3) for of_row in (start, ours)), gap])
+    columns = ("measure", "without auxiliary tasks", "with them", "difference")
+    return Grid([("", name) for name in columns], rows)
+
+
 def spread(values: Sequence[float | None], digits: int = 1) -> str:
     """Mean ± standard deviation; "–" where a value is missing."""
     known = _known(values)
@@ -145,22 +178,31 @@ def spread(values: Sequence[float | None], digits: int = 1) -> str:
     return mean if len(known) == 1 else f"{mean} ± {stdev(known):.{digits}f}"
 
 
-def compared(ours: Sequence[float | None], start: Sequence[float | None]) -> str:
-    """The mean difference between paired runs, with its 95 % interval, and in words whether it is more than noise."""
+def compared(
+    ours: Sequence[float | None], start: Sequence[float | None], *, digits: int = 1, falling: bool = False
+) -> str:
+    """The mean difference between paired runs, with its 95 % interval, and in words whether it is more than noise.
+
+    Args:
+        ours: values of the runs.
+        start: those of the runs that they are paired with.
+        digits: after the point.
+        falling: the smaller value is the better one.
+    """
     ours, start = _known(ours), _known(start)
     if not ours or len(ours) != len(start):
         return "–"
     difference = np.subtract(ours, start)
-    mean = f"{difference.mean():+.1f}"
+    mean = f"{difference.mean():+.{digits}f}"
     if len(difference) < LEAST:
         return f"{mean}; too few runs to judge"
     if np.ptp(difference) == 0:
         return f"{mean} in every run"
     test = stats.ttest_rel(ours, start)
     low, high = test.confidence_interval(0.95)
-    direction = "better" if difference.mean() > 0 else "worse"
+    direction = "better" if (difference.mean() > 0) != falling else "worse"
     verdict = f"{direction}, more than noise" if test.pvalue < LEVEL else "no more than noise"
-    return f"{mean} ({low:+.1f} … {high:+.1f}); {verdict} (p = {test.pvalue:.2g})"
+    return f"{mean} ({low:+.{digits}f} … {high:+.{digits}f}); {verdict} (p = {test.pvalue:.2g})"
 
 
 def _known(values: Iterable[float | None]) -> list[float]:

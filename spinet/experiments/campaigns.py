@@ -1,0 +1,87 @@
+"""Records that belong together: the same data and the same settings, but for what the tables vary and the seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from spinet.config import Config, from_dict
+from spinet.experiments.settings import override
+from spinet.experiments.tables import FACTORS, SYSTEMS, Row, Table
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """`base` are the settings, without a seed, that the rows of the tables change; `records` are the latest first."""
+
+    base: dict[str, Any]
+    records: list[Record]
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return self.records[0]["data"]["name"]
+
+    @cached_property
+    def _by_settings(self) -> dict[Config, dict[int, Record]]:
+        """By seed; of several with one seed the latest."""
+        found: dict[Config, dict[int, Record]] = {}
+        for record in self.records:
+            found.setdefault(from_dict(without_seed(record["config"])), {}).setdefault(record["seed"], record)
+        return found
+
+    def runs(self, row: Row) -> dict[int, Record]:
+        """The row's records by seed; of several with one seed the latest."""
+        start = from_dict(self.base)
+        return dict(sorted(self._by_settings.get(override(start, row.changes(start)), {}).items()))
+
+    def rows(self, table: Table) -> dict[str, dict[int, Record]]:
+        """The records of a table by title and seed; Table 1's rows are `tuned`."""
+        rows = self.tuned() if table is SYSTEMS else table.rows
+        found = {row.title: self.runs(row) for row in rows}
+        return {row.title: found.get(row.title, {}) for row in table.rows}
+
+    def search(self) -> dict[str, dict[float, float]]:
+        """PQ of each system, by title, at each factor of the learning rate: the mean over the seeds that all of its
+        rates have. A system without such a seed is left out."""
+        found = {}
+        for system in SYSTEMS.rows:
+            tried = {factor: self.runs(replace(system, rate=factor)) for factor in FACTORS}
+            seeds = set.intersection(*(set(runs) for runs in tried.values()))
+            if seeds:
+                found[system.title] = {
+                    factor: fmean(runs[seed]["metrics"]["PQ"] or 0.0 for seed in seeds)
+                    for factor, runs in tried.items()
+                }
+        return found
+
+    def tuned(self) -> list[Row]:
+        """The systems, each at the rate with its highest PQ; those without a complete search are left out."""
+        found = self.search()
+        return [
+            replace(row, rate=max(scores, key=scores.__getitem__))
+            for row in SYSTEMS.rows
+            if (scores := found.get(row.title))
+        ]
+
+
+def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
+    """The campaigns among records of sweeps; records of single runs, which have no `base`, are left out."""
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: str(record["created"]), reverse=True):
+        if "base" in record:
+            key = json.dumps([record["data"]["fingerprint"], without_seed(record["base"])], sort_keys=True)
+            groups.setdefault(key, []).append(record)
+    found = [Campaign(without_seed(group[0]["base"]), group) for group in groups.values()]
+    return sorted(found, key=lambda campaign: (campaign.data, -len(campaign.records)))
+
+
+def without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they are compared between runs."""
+    return {**config, "train": {name: value for name, value in config["train"].items() if name != "seed"}}

@@ -1,0 +1,156 @@
+"""§5.3 The optimised network says the same as the plain one, for every system."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch._inductor.exc import InvalidCxxCompiler
+
+from spinet import load_model, optimize_for_inference, predict
+from spinet.baselines.config import BASELINES
+from spinet.config import TINY, with_system
+from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
+from spinet.evaluate.panoptic_quality import PanopticQuality
+from spinet.inference import encode
+from spinet.model.backbone import Backbone, make_deformable
+from spinet.optimize import fold_batch_norm
+from spinet.weights import Model, build_model, freeze
+
+
+def with_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Batch norms that do something, as trained ones do."""
+    random = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (norm.running_mean, -0.2, 0.2),
+                (norm.running_var, 0.5, 2.0),
+                (norm.weight.data, 0.5, 1.5),
+                (norm.bias.data, -0.2, 0.2),
+            ):
+                tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=random))
+    return module
+
+
+def batch_normed(system: str) -> Model:
+    config = with_system(TINY, system)
+    config = replace(config, model=replace(config.model, norm="batch", fpn_channels=32))
+    config = replace(config, inference=replace(config.inference, precision="fp32"))
+    torch.manual_seed(0)
+    model = build_model(config, CATEGORIES)
+    freeze(with_statistics(model.network))
+    return model
+
+
+def image(seed: int = 0, size: tuple[int, int] = (128, 256)) -> torch.Tensor:
+    return torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def tensors(outputs: object) -> list[torch.Tensor]:
+    """The floating tensors in a system's outputs, but for detections: which an untrained network makes is chance."""
+    if isinstance(outputs, torch.Tensor):
+        return [outputs] if outputs.is_floating_point() else []
+    if isinstance(outputs, dict | list):
+        parts = outputs.values() if isinstance(outputs, dict) else outputs
+    else:
+        parts = [part for name, part in vars(outputs).items() if name not in ("detections", "grid")]
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+@pytest.mark.parametrize("system", ["spinet", *BASELINES])
+def test_every_system_computes_the_same_without_its_batch_norms(system: str):
+    plain = batch_normed(system)
+    before = sum(isinstance(module, nn.BatchNorm2d) for module in plain.network.modules())
+    fast = optimize_for_inference(plain, precision="fp32")
+    assert before >= 10
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.network.modules())
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in plain.network.modules()) == before  # a copy
+    with torch.inference_mode():
+        ours, theirs = tensors(fast.network(image())), tensors(plain.network(image()))
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert b.std() > 0 or b.numel() < 2
+        torch.testing.assert_close(a, b, atol=1e-4 * float(b.abs().max()), rtol=0)
+
+
+def test_deformable_convolutions_are_folded_too():
+    backbone = Backbone(name="resnet10t", norm="batch", pretrained=False).eval()
+    make_deformable(backbone.body.get_submodule("layer4"))
+    with_statistics(backbone)
+    for module in backbone.modules():
+        if hasattr(module, "offset"):
+            nn.init.normal_(module.offset.weight, std=0.01)
+    network = nn.Sequential(backbone)
+    network.divisor, network.mean = 32, torch.zeros(1)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = backbone(x)[-1]
+        folded = fold_batch_norm(network)
+        after = backbone(x)[-1]
+    assert any("layer4" in name for name in folded)
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+
+def test_a_norm_whose_convolution_serves_another_stays():
+    class Shared(nn.Module):
+        divisor = 8
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(1))
+            self.conv, self.first, self.second = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return self.first(self.conv(x)) + self.second(self.conv(x))
+
+    network = with_statistics(Shared()).eval()
+    assert fold_batch_norm(network) == []
+    assert isinstance(network.first, nn.BatchNorm2d)
+
+
+def test_the_shipped_model_says_the_same():
+    plain = load_model()
+    plain = replace(plain, config=replace(plain.config, inference=replace(plain.config.inference, precision="fp32")))
+    fast = optimize_for_inference(plain)
+    qualities = {"plain": PanopticQuality(CATEGORIES), "fast": PanopticQuality(CATEGORIES)}
+    shared = union = 0
+    for things in (5, 10):
+        sample = mosaic(things, (256, 512))
+        truth = [
+            {"id": n, "category_id": CATEGORIES.all[label].id} for n, label in enumerate(sample.labels.tolist(), 1)
+        ]
+        picture = sample.image.permute(1, 2, 0).numpy()
+        theirs, ours = (predict(model, picture, instances=True) for model in (plain, fast))
+        for quality, prediction in zip(qualities.values(), (theirs, ours), strict=True):
+            quality.update(sample.segment_map.numpy(), truth, prediction.ids, prediction.segments)
+        assert len(ours.instances) == len(theirs.instances) > 5
+        for a, b in zip(ours.instances, theirs.instances, strict=True):
+            shared, union = shared + (a["mask"] & b["mask"]).sum(), union + (a["mask"] | b["mask"]).sum()
+    assert shared >= 0.999 * union
+    pq = {name: 100 * quality.result()["All"]["pq"] for name, quality in qualities.items()}
+    assert pq["plain"] > 5
+    assert pq["fast"] == pytest.approx(pq["plain"], abs=0.05)
+
+
+def test_bf16_weights_are_rounded_once_and_to_the_same_values():
+    plain = batch_normed("spinet")
+    plain = replace(plain, config=replace(plain.config, inference=replace(plain.config.inference, precision="bf16")))
+    fast = optimize_for_inference(plain)
+    assert {module.weight.dtype for module in fast.network.modules() if isinstance(module, nn.Conv2d)} == {
+        torch.bfloat16
+    }
+    assert fast.network.filter_sampling.fc.weight.dtype == torch.float32
+    picture = image()[0].permute(1, 2, 0).numpy()
+    ours, theirs = (encode(model, picture).features.phi for model in (fast, plain))
+    assert ours.dtype == theirs.dtype == torch.bfloat16
+    assert float((ours - theirs).abs().max()) < 0.05 * float(theirs.abs().max())
+
+
+def test_compile_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch):
+    def none():
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", none)
+    with pytest.raises(RuntimeError, match="C\\+\\+ compiler"):
+        optimize_for_inference(batch_normed("spinet"), compile=True)
