@@ -38,6 +38,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "train.checkpoint_every": 100,
         "inference.top": 1500,
         "inference.fill_threshold": 0.1,
+        "inference.connected": True,
     },
 }
 """What the campaigns on small data change of the preset tiny: half the resolution, minutes of one core for each run."""
