@@ -81,7 +81,7 @@ def test_deformable_convolutions_are_folded_too():
     for module in backbone.modules():
         if hasattr(module, "offset"):
             nn.init.normal_(module.offset.weight, std=0.01)
-    network = nn.Sequential(backbone)
+    network = nn.Sequential(backbone).eval()
     network.divisor, network.mean = 32, torch.zeros(1)
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
