@@ -37,7 +37,7 @@ def pixels(sample):
     return sample.image.permute(1, 2, 0).numpy()
 
 
-@pytest.mark.parametrize("things", [0, 7, 40])
+@pytest.mark.parametrize("things", [0, 7, 20])
 def test_a_mosaic_has_so_many_things_and_no_void(things: int):
     sample = mosaic(things, SIZE)
     assert sample.image.shape == (3, *SIZE)

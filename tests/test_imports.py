@@ -28,7 +28,7 @@ ARROWS = {
     "data": ["data", "runs"],
     "evaluate": ["evaluate", "data.segments"],
     "baselines.config": [],
-    "baselines": ["baselines", "config", "data", "layers", "merging", "model", "objective"],
+    "baselines": ["baselines", "config", "data", "layers", "mask_logits", "merging", "model", "objective"],
     "weights": ["baselines", "config", "data.segments", "model", "objective", "runs"],
     "precision": ["config"],
     "mask_logits": [],

@@ -25,6 +25,7 @@ from spinet.baselines.system import Baseline, Classes, Reading, mean_cross_entro
 from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.layers import group_norm
+from spinet.mask_logits import MaskLogits
 from spinet.merging import Resampler
 from spinet.model.backbone import Backbone
 from spinet.objective.losses import dice, focal
@@ -148,12 +149,12 @@ class CondInst(Baseline):
             locations, labels, scores = locations[sure], labels[sure], scores[sure]
         resampler = Resampler(network_size=size, size=size, device=scores.device, stride=MASK_STRIDE)
         cut = float(torch.tensor(config.mask_threshold).logit())
-        things = []
-        for label, score, logits in zip(
-            labels.tolist(), scores.tolist(), self.masks(outputs, 0, locations), strict=True
-        ):
-            window = resampler.pixels(logits > cut)
-            things.append(Placed(label, score, window, resampler.window(logits[None], *window)[0] > cut))
+        masks = MaskLogits.of(self.masks(outputs, 0, locations))
+        found = zip(labels.tolist(), scores.tolist(), resampler.windows(masks, cut), strict=True)
+        things = [
+            Placed(label, score, window, resampler.one(masks, number, window) > cut)
+            for number, (label, score, window) in enumerate(found)
+        ]
         semantic = upsampled(outputs.semantic, size, MASK_STRIDE)[0].argmax(0)
         return reading(things, semantic, self.classes, config, threshold=self.config.threshold, instances=instances)
 
