@@ -35,8 +35,9 @@ FIRES = 3
 """Levels, the finest ones, on which SPINet's class head fires for a thing: two of three candidates are duplicates.
 Of the weights that come with the package it is about as many."""
 
-SHARPNESS, MATCH = 32.0, 0.75
-"""A mask's logit is SHARPNESS · (code of the thing · code at the cell − MATCH): 8 where they are the same."""
+SHARPNESS, MATCH, NOTHING = 32.0, 0.75, 1 / 3
+"""A mask's logit is SHARPNESS · (code of the thing · code at the cell − MATCH · m), where m is 1, and NOTHING in a cell
+of no thing: SURE where the codes are the same, −SURE where there is none."""
 
 
 @contextmanager
@@ -105,17 +106,26 @@ def _numbers(truth: ImageTruth, stride: int) -> Tensor:
 
 
 def _codes(truth: ImageTruth, length: int) -> Tensor:
-    """A unit vector for each thing, [n + 1, length], in directions far apart; the first, of no thing, is 0."""
+    """For each thing a unit vector, in directions far apart, and m, [n + 1, length]; the first is of no thing."""
     random = torch.Generator().manual_seed(0)
-    codes = F.normalize(torch.randn(len(truth.labels), length, generator=random), dim=1)
-    return F.pad(codes, (0, 0, 1, 0)).to(truth.boxes.device)
+    codes = F.normalize(torch.randn(len(truth.labels), length - 1, generator=random), dim=1)
+    codes = F.pad(F.pad(codes, (0, 1), value=1.0), (0, 0, 1, 0))
+    codes[0, -1] = NOTHING
+    return codes.to(truth.boxes.device)
+
+
+def _readers(codes: Tensor) -> Tensor:
+    """What gives a thing's mask, multiplied with the codes of cells, but for SHARPNESS, [n, length]."""
+    readers = codes[1:].clone()
+    readers[:, -1] = -MATCH
+    return readers
 
 
 def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, labels: Tensor) -> Features:
-    """Peaks in the class maps, filters there, and φ: the code of the thing, a 1, and the logits of the classes."""
+    """Peaks in the class maps, filters there, and φ: the code of the thing and the logits of the classes."""
     phi = outputs.phi
     num_semantic = network.single_shot_convolution.weight.shape[0]
-    length = phi.shape[1] - num_semantic - 1
+    length = phi.shape[1] - num_semantic
     codes = _codes(truth, length)
     classes = [torch.full_like(level, -SURE) for level in outputs.class_logits]
     filters = [torch.zeros_like(level) for level in outputs.filter_features]
@@ -125,13 +135,8 @@ def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, labels: Tenso
         x, y = (middle / stride).long().unbind(1)
         confidence = 0.95 - 0.12 * level - order  # a duplicate is less certain than any first candidate
         classes[level][0, truth.labels, y, x] = confidence.logit().to(classes[level].dtype)
-        filters[level][0, :length, y, x] = (SHARPNESS * codes[1:].t()).to(filters[level].dtype)
-        filters[level][0, length, y, x] = -SHARPNESS * MATCH
-    parts = [
-        codes[_numbers(truth, 4)].permute(2, 0, 1),
-        phi.new_ones(1, *labels.shape),
-        _logits(labels, num_semantic)[0],
-    ]
+        filters[level][0, :length, y, x] = (SHARPNESS * _readers(codes).t()).to(filters[level].dtype)
+    parts = [codes[_numbers(truth, 4)].permute(2, 0, 1), _logits(labels, num_semantic)[0]]
     staged = _like(phi, torch.cat(parts)[None])
     return Features(classes, filters, staged, staged)
 
@@ -166,7 +171,7 @@ def _deeplab(network: PanopticDeepLab, outputs: DeepLabOutputs, truth: ImageTrut
 
 
 def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, labels: Tensor) -> CondInstOutputs:
-    """All locations that stand for a thing in training fire; their networks draw the cells of its code in its box."""
+    """All locations that stand for a thing in training fire; their networks draw its cells near its box."""
     grid, config = outputs.grid, network.config
     thing = assign(grid, truth, config)
     location = torch.nonzero(thing >= 0)[:, 0]
@@ -182,14 +187,15 @@ def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, la
     # inputs: place − cell, in sizes, along x and y, then the shared channels
     weights = [boxes.new_zeros(len(location), after, count // after) for count, after in FILTER]
     biases = [boxes.new_zeros(len(location), after) for _, after in FILTER]
-    weights[0][:, 0, 2:] = codes[1 + thing]
+    weights[0][:, 0, 2:] = _readers(codes)[thing]
+    biases[0][:, 0] = 1.0  # a ReLU comes next
     for unit, (axis, sign, side) in enumerate(((0, 1, 0), (1, 1, 1), (0, -1, 2), (1, -1, 3)), start=1):
-        weights[0][:, unit, axis] = sign  # how far the cell lies outside the box on that side
-        biases[0][:, unit] = -sides[:, side] / sizes
+        weights[0][:, unit, axis] = sign  # how far the cell lies outside the box on that side …
+        biases[0][:, unit] = -(sides[:, side] + 8) / sizes  # … beyond a cell's width
     weights[1][:] = torch.eye(SHARED)
     weights[2][:, 0, 0] = SHARPNESS
     weights[2][:, 0, 1:5] = -1e3
-    biases[2][:, 0] = -SHARPNESS * MATCH
+    biases[2][:, 0] = -SHARPNESS
     filters = torch.zeros_like(outputs.filters)
     filters[0, location] = torch.cat([part.flatten(1) for part in (*weights, *biases)], dim=1)
     shared = codes[_numbers(truth, 8)].permute(2, 0, 1)[None]
