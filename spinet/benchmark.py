@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -129,7 +129,9 @@ def benchmark(
                     costs[contender.plain.network] = _costs(contender.plain, sample)
                 staged.enter_context(stage(contender.model, sample))
                 progress.update()
-            sticks = {p: Yardstick(size, precision=DTYPE[p], device=torch.device(device)) for p in precision}
+            sticks: dict[Exact, Yardstick] = {
+                p: Yardstick(size, precision=DTYPE[p], device=torch.device(device)) for p in precision
+            }
             times, found = _rounds(contenders, sticks, sample, repeats, progress)
             for contender in contenders:
                 rate, cost = sticks[contender.precision].rates(), dict(costs[contender.plain.network])
@@ -169,7 +171,7 @@ def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
     return [content for content in contents if content.get("benchmark") == BENCHMARK]
 
 
-def summary(record: dict[str, Any]) -> list[dict[str, Any]]:
+def summary(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of a record in short: milliseconds, multiples of SPINet's total, millions, 10^9, MB."""
     return [
         {

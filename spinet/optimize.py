@@ -87,7 +87,7 @@ def fold_batch_norm(network: nn.Module) -> list[str]:
         elif type(module) is nn.BatchNorm2d:  # a subclass does more
             hooks.append(module.register_forward_pre_hook(note_partner(name)))
     mean: Tensor = network.mean  # pyright: ignore[reportAssignmentType]
-    side = 2 * network.divisor  # pyright: ignore[reportOperatorIssue]
+    side: int = 2 * network.divisor  # pyright: ignore[reportOperatorIssue, reportAssignmentType]
     network(mean.new_zeros(1, 3, side, side))
     for hook in hooks:
         hook.remove()

@@ -65,7 +65,7 @@ def stage(model: Model, sample: Sample) -> Iterator[None]:
         if isinstance(network, Detector):
             hooks = _stage_detector(network, truth, labels)
         else:
-            outputs = encode(model, sample.image.permute(1, 2, 0).numpy()).features
+            outputs: Any = encode(model, sample.image.permute(1, 2, 0).numpy()).features  # of its own kind
             match network:
                 case SPINet():
                     staged = _spinet(network, outputs, truth, labels)
