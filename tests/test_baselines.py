@@ -35,6 +35,7 @@ from spinet.data.transforms import collate
 from spinet.duplicates import Candidates
 from spinet.evaluate import PanopticQuality, headline
 from spinet.inference import predict
+from spinet.mask_logits import MaskLogits
 from spinet.merging import Resampler
 from spinet.model.filter_sampling import Locations
 from spinet.objective.targets import IGNORE
@@ -391,11 +392,14 @@ def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
     semantic = semantic_logits.argmax(0)
     scores = torch.linspace(0.9, 0.5, 6)
     labels = torch.arange(6) % 3
-    candidates = Candidates(labels, scores, scores, torch.ones(6), logits, Locations(*[labels] * 3))
-    placed = []
-    for label, score, mask in zip(labels.tolist(), scores.tolist(), logits, strict=True):
-        window = resampler.pixels(mask > 0)
-        placed.append(Placed(label, score, window, resampler.window(mask[None], *window)[0] > 0))
+    masks = MaskLogits.of(logits)
+    candidates = Candidates(labels, scores, scores, torch.ones(6), masks, Locations(*[labels] * 3))
+    placed = [
+        Placed(label, score, window, resampler.one(masks, number, window) > 0)
+        for number, (label, score, window) in enumerate(
+            zip(labels.tolist(), scores.tolist(), resampler.windows(masks, 0.0), strict=True)
+        )
+    ]
     never = replace(RULES, stuff_threshold=2.0, fill_threshold=None)
     ids, segments = merging.merge(candidates, semantic_logits, semantic, resampler, CATEGORIES, never, "all")
     reading = Reading(*merge(placed, semantic, CLASSES, RULES), semantic, [])
