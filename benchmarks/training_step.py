@@ -21,12 +21,12 @@ from spinet.config import IMAGE_SIZE, PRESETS
 from spinet.data import open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
 from spinet.data.synthcity import generate
+from spinet.inference import synchronise
 from spinet.model.filter_sampling import Locations
 from spinet.objective.objective import Objective
 from spinet.precision import resolve
 from spinet.train import Training, make_optimizer, target_builder, train_transform
 from spinet.weights import build_model
-from spinet.yardstick import synchronise
 
 
 def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[dict[str, float], float]:

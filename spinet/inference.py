@@ -85,7 +85,7 @@ def encode(model: Model, image: UInt8[np.ndarray, "H W 3"]) -> Encoded:
     scaled = _test_transform(model)(_bare_sample(image)).image
     with _arithmetic(model, model.config.inference):
         features = model.network(scaled[None].to(model.device))
-    _synchronise(model.device)
+    synchronise(model.device)
     return Encoded(
         features=features,
         size=(image.shape[0], image.shape[1]),
@@ -252,6 +252,7 @@ def _bare_sample(image: np.ndarray) -> Sample:
     )
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spinet.baselines.config import TITLES
-from spinet.benchmark import read_benchmarks, summary
+from spinet.benchmark.records import read_benchmarks, summary
 from spinet.runs import atomic_write, find_records
 
 ROOT = Path(__file__).resolve().parent.parent

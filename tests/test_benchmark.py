@@ -11,15 +11,16 @@ from torch import nn
 from spinet import predict
 from spinet.accounting import describe
 from spinet.baselines.config import BASELINES
-from spinet.benchmark import FASTER, _grouping_things, _ratios, _statistics, benchmark, summary
+from spinet.benchmark import benchmark, summary
+from spinet.benchmark.side_by_side import FASTER, _grouping_things, _ratios, _statistics
+from spinet.benchmark.staging import stage
+from spinet.benchmark.yardstick import Yardstick, counting_moves, peak_memory
 from spinet.config import IMAGE_SIZE, PRESETS, TINY, ConfigError, with_system
 from spinet.data.synthcity.mosaic import CATEGORIES, LEAST_DISTANCE, LEAST_SIDE, mosaic
 from spinet.evaluate.panoptic_quality import PanopticQuality
 from spinet.inference import encode, read_out
 from spinet.runs import find_records, write_json
-from spinet.staging import stage
 from spinet.weights import Model, build_model, freeze
-from spinet.yardstick import Yardstick, counting_moves, peak_memory
 
 SIZE = (256, 512)
 

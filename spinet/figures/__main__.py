@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from spinet.baselines.config import TITLES
-from spinet.benchmark import read_benchmarks
+from spinet.benchmark.records import read_benchmarks
 from spinet.clustering import contour_map, embed, quarter, read_field, sample_pixels
 from spinet.config import CITYSCAPES_R50, IMAGE_SIZE, NUM_CLASSES, Config
 from spinet.data import PanopticDataset, Sample, open_dataset

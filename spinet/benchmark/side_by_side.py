@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,20 +18,18 @@ from tqdm.auto import tqdm
 
 from spinet.accounting import macs_of
 from spinet.baselines.panoptic_deeplab import PanopticDeepLab
+from spinet.benchmark.records import BENCHMARK
+from spinet.benchmark.staging import stage
+from spinet.benchmark.yardstick import Yardstick, counting_moves, peak_memory
 from spinet.config import PRESETS, ConfigError, Preset, with_system
 from spinet.data.segments import Sample
 from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.inference import encode, read_out
 from spinet.optimize import optimize_for_inference
 from spinet.runs import new_record
-from spinet.staging import stage
 from spinet.weights import Model, build_model, freeze, load_model
-from spinet.yardstick import Yardstick, counting_moves, peak_memory
 
 Exact = Literal["fp32", "bf16"]
-
-BENCHMARK = "time of an image"
-"""What a record says that it is of."""
 
 DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -163,32 +160,6 @@ def benchmark(
         "rates": rates,
         "rows": rows,
     }
-
-
-def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
-    """The records that `spinet bench --json` left below a folder, by name."""
-    contents = [json.loads(path.read_bytes()) for path in sorted(folder.rglob("bench*.json"))]
-    return [content for content in contents if content.get("benchmark") == BENCHMARK]
-
-
-def summary(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a record in short: milliseconds, multiples of SPINet's total, millions, 10^9, MB."""
-    return [
-        {
-            "system": row["system"],
-            "precision": row["precision"],
-            "things": row["instances"],
-            "found": row["found"],
-            **{f"{part} ms": round(1e3 * row[f"{part}_s"], 1) for part in ("network", "post", "total")},
-            "25-75 % ms": "-".join(f"{1e3 * edge:.0f}" for edge in row["total_quartiles"]),
-            "× SPINet": row["total_ratio"],
-            "floor ms": round(1e3 * max(row["floor_macs_s"], row["floor_bytes_s"]), 1),
-            "params M": row["params"] / 1e6,
-            "MACs G": row["macs"] / 1e9,
-            "memory MB": row["peak_memory"] and row["peak_memory"] / 1e6,
-        }
-        for row in record["rows"]
-    ]
 
 
 def _contender(model: Model, precision: Exact, device: torch.device, *, optimize: bool, compile: bool) -> Contender:

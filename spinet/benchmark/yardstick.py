@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
+from spinet.inference import synchronise
+
 CHANNELS, STRIDE = 256, 8
 """Of the convolution: those of the heads and of the Panoptic-Feature generator (§3.2, §3.3)."""
 
@@ -56,12 +58,6 @@ class Yardstick:
         run()
         synchronise(self.device)
         return perf_counter() - start
-
-
-def synchronise(device: torch.device) -> None:
-    """Waits until the device has done all that it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 @contextmanager
