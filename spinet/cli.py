@@ -211,18 +211,19 @@ class Predict:
     inputs: Positional[tuple[Path, ...]]
     out: Path
     weights: Path | None = None
+    """The model.safetensors of a training run; by default the weights that come with the package, of SynthCity."""
     device: str = "auto"
 
     def run(self) -> None:
         from spinet.inference import predict
         from spinet.pictures import PredictionWriter, read_pictures
-        from spinet.weights import load_model
+        from spinet.weights import SHIPPED, load_model
 
-        if self.weights is None:
-            raise ConfigError("no --weights: give the model.safetensors of a training run (make reproduce makes one)")
         if not self.inputs:
             raise ConfigError("nothing to predict: name photos, folders or videos")
-        model = load_model(self.weights, device=pick_device(self.device))
+        if self.weights is None:
+            print("no --weights: those that come with the package, which know synthetic streets only", file=sys.stderr)
+        model = load_model(self.weights or SHIPPED, device=pick_device(self.device))
         writer = PredictionWriter(self.out, model.categories)
         names = {category.id: category.name for category in model.categories.all}
         try:
