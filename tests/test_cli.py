@@ -175,6 +175,7 @@ def test_predict_photo_folder_and_video(
     things = [s for a in content["annotations"] for s in a["segments_info"] if s["category_id"] in names]
     assert things, "the rigged threshold shows no thing"
     assert all({"score", "bbox", "area"} <= thing.keys() for thing in things)
+    assert "score" in capsys.readouterr().out
 
 
 def test_predict_takes_the_weights_of_the_package_and_says_so(
@@ -185,7 +186,6 @@ def test_predict_takes_the_weights_of_the_package_and_says_so(
     assert "come with the package" in capsys.readouterr().err
     content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
     assert [entry["id"] for entry in content["categories"]] == [c.id for c in load_model().categories.all]
-    assert "score" in capsys.readouterr().out
 
 
 def test_pictures_that_are_none(tmp_path: Path):
