@@ -1,4 +1,4 @@
-"""The README's tables of results and of times, written from the records in `figures/runs/` and from nothing else."""
+"""The tables of results and of times in the README and on the model card, written from records and nothing else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from spinet.baselines.config import TITLES
 from spinet.benchmark.records import read_benchmarks, summary
 from spinet.runs import atomic_write, find_records
+from spinet.weights import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- results: written by python -m spinet.results -->", "<!-- end of results -->"
 SPEED_START, SPEED_END = "<!-- speed: written by python -m spinet.results -->", "<!-- end of speed -->"
+CARD = SHIPPED.parent / "README.md"
 QUALITIES = ("PQ", "PQ_th", "PQ_st")
 
 
@@ -88,7 +90,7 @@ def _short(value: Any) -> str:
 
 
 def page(text: str, records: Iterable[Mapping[str, Any]]) -> str:
-    """The README with its results replaced."""
+    """The README, or the model card, with its results replaced."""
     return _replaced(text, START, results_table(records), END)
 
 
@@ -104,10 +106,17 @@ def _replaced(text: str, start: str, content: str, end: str) -> str:
 
 
 def main() -> None:
+    """Writes the README's tables and that of the model card."""
     readme = ROOT / "README.md"
     records = filter(is_single, find_records(ROOT / "figures" / "runs").values())
-    text = page(readme.read_text(), records)
+    text = page(readme.read_text(), [*records, *card_records()])
     atomic_write(readme, speed_page(text, read_benchmarks(ROOT / "figures" / "runs")).encode())
+    atomic_write(CARD, page(CARD.read_text(), card_records()).encode())
+
+
+def card_records() -> list[dict[str, Any]]:
+    """The record of the weights that come with the package."""
+    return list(find_records(CARD.parent).values())
 
 
 if __name__ == "__main__":

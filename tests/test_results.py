@@ -3,11 +3,13 @@
 from spinet.benchmark import read_benchmarks
 from spinet.config import TINY, to_dict, with_system
 from spinet.results import (
+    CARD,
     END,
     ROOT,
     SPEED_END,
     SPEED_START,
     START,
+    card_records,
     is_single,
     page,
     results_rows,
@@ -17,12 +19,14 @@ from spinet.results import (
 )
 from spinet.runs import find_records
 
-RECORDS = [record for record in find_records(ROOT / "figures" / "runs").values() if is_single(record)]
+RECORDS = [record for record in find_records(ROOT / "figures" / "runs").values() if is_single(record)] + card_records()
 
 
 def test_the_readme_is_current():
     text = (ROOT / "README.md").read_text()
     assert page(text, RECORDS) == text, "run: python -m spinet.results"
+    card = CARD.read_text()
+    assert page(card, card_records()) == card, "run: python -m spinet.results"
     assert speed_page(text, read_benchmarks(ROOT / "figures" / "runs")) == text, "run: python -m spinet.results"
 
 

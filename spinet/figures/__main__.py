@@ -44,7 +44,7 @@ from spinet.weights import SHIPPED, Model, load_model
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 RUNS = FOLDER / "runs"
 
-SIZE, SCENES, SEED = (256, 512), 6, 0
+SIZE, SCENES, SEED = (512, 1024), 4, 0
 CITY = f"SynthCity {VERSION}, seed {SEED}, validation, {SIZE[0]} × {SIZE[1]}"
 EXPLAINED, COMPARED, MAPPED = 3, (0, 2, 4), 4
 """Scenes in which targets and tasks are explained; images of Fig. 5; the one on the map of the Panoptic-Feature."""
