@@ -155,15 +155,17 @@ def effect_of_tasks(runs: SweptPairs) -> Drawn:
 def panoptic_feature(runs: SweptPairs) -> Drawn:
     pair, city = runs.load(), open_dataset(runs.data, "val")
     shown = min(MAPPED, len(city) - 1)
+    fields = {
+        "without auxiliary tasks": read_field(pair.without_tasks, city[shown]),
+        "with": read_field(pair.with_tasks, city[shown]),
+    }
     drawn = {
-        title: sample_pixels(field, pixels=POINTS, seed=SEED, mask=quarter(field))
-        for title, field in (
-            ("without auxiliary tasks", read_field(pair.without_tasks, city[shown])),
-            ("with", read_field(pair.with_tasks, city[shown])),
-        )
+        title: sample_pixels(field, pixels=POINTS, seed=SEED, mask=quarter(field)) for title, field in fields.items()
     }
     maps = {title: embed(pixels.phi, seed=SEED) for title, pixels in drawn.items()}
-    figure = feature_map(_pixels(city[shown]), drawn["with"], maps, city.categories)
+    image = _pixels(city[shown])
+    stride = len(image) / len(fields["with"].segment_map)
+    figure = feature_map(image, drawn["with"], maps, city.categories, stride=stride)
     return figure, [*_looked_at(runs), f"{runs.data.name} val, image {shown}"]
 
 

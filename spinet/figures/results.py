@@ -65,7 +65,7 @@ def feature_map(
     maps: Mapping[str, Float[np.ndarray, "n 2"]],
     categories: Categories,
     *,
-    stride: int = 4,
+    stride: float = 4,
 ) -> Figure:
     """Where n cells of the Panoptic-Feature come to lie on maps of them, by class (above) and by instance (below).
 
@@ -74,7 +74,7 @@ def feature_map(
     Args:
         pixels: the cells, all of this image.
         maps: places of the cells by the map's title.
-        stride: pixels of the image to a cell.
+        stride: pixels of the image to a cell: 4 if the network saw the image as it is.
     """
     figure = new_figure(PAGE, 4.4)
     above, below = figure.subplots(2, 1 + len(maps), width_ratios=(1.25, *[1] * len(maps)))
