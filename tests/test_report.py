@@ -90,7 +90,7 @@ def test_a_table_keeps_paper_and_ours_apart():
     assert cells["none"]["Ours, streets val", "n"] == "3"
     missing = cells["M.C.D + L_inter"]
     assert (missing["Ours, streets val", "PQ"], missing["Ours, streets val", "n"]) == ("–", "0")
-    gaps = section.grids["Differences to the first row"]
+    gaps = section.grids["Differences"]
     assert [row[0] for row in gaps.rows] == [row.title for row in LOSSES.rows[1:]]
     assert gaps.rows[-1][1:4] == ["+1.2", "+2.2", "+0.5"]  # Table 3, last row − first
     assert gaps.rows[-1][4].startswith("+2.0 (")

@@ -66,7 +66,7 @@ def table_sections(campaign: Campaign) -> list[Section]:
 def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
     grids = {
         "Scores": scores(table, runs, campaign.data),
-        "Differences to the first row": gaps(table, runs, campaign.data),
+        "Differences": gaps(table, runs, campaign.data),
     }
     if table is LOSSES and any("features" in r["metrics"] for records in runs.values() for r in records.values()):
         grids["The Panoptic-Feature (§4)"] = features(runs)
@@ -123,21 +123,21 @@ def rates(campaign: Campaign) -> Grid:
 
 
 def gaps(table: Table, runs: Runs, data: str) -> Grid:
-    """How far each row is from the first, in the paper and here, and what that is worth."""
+    """How far each row is from the first that was run, in the paper and here, and what that is worth."""
     published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
-    columns = [("", "row"), *((f"Paper, {table.measured_on}", name) for name in published)]
+    first, *others = table.rows[next(i for i, row in enumerate(table.rows) if runs[row.title]) :]
+    columns = [("", f"row − “{first.title}”"), *((f"Paper, {table.measured_on}", name) for name in published)]
     columns += [(f"Ours, {data} val", name) for name in QUALITIES]
-    first = runs[table.rows[0].title]
     rows = []
-    for row in table.rows[1:]:
-        records = runs[row.title]
+    for row in others:
+        start, records = runs[first.title], runs[row.title]
         paper = []
         for name in published:
-            value, start = (_published(r, QUALITIES[name]) for r in (row, table.rows[0]))
-            paper.append("–" if value is None or start is None else f"{value - start:+.1f}")
-        seeds = sorted(records.keys() & first.keys())
-        pairs = [[[r[seed]["metrics"][name] for seed in seeds] for r in (records, first)] for name in QUALITIES]
-        rows.append([row.title, *paper, *(compared(ours, start) for ours, start in pairs)])
+            value, before = (_published(r, QUALITIES[name]) for r in (row, first))
+            paper.append("–" if value is None or before is None else f"{value - before:+.1f}")
+        seeds = sorted(records.keys() & start.keys())
+        pairs = [[[r[seed]["metrics"][name] for seed in seeds] for r in (records, start)] for name in QUALITIES]
+        rows.append([row.title, *paper, *(compared(ours, before) for ours, before in pairs)])
     return Grid(columns, rows)
 
 
