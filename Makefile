@@ -1,6 +1,6 @@
 # make reproduce: sets up, runs the main job and the ablations. make test: sets up and passes the tests.
 # make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
-# make figures: draws the course's figures; SWEEP=folder: also those of a finished sweep of Table 3.
+# make figures: draws the course's figures and writes the tables; SWEEP=folder: also those of a finished sweep of Table 3.
 # make lab: opens the course. make notebooks: executes it in build/notebooks. make site: that, as pages in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -41,6 +41,7 @@ site: $(EXECUTED)
 
 figures: .venv/installed
 	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP))
+	$(BIN)/spinet report figures/runs --out figures
 
 # a copy in build/notebooks is whole: one that fails, or is interrupted, stays in build/running
 build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .venv/installed

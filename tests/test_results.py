@@ -2,6 +2,7 @@
 
 from spinet.benchmark import read_benchmarks
 from spinet.config import TINY, to_dict, with_system
+from spinet.report import report
 from spinet.results import (
     CARD,
     END,
@@ -28,6 +29,12 @@ def test_the_readme_is_current():
     card = CARD.read_text()
     assert page(card, card_records()) == card, "run: python -m spinet.results"
     assert speed_page(text, read_benchmarks(ROOT / "figures" / "runs")) == text, "run: python -m spinet.results"
+
+
+def test_the_tables_are_current(tmp_path):
+    report([ROOT / "figures" / "runs"], tmp_path)
+    written = (ROOT / "figures" / "tables.md").read_text()
+    assert (tmp_path / "tables.md").read_text() == written, "run: make figures"
 
 
 def test_a_table_holds_every_record_once():
