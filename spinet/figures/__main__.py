@@ -108,10 +108,11 @@ def times(city: PanopticDataset) -> Drawn:
     quality |= {row.method: row.pq for row in TABLE_2}
     panels = {"Table 2, TITAN Xp": {row.method: (row.total / 1000, row.pq) for row in TABLE_2}}
     for record in records:
+        height, width = record["size"]
         counts = {row["instances"] for row in record["rows"]}
         things = max((count for count in counts if count <= 40), default=min(counts))
         for precision in dict.fromkeys(row["precision"] for row in record["rows"]):
-            panels[f"{record['device']['name']}, {precision}, {things} things"] = {
+            panels[f"{record['device']['name']}\n{precision}, {height} × {width} px\n{things} things"] = {
                 TITLES[row["system"]]: (row["total_s"], quality[TITLES[row["system"]]])
                 for row in record["rows"]
                 if (row["instances"], row["precision"]) == (things, precision) and TITLES.get(row["system"]) in quality
