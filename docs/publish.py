@@ -16,6 +16,8 @@ from pathlib import Path
 import nbformat
 from sphinx.cmd.build import build_main
 
+from spinet.report import report
+
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET_ALONE = {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
@@ -42,11 +44,8 @@ def publish(notebooks: Path, out: Path) -> None:
             entries.append(f"{title} <notebooks/{stem}>")
         index = (source / "docs" / "index.md").read_text(encoding="utf-8").replace("notebooks/*", "\n".join(entries))
         settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".cache")]
-        report = source / "figures" / "report.html"
-        if report.exists():
-            index = index.replace("docs/unstated", "docs/unstated\nfigures/tables")
-            index += '\n<p><a href="report.html">All runs in one report</a></p>\n'
-            settings += ["-D", f"html_extra_path={report}"]
+        _, page = report([source / "figures" / "runs"], source / "figures")
+        settings += ["-D", f"html_extra_path={page}"]
         (source / "index.md").write_text(index, encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
         if code := build_main(["-q", "--fail-on-warning", "--keep-going", *settings, str(source), str(out)]):
