@@ -13,6 +13,9 @@ from pydantic import ConfigDict, Discriminator
 
 FORBID = ConfigDict(extra="forbid")
 
+CROP_HEIGHT = 512
+"""Pixels: of the crops of Cityscapes that the authors' anchors and numbers of proposals are made for (code)."""
+
 
 class _Published:
     RESNET_50: ClassVar[str] = "resnet50"  # the authors' backbone, as timm names it
@@ -29,7 +32,8 @@ class PanopticFPNConfig(_Published):
     system: Literal["panoptic_fpn"] = "panoptic_fpn"
     instances: float = 1.0  # λ_i (code)
     semantic: float = 0.5  # λ_s (code, COCO; the paper tunes it on each data set)
-    anchor_scale: float = 8.0  # side of a level's anchors in strides (code); less where objects are small
+    anchor_scale: float = 8.0  # side of a level's anchors in strides (code, for the crops of Cityscapes)
+    rois: int = 512  # proposals of an image that the heads for boxes and masks learn from (code, likewise)
     threshold: float = 0.5  # confidence an instance needs to be in the map (code)
 
 
@@ -74,6 +78,7 @@ class UPSNetConfig(_Published):
     semantic_layers: int = 2  # deformable convolutions of the semantic head (code, Cityscapes)
     keep_boxes: float = 0.7  # share of the things that the panoptic head is shown; the rest is "unknown" (code)
     anchor_scale: float = 8.0  # code
+    rois: int = 512  # code
     threshold: float = 0.6  # confidence an instance needs to enter the panoptic head (code)
     nms: float = 0.5  # IoU of boxes of any class (code)
     removal: float = 0.3  # an instance more than this share of which one of its class covers is dropped (code)

@@ -59,6 +59,7 @@ class Detector(Baseline):
     channels in the pyramid the box head has 1024.
 
     anchor_scale: side of a level's anchors, strides.
+    rois: proposals of an image that the heads for boxes and masks learn from.
     score_threshold, max_detections: of the things that inference reports.
     """
 
@@ -69,6 +70,7 @@ class Detector(Baseline):
         classes: Classes,
         channels: int,
         anchor_scale: float,
+        rois: int,
         score_threshold: float,
         max_detections: int,
         semantic_head: nn.Module,
@@ -88,6 +90,7 @@ class Detector(Baseline):
             box_predictor=Float32Predictor(4 * channels, classes.num_things + 1),
             box_score_thresh=score_threshold,
             box_detections_per_img=max_detections,
+            box_batch_size_per_image=rois,
             rpn_post_nms_top_n_test=max(1000, max_detections),
             mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
             mask_predictor=MaskRCNNPredictor(channels, channels, classes.num_things + 1),

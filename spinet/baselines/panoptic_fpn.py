@@ -36,6 +36,7 @@ class PanopticFPN(Detector):
             classes=classes,
             channels=channels,
             anchor_scale=config.anchor_scale,
+            rois=config.rois,
             score_threshold=score_threshold,
             max_detections=max_detections,
             semantic_head=SemanticBranch(channels=channels, outputs=classes.num_semantic),

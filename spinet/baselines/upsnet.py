@@ -38,6 +38,7 @@ class UPSNet(Detector):
             classes=classes,
             channels=channels,
             anchor_scale=config.anchor_scale,
+            rois=config.rois,
             score_threshold=score_threshold,
             max_detections=max_detections,
             semantic_head=DeformableHead(

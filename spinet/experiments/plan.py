@@ -130,10 +130,8 @@ def make_plan(
     if "train.seed" in base:
         raise ConfigError("train.seed is not an override of a sweep; give --seeds")
     start = override(find_preset(preset), base)
-    tables = find_tables(tuple(groups))
-    if SYSTEMS in tables:
-        tables[tables.index(SYSTEMS)] = _tuned(start, data, records)
-    tables = _only(tables, rows)
+    tables = _only(find_tables(tuple(groups)), rows)
+    tables = [_tuned(table, start, data, records) if table.group == SYSTEMS.group else table for table in tables]
     names: dict[Config, str] = {}  # of the first row with these settings, so that every choice of groups agrees on it
     for table in TABLES.values():
         for row in table.rows:
@@ -164,20 +162,20 @@ def make_plan(
     return Plan(preset, str(Path(data).resolve()), dict(base), runs, **options)
 
 
-def _tuned(start: Config, data: str | Path, records: Iterable[Mapping[str, Any]]) -> Table:
-    """`SYSTEMS` with the learning rates that the records of the same data and settings show to be best."""
+def _tuned(table: Table, start: Config, data: str | Path, records: Iterable[Mapping[str, Any]]) -> Table:
+    """Rows of `SYSTEMS` with the learning rates that the records of the same data and settings show to be best."""
     places = find_splits(data)
     digest = fingerprint(places[split].annotations for split in ("train", "val"))
     base = without_seed(to_dict(start))
     finished = find_campaigns(record for record in records if record["status"] == "finished")
     alike = [c for c in finished if c.base == base and c.records[0]["data"]["fingerprint"] == digest]
-    rows = alike[0].tuned() if alike else []
-    if missing := [row.title for row in SYSTEMS.rows if row.name not in {found.name for found in rows}]:
+    tuned = {row.name: row for row in alike[0].tuned()} if alike else {}
+    if missing := [row.title for row in table.rows if row.name not in tuned]:
         raise ConfigError(
             f"{SYSTEMS.group}: no search of the learning rate for {', '.join(missing)}; run --groups {RATES.group} "
             "--seeds 0 with the same data, settings and --out first"
         )
-    return replace(SYSTEMS, rows=tuple(rows))
+    return replace(table, rows=tuple(tuned[row.name] for row in table.rows))
 
 
 def _only(tables: list[Table], names: Sequence[str]) -> list[Table]:
