@@ -44,22 +44,27 @@ def rank(
     config: InferenceConfig,
 ) -> Candidates:
     """Scores masks, drops empty ones, and marks duplicates down."""
-    inside = logits.values > mask_cut(config)
-    area = inside.flatten(1).sum(1)
-    scores = confidences * (logits.values.sigmoid() * inside).flatten(1).sum(1) / area.clamp(min=1)
-    candidates = Candidates(labels, scores, confidences, torch.ones_like(scores), logits, locations)
+    inside = logits.above(mask_cut(config))
+    area = torch.bincount(inside.indices()[0], minlength=len(logits))
+    probability = torch.segment_reduce(
+        inside.values().sigmoid(), "sum", lengths=area, unsafe=True
+    )  # unchecked: may be none
+    scores = confidences * probability / area.clamp(min=1)
     order = scores.argsort(descending=True, stable=True)
     order = order[area[order] > 0]
-    candidates = candidates[order]
-    if config.duplicates == "none" or len(order) == 0:
-        return candidates
-    iou = mask_iou(candidates.logits, mask_cut(config)).triu(1) * (candidates.labels[:, None] == candidates.labels)
-    if config.duplicates == "matrix":
-        candidates.kept = matrix_nms(iou, sigma=config.matrix_sigma)
-    else:
-        candidates.kept = mask_nms(iou, threshold=config.nms_iou)
-    candidates.scores = candidates.scores * candidates.kept
-    return candidates[candidates.scores.argsort(descending=True, stable=True)]
+    kept = torch.ones_like(scores[order])
+    if config.duplicates != "none" and len(order):
+        same = labels[order, None] == labels[order]
+        iou = mask_iou(inside)[order][:, order].triu(1) * same
+        if config.duplicates == "matrix":
+            kept = matrix_nms(iou, sigma=config.matrix_sigma)
+        else:
+            kept = mask_nms(iou, threshold=config.nms_iou)
+    scores = scores[order] * kept
+    best = scores.argsort(descending=True, stable=True)
+    chosen = order[best]
+    places = Locations(*(part[chosen] for part in locations))
+    return Candidates(labels[chosen], scores[best], confidences[chosen], kept[best], logits[chosen], places)
 
 
 def mask_cut(config: InferenceConfig) -> float:
@@ -67,9 +72,15 @@ def mask_cut(config: InferenceConfig) -> float:
     return float(torch.logit(torch.tensor(config.mask_threshold)))
 
 
-def mask_iou(logits: MaskLogits, cut: float) -> Float[Tensor, "n n"]:
-    """Intersection over union of every pair of masks: the cells whose logit exceeds `cut`."""
-    masks = logits.above(cut)
+def mask_iou(inside: Float[Tensor, "n cells"]) -> Float[Tensor, "n n"]:
+    """Intersection over union of every pair of masks, of which a sparse matrix holds the cells: `MaskLogits.above`."""
+    masks = torch.sparse_coo_tensor(
+        inside.indices(),
+        torch.ones_like(inside.values()),
+        inside.shape,
+        is_coalesced=True,
+        check_invariants=False,
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         intersection = torch.sparse.mm(masks, masks.t()).to_dense()

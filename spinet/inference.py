@@ -147,11 +147,10 @@ def read_out(
     threshold = min(config.ap_threshold, config.threshold) if instances else config.threshold
     candidates, stuff_logits = find_candidates(model, encoded, config, threshold=threshold)
     resampler = encoded.resampler()
-    semantic_logits = resampler.whole(stuff_logits)
-    semantic = semantic_logits.max(0).indices
+    semantic = resampler.labels(stuff_logits)
     confident = candidates[(candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)]
     kind = model.config.objective.semantic_classes
-    ids, segments = merge(confident, semantic_logits, semantic, resampler, model.categories, config, kind)
+    ids, segments = merge(confident, stuff_logits, semantic, resampler, model.categories, config, kind)
     found = _instances(candidates, resampler, model.categories, config) if instances else []
     class_map = None
     if kind == "stuff+thing" and instances:

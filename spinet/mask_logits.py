@@ -63,14 +63,13 @@ class MaskLogits:
         return maps
 
     def above(self, cut: float) -> Float[Tensor, "n h*w"]:
-        """Cells of the map whose logit exceeds `cut`, as a sparse matrix of 1s with a row for each mask."""
+        """The logits that exceed `cut`, as a sparse matrix of cells of the map with a row for each mask."""
         number, row, column = torch.nonzero(self.values > cut, as_tuple=True)
         cell = (row + self.top[number]) * self.size[1] + column + self.left[number]
-        shape = (len(self), self.size[0] * self.size[1])
         return torch.sparse_coo_tensor(
             torch.stack([number, cell]),
-            torch.ones(len(cell), device=cell.device),
-            shape,
+            self.values[number, row, column],
+            (len(self), self.size[0] * self.size[1]),
             is_coalesced=True,
             check_invariants=False,
         )

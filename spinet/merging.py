@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from spinet.data.segments import VOID, Categories
 from spinet.duplicates import Candidates, mask_cut
 from spinet.mask_logits import MaskLogits
 from spinet.objective.targets import SemanticClasses, first_stuff
+
+PIECE = 2**15
+"""Pixels that are resampled at once, where only some are."""
 
 
 class Resampler:
@@ -36,6 +40,38 @@ class Resampler:
         # rounding must not cost the last row or column
         enough = F.interpolate(pixels_first, scale_factor=[s * (1 + 1e-9) for s in scale], mode="bilinear")[0]
         return enough[:, : self.size[0], : self.size[1]]
+
+    def labels(self, logits: Float[Tensor, "n h w"]) -> Int[Tensor, "H W"]:
+        """Which of n maps is the largest at each pixel: that of `whole`, without computing it everywhere.
+
+        A pixel's values are means of those of four cells, so what is largest in all four is largest in the pixel. Only
+        pixels between cells that disagree are resampled.
+        """
+        cells = logits.max(0).indices
+        agree = torch.ones_like(cells, dtype=torch.bool)  # a cell with its neighbours to the right and below
+        agree[:-1] = cells[:-1] == cells[1:]
+        agree[:, :-1] &= agree[:, 1:] & (cells[:, :-1] == cells[:, 1:])
+        upper, _, _ = _weights(self.rows, cells.shape[0])
+        left, _, _ = _weights(self.columns, cells.shape[1])
+        labels = cells[upper][:, left]
+        rows, columns = torch.nonzero(~agree[upper][:, left], as_tuple=True)
+        if len(rows):
+            labels[rows, columns] = torch.cat([values.max(1).indices for values in self.points(logits, rows, columns)])
+        return labels
+
+    def points(
+        self, logits: Float[Tensor, "n h w"], rows: Int[Tensor, "p"], columns: Int[Tensor, "p"]
+    ) -> Iterator[Float[Tensor, "q n"]]:
+        """The values at some pixels, in pieces that fit into a processor's cache."""
+        _, height, width = logits.shape
+        cells = logits.permute(1, 2, 0).reshape(height * width, -1)
+        upper, lower, y = _weights(self.rows, height)
+        left, right, x = _weights(self.columns, width)
+        for row, column in zip(rows.split(PIECE), columns.split(PIECE), strict=True):
+            above, below, across, down = upper[row] * width, lower[row] * width, x[column, None], y[row, None]
+            first = torch.lerp(cells[above + left[column]], cells[below + left[column]], down)
+            second = torch.lerp(cells[above + right[column]], cells[below + right[column]], down)
+            yield torch.lerp(first, second, across)
 
     def windows(self, logits: MaskLogits, cut: float) -> list[tuple[slice, slice]]:
         """Of each thing the rows and columns of pixels outside which its resampled mask is empty."""
@@ -66,7 +102,7 @@ def _weights(positions: Float[Tensor, "p"], cells: int) -> tuple[Tensor, Tensor,
 
 def merge(
     candidates: Candidates,
-    semantic_logits: Float[Tensor, "N_s H W"],
+    stuff_logits: Float[Tensor, "N_s h w"],
     semantic: Int[Tensor, "H W"],
     resampler: Resampler,
     categories: Categories,
@@ -79,6 +115,11 @@ def merge(
     gives to the class of an instance join the one that is most probable there. Where nothing is, the best stuff class
     is put; where the stuff path itself sees a thing, only if the probability of that stuff class reaches
     `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
+
+    Args:
+        candidates: those that are sure enough, by falling score.
+        stuff_logits: of the stuff path, at stride 4 of the network's input, as those of the candidates.
+        semantic: which of them is the largest at each pixel.
     """
     cut, num_stuff = mask_cut(config), categories.num_stuff
     windows = resampler.windows(candidates.logits, cut)
@@ -97,11 +138,11 @@ def merge(
         _fill(ids, candidates.logits, windows, stays, outputs, semantic, resampler, cut)
     segments = _things(ids, candidates, windows, stays, categories)
     first = first_stuff(semantic_classes, num_things=categories.num_things)
-    stuff = _stuff(semantic_logits, semantic, first, num_stuff, config)
     free = ids == VOID
-    areas = torch.bincount(stuff[free] + 1, minlength=num_stuff + 1).tolist()
-    identities = [VOID] * len(areas)
-    for index, area in enumerate(areas[1:]):
+    stuff = _stuff(stuff_logits, semantic, free, resampler, first, num_stuff, config)
+    areas = torch.bincount(stuff.flatten(), minlength=num_stuff + 1)[1:].tolist()
+    identities = [VOID] * (1 + num_stuff)
+    for index, area in enumerate(areas):
         if area == 0 or area < config.min_stuff_area * ids.numel():
             continue
         identities[1 + index] = len(segments) + 1
@@ -109,7 +150,7 @@ def merge(
             {"id": len(segments) + 1, "category_id": categories.stuff[index].id, "isthing": False, "area": area}
         )
     table = torch.tensor(identities, dtype=ids.dtype, device=ids.device)
-    return torch.where(free, table[stuff + 1], ids), segments
+    return ids + table[stuff], segments
 
 
 def _fill(
@@ -175,11 +216,22 @@ def _spans(mask: Bool[Tensor, "P Q"]) -> Int[Tensor, "4"]:
 
 
 def _stuff(
-    logits: Float[Tensor, "N_s H W"], semantic: Int[Tensor, "H W"], first: int, stuff: int, config: InferenceConfig
+    logits: Float[Tensor, "N_s h w"],
+    semantic: Int[Tensor, "H W"],
+    free: Bool[Tensor, "H W"],
+    resampler: Resampler,
+    first: int,
+    stuff: int,
+    config: InferenceConfig,
 ) -> Int[Tensor, "H W"]:
-    """The stuff class 0 … of each pixel, −1 where there is none; `first` of the outputs is stuff class 0."""
+    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none; `first` of the outputs is class 1."""
     is_thing = (semantic < first) | (semantic >= first + stuff)
-    probability, chosen = logits.permute(1, 2, 0)[is_thing].softmax(1)[:, first : first + stuff].max(1)
-    best = semantic - first
-    best[is_thing] = torch.where(probability >= config.stuff_threshold, chosen, -1)
+    best = (semantic + (1 - first)).masked_fill_(~free | is_thing, 0)
+    rows, columns = torch.nonzero(free & is_thing, as_tuple=True)
+    if len(rows):
+        found = [
+            values.softmax(1)[:, first : first + stuff].max(1) for values in resampler.points(logits, rows, columns)
+        ]
+        probability, chosen = (torch.cat(parts) for parts in zip(*found, strict=True))
+        best[rows, columns] = torch.where(probability >= config.stuff_threshold, chosen + 1, 0)
     return best

@@ -388,8 +388,8 @@ def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
     """SPINet's, on logits at stride 4, also puts probable stuff below things that were not found; here it may not."""
     logits = F.interpolate(5 * noise(1, 6, 3, 4, seed=3), (10, 14), mode="bicubic")[0]
     resampler = Resampler(network_size=(40, 56), size=(40, 56), device=torch.device("cpu"))
-    semantic_logits = resampler.whole(noise(7, 10, 14, seed=4))
-    semantic = semantic_logits.argmax(0)
+    stuff_logits = noise(7, 10, 14, seed=4)
+    semantic = resampler.labels(stuff_logits)
     scores = torch.linspace(0.9, 0.5, 6)
     labels = torch.arange(6) % 3
     masks = MaskLogits.of(logits)
@@ -401,7 +401,7 @@ def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
         )
     ]
     never = replace(RULES, stuff_threshold=2.0, fill_threshold=None)
-    ids, segments = merging.merge(candidates, semantic_logits, semantic, resampler, CATEGORIES, never, "all")
+    ids, segments = merging.merge(candidates, stuff_logits, semantic, resampler, CATEGORIES, never, "all")
     reading = Reading(*merge(placed, semantic, CLASSES, RULES), semantic, [])
     assert torch.equal(reading.ids, ids)
     assert reading.segments(CATEGORIES) == segments

@@ -126,7 +126,7 @@ def overlapping_masks(seed, count=12):
 @pytest.mark.parametrize("seed", range(6))
 def test_nms(seed):
     masks, labels = overlapping_masks(seed)
-    iou = mask_iou(MaskLogits.of(masks.float()), 0.5)
+    iou = mask_iou(MaskLogits.of(masks.float()).above(0.5))
     assert float(iou[2, 9]) == pytest.approx(naive_iou(masks[2], masks[9]), rel=1e-6)
     competing = iou.triu(1) * (labels[:, None] == labels)
     kept = matrix_nms(competing, sigma=2.0)
@@ -195,6 +195,20 @@ def test_resampling_to_another_size_is_bilinear_interpolation_too(size):
     torch.testing.assert_close(resampler.whole(logits), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("network_size", "size"), [((32, 48), (32, 48)), ((29, 45), (58, 61)), ((32, 48), (9, 7)), ((3, 1), (3, 1))]
+)
+def test_labels_of_pixels_are_those_of_the_resampled_logits(network_size, size):
+    """Also where few cells agree, and where whole regions do."""
+    resampler = Resampler(network_size=network_size, size=size, device=CPU)
+    for logits in (noise(5, 8, 12), blobs(5, 8, 12)):
+        whole = resampler.whole(logits)
+        assert torch.equal(resampler.labels(logits), whole.argmax(0))
+        rows, columns = torch.nonzero(whole[0] > 0, as_tuple=True)
+        values = torch.cat(list(resampler.points(logits, rows, columns))) if len(rows) else whole.new_zeros(0, 5)
+        torch.testing.assert_close(values, whole[:, rows, columns].t(), rtol=1e-5, atol=1e-5)
+
+
 def test_resampling_maps_pixel_centres():
     """Image pixel → network pixel → cell, for a network input of 29 × 45, padded to 32 × 64, of an image of 58 × 60."""
     logits = noise(1, 8, 16)
@@ -245,7 +259,7 @@ def test_windows_hold_all_that_is_in_reach(size):
     logits = MaskLogits.around(far, places, reach=22, stride=4)
     assert logits.values.shape[1:] == (min(15, size[0]), min(15, size[1]))
     assert torch.equal(logits.whole(), far)
-    assert torch.equal(logits.above(0.5).to_dense(), (far > 0.5).flatten(1).float())
+    assert torch.equal(logits.above(0.5).to_dense(), far.where(far > 0.5, 0.0).flatten(1))
     assert torch.equal(logits[torch.tensor([3, 1])].whole(), far[[3, 1]])
     far[5] = -1.0
     logits = MaskLogits.around(far, places, reach=22, stride=4)
@@ -315,9 +329,14 @@ def naive_merge(masks, labels, semantic_logits, things, stuff, kind, config):
     return ids, segments
 
 
-def run_merge(mask_logits, labels, semantic_logits, kind="all", things=2, stuff=3, **options):
+def fourfold(logits):
+    """Maps at stride 4 at every pixel."""
+    return F.interpolate(logits[None], scale_factor=4, mode="bilinear")[0]
+
+
+def run_merge(mask_logits, labels, stuff_logits, kind="all", things=2, stuff=3, **options):
     config = InferenceConfig(**options)
-    count, size = len(mask_logits), tuple(semantic_logits.shape[1:])
+    count, size = len(mask_logits), tuple(4 * side for side in stuff_logits.shape[1:])
     scores = torch.linspace(0.9, 0.5, count)
     candidates = Candidates(
         torch.as_tensor(labels),
@@ -328,9 +347,8 @@ def run_merge(mask_logits, labels, semantic_logits, kind="all", things=2, stuff=
         Locations(*[torch.zeros(count)] * 3),
     )
     resampler = Resampler(network_size=size, size=size, device=CPU)
-    ids, segments = merge(
-        candidates, semantic_logits, semantic_logits.argmax(0), resampler, make_categories(things, stuff), config, kind
-    )
+    semantic = fourfold(stuff_logits).argmax(0)
+    ids, segments = merge(candidates, stuff_logits, semantic, resampler, make_categories(things, stuff), config, kind)
     return ids.numpy(), segments
 
 
@@ -354,14 +372,15 @@ def assert_consistent(ids, segments, categories=None):
 @pytest.mark.parametrize("seed", range(3))
 def test_merge(seed, kind, things):
     """Also with one thing class, where "stuff+thing" and "all" have equally many outputs in different order."""
-    size, count = (32, 40), 6
+    count = 6
     mask_logits = blobs(count, 8, 10, seed) - 3
     mask_logits[3] = mask_logits[0]  # wholly taken already
     labels = [i % things for i in range(count)]
-    semantic_logits = blobs(num_semantic(kind, num_things=things, num_stuff=3), *size, seed=seed + 9) / 2
+    stuff_logits = blobs(num_semantic(kind, num_things=things, num_stuff=3), 8, 10, seed=seed + 9) / 2
     options = {"stuff_threshold": 0.3, "min_stuff_area": 0.05}
-    ids, segments = run_merge(mask_logits, labels, semantic_logits, kind, things, **options)
-    masks = (F.interpolate(mask_logits[None], scale_factor=4, mode="bilinear")[0] > 0).numpy()
+    ids, segments = run_merge(mask_logits, labels, stuff_logits, kind, things, **options)
+    masks = (fourfold(mask_logits) > 0).numpy()
+    semantic_logits = fourfold(stuff_logits)
     expected_ids, expected = naive_merge(masks, labels, semantic_logits, things, 3, kind, InferenceConfig(**options))
     assert np.array_equal(ids, expected_ids)
     categories = make_categories(things)
@@ -375,21 +394,21 @@ def test_merge(seed, kind, things):
 @pytest.mark.parametrize("seed", range(3))
 def test_instances_take_the_free_pixels_that_the_stuff_path_gives_to_their_class(seed, kind):
     mask_logits, labels = blobs(6, 8, 10, seed) - 3, [0, 1, 0, 1, 0, 1]
-    semantic_logits = blobs(num_semantic(kind, num_things=2, num_stuff=3), 32, 40, seed=seed + 9) / 2
-    semantic_logits[{"stuff": [], "stuff+thing": [3], "all": [0, 1]}[kind]] += 1
+    stuff_logits = blobs(num_semantic(kind, num_things=2, num_stuff=3), 8, 10, seed=seed + 9) / 2
+    stuff_logits[{"stuff": [], "stuff+thing": [3], "all": [0, 1]}[kind]] += 1
     options = {"stuff_threshold": 1.0, "min_stuff_area": 0.0}
-    before, segments = run_merge(mask_logits, labels, semantic_logits, kind, **options)
-    after, filled = run_merge(mask_logits, labels, semantic_logits, kind, fill_threshold=0.1, **options)
+    before, segments = run_merge(mask_logits, labels, stuff_logits, kind, **options)
+    after, filled = run_merge(mask_logits, labels, stuff_logits, kind, fill_threshold=0.1, **options)
     assert_consistent(after, filled)
     things = [segment for segment in segments if segment["isthing"]]
     assert [s["id"] for s in things] == [s["id"] for s in filled if s["isthing"]]
-    tall = F.interpolate(mask_logits[None], scale_factor=4, mode="bilinear")[0].sigmoid()
+    tall = fourfold(mask_logits).sigmoid()
     # every mask that was kept is here the candidate that most of it agrees with
     source = [
         max(range(6), key=lambda k, i=s["id"]: float((tall[k] > 0.5)[before == i].float().mean())) for s in things
     ]
     expected, categories, gained = before.copy(), make_categories(2, 3), 0
-    seen = semantic_logits.argmax(0)
+    seen = fourfold(stuff_logits).argmax(0)
     for y, x in itertools.product(range(32), range(40)):
         if before[y, x] in [s["id"] for s in things]:
             continue
@@ -413,7 +432,7 @@ def test_a_better_instance_comes_first_and_one_mostly_taken_is_dropped():
         mask[:, list(columns)] = 10.0
         return mask
 
-    semantic = torch.zeros(5, 32, 40)
+    semantic = torch.zeros(5, 8, 10)
     semantic[2] = 10.0
     masks = torch.stack([strip(0, 1, 2, 3), strip(2, 3, 4, 5), strip(3, 4, 5, 6), strip(7), strip(7)])
     ids, segments = run_merge(masks, [0, 0, 1, 1, 1], semantic)
@@ -425,15 +444,16 @@ def test_a_better_instance_comes_first_and_one_mostly_taken_is_dropped():
 
 
 def test_small_stuff_is_void():
-    semantic = torch.full((5, 20, 20), -10.0)
+    semantic = torch.full((5, 5, 5), -10.0)
     semantic[2] = 0.0
-    semantic[3, :4, :5] = 10.0  # 20 pixels of 400
+    semantic[3, 0, 0] = 10.0  # the larger in 15 pixels of 400
     nothing = torch.zeros(0, 5, 5)
-    _, segments = run_merge(nothing, torch.zeros(0, dtype=torch.int64), semantic, min_stuff_area=20 / 400)
-    assert [s["area"] for s in segments] == [380, 20]
-    ids, segments = run_merge(nothing, torch.zeros(0, dtype=torch.int64), semantic, min_stuff_area=21 / 400)
-    assert [s["area"] for s in segments] == [380]
-    assert (ids[:4, :5] == 0).all()
+    _, segments = run_merge(nothing, torch.zeros(0, dtype=torch.int64), semantic, min_stuff_area=15 / 400)
+    assert [s["area"] for s in segments] == [385, 15]
+    ids, segments = run_merge(nothing, torch.zeros(0, dtype=torch.int64), semantic, min_stuff_area=16 / 400)
+    assert [s["area"] for s in segments] == [385]
+    assert (ids[:3, :3] == 0).all()
+    assert (ids == 0).sum() == 15
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -441,18 +461,18 @@ def test_stuff_where_the_stuff_path_sees_a_thing(kind):
     """Left half: a thing, and stuff 1 with probability 0.25. Right half: stuff 1 for sure."""
     outputs = num_semantic(kind, num_things=2, num_stuff=3)
     first = first_stuff(kind, num_things=2)
-    probability = torch.full((outputs, 8, 8), 1e-6)
+    probability = torch.full((outputs, 2, 4), 1e-6)
     probability[first + 1] = 1.0
     if kind != "stuff":
-        probability[first + 1, :, :4] = 0.25
-        probability[0 if kind == "all" else outputs - 1, :, :4] = 0.75
-    nothing, no_labels = torch.zeros(0, 2, 2), torch.zeros(0, dtype=torch.int64)
+        probability[first + 1, :, :2] = 0.25
+        probability[0 if kind == "all" else outputs - 1, :, :2] = 0.75
+    nothing, no_labels = torch.zeros(0, 2, 4), torch.zeros(0, dtype=torch.int64)
     options = {"min_stuff_area": 0.0}
     ids, _ = run_merge(nothing, no_labels, probability.log(), kind, stuff_threshold=0.2, **options)
     assert (ids > 0).all()
     ids, segments = run_merge(nothing, no_labels, probability.log(), kind, stuff_threshold=0.3, **options)
-    assert (ids[:, :4] > 0).all() == (kind == "stuff")
-    assert (ids[:, 4:] > 0).all()
+    assert (ids[:, :6] > 0).all() == (kind == "stuff")
+    assert (ids[:, 10:] > 0).all()
     assert [s["category_id"] for s in segments] == [21]
 
 
@@ -648,7 +668,7 @@ def test_instances_for_ap_go_below_the_threshold():
     model = rigged_model()
     image, region = paint(green=(MARKED, WEAK, MARKED))
     found = predict(model, image, instances=True)
-    assert [s["category_id"] for s in found.segments if s["isthing"]] == [10, 11]
+    assert sorted(s["category_id"] for s in found.segments if s["isthing"]) == [10, 11]
     scores = [instance["score"] for instance in found.instances]
     assert scores == sorted(scores, reverse=True)
     weak = [i for i in found.instances if np.array_equal(i["mask"], region == 1)]

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -74,15 +73,16 @@ class FilterSampling(nn.Module):
 
         Only the sampled places go through the layer (§3.2); neighbours beyond the border count as zero.
         """
-        k, pad = self.kernel, self.kernel // 2
-        padded = [F.pad(f, (pad, pad, pad, pad)) for f in filters]
-        rows = torch.cat([f.flatten(1).t() for f in padded])  # [all cells, D_f]
-        sizes = [f.shape[-2] * f.shape[-1] for f in padded]
-        start = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device=rows.device)[locations.level]
-        width = torch.tensor([f.shape[-1] for f in padded], device=rows.device)[locations.level]
-        step = torch.arange(k, device=rows.device)
-        row = locations.y[:, None, None] + step[None, :, None]
-        column = locations.x[:, None, None] + step[None, None, :]
-        cells = start[:, None, None] + row * width[:, None, None] + column  # [n, k, k]
-        pooled = rows[cells].permute(0, 3, 1, 2).flatten(1)  # [n, D_f k k]
+        k = self.kernel
+        step = torch.arange(k, device=locations.level.device) - k // 2
+        rows = locations.y[:, None, None] + step[:, None]  # [n, k, 1]
+        columns = locations.x[:, None, None] + step  # [n, 1, k]
+        neighbourhoods = []
+        for level, f in enumerate(filters):
+            height, width = f.shape[1:]
+            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+            here = inside & (locations.level == level)[:, None, None]
+            values = f.permute(1, 2, 0)[rows.clamp(0, height - 1), columns.clamp(0, width - 1)]  # [n, k, k, D_f]
+            neighbourhoods.append(values * here[..., None])
+        pooled = torch.stack(neighbourhoods).sum(0).permute(0, 3, 1, 2).flatten(1)  # [n, D_f k k]
         return self.fc(pooled).unflatten(1, (-1, k, k))
