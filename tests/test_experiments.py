@@ -303,6 +303,8 @@ def test_systems_take_the_rate_that_the_search_found(city: Path):
     for wrong in ([], lacking, [*lacking, *(record | {"status": "running"} for record in records)]):
         with pytest.raises(ConfigError, match=needs if wrong else "no search"):
             make_plan(**settings, seeds=(0,), records=wrong)
+    some = make_plan(**settings, seeds=(0,), records=lacking, rows=["spinet", "upsnet"])
+    assert {system_of(some.config(run)) for run in some.runs.values()} == {"spinet", "upsnet"}
     with pytest.raises(ConfigError, match="no search of the learning rate for SPINet, Panoptic-FPN"):
         make_plan(**{**settings, "base": {**MICRO, "train.iterations": 5}}, seeds=(0,), records=records)
 
