@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from spinet.baselines.config import BASELINES, BaselineConfig, System
+from spinet.baselines.config import BASELINES, AnyBaseline, System
 from spinet.config import (
     PRESETS,
     Config,
@@ -147,7 +147,7 @@ class Train:
     input: InputConfig = dataclasses.field(default_factory=InputConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
-    baseline: tyro.conf.AvoidSubcommands[BaselineConfig | None] = None
+    baseline: tyro.conf.AvoidSubcommands[AnyBaseline | None] = None
 
     def run(self) -> None:
         from spinet.train import train

@@ -187,6 +187,7 @@ def test_overrides_are_checked_and_named():
         parse_overrides(["train.seed=1", "train.seed=2"])
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_command_line_says_the_same():
     """Runs on several processes are started by `spinet train`, with their settings as its options."""
     for table in TABLES.values():
