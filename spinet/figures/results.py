@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import matplotlib.colors
 import matplotlib.patheffects
@@ -166,10 +167,13 @@ def speed(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
     Args:
         panels: by the panel's title, seconds and PQ by the system's name.
     """
-    figure = new_figure(PAGE, 3.0)
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    rows = ceil(len(panels) / 3)
+    figure = new_figure(PAGE, 2.7 * rows)
+    grid = figure.subplots(rows, ceil(len(panels) / rows), squeeze=False).flatten()
     named: list[Named] = []
-    for axes, (title, systems) in zip(grid, panels.items(), strict=True):
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    for axes, (title, systems) in zip(grid, panels.items(), strict=False):
         for name, place in systems.items():
             ours = name == "SPINet"
             axes.scatter(*place, marker="*" if ours else "o", color=COLORS[5 if ours else 0], s=80 if ours else 20)
