@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from spinet.baselines.config import BASELINES, CROP_HEIGHT, BaselineConfig, PanopticFPNConfig, UPSNetConfig
+from spinet.baselines.config import BASELINES, BaselineConfig
 
 FORBID = ConfigDict(extra="forbid")
 
@@ -252,7 +252,7 @@ def with_system(config: Config, system: str) -> Config:
 
     Of `model` a baseline reads the fields of the backbone, `fpn_channels` and `head_convs`, of `objective`
     `semantic_classes`, of `inference` `ap_threshold`, `top`, `mask_threshold`, `overlap` and `min_stuff_area`. Where
-    crops are smaller than the authors', so are Mask R-CNN's anchors and the number of proposals it learns from.
+    crops are smaller than Cityscapes', so are Mask R-CNN's anchors and what Panoptic-DeepLab takes for small.
 
     Raises:
         ConfigError: there is no such system.
@@ -264,10 +264,8 @@ def with_system(config: Config, system: str) -> Config:
     baseline = BASELINES[system]()
     if config.objective == COCO_R50.objective:
         baseline = replace(baseline, **baseline.COCO)
-    if isinstance(baseline, PanopticFPNConfig | UPSNetConfig) and config.input.crop:
-        share = min(1.0, config.input.crop[0] / CROP_HEIGHT)
-        rois = max(64, round(share**2 * baseline.rois))
-        baseline = replace(baseline, anchor_scale=share * baseline.anchor_scale, rois=rois)
+    if config.input.crop:
+        baseline = baseline.for_crops(min(1.0, config.input.crop[0] / baseline.CROP_HEIGHT))
     if config.model.backbone == CITYSCAPES_R50.model.backbone:
         config = replace(config, model=replace(config.model, backbone=baseline.RESNET_50))
     if baseline.EVERY_CLASS:

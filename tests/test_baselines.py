@@ -125,13 +125,20 @@ def test_unknown_systems_and_settings_are_named():
         build_baseline(replace(config, model=replace(config.model, backbone="convnext_tiny")), CATEGORIES)
 
 
+def test_what_is_small_follows_the_crop():
+    config = with_system(replace(TINY, input=replace(TINY.input, crop=(128, 256))), "panoptic_deeplab").baseline
+    assert (config.sigma, config.small_area) == (2.0, 256)
+    config = with_system(PRESETS["cityscapes_r50"], "panoptic_deeplab").baseline
+    assert (config.sigma, config.small_area) == (8.0, 4096)
+
+
 @pytest.mark.parametrize("system", ["panoptic_fpn", "upsnet"])
 def test_anchors_and_proposals_follow_the_crop(system):
     """As the authors have them on their crops, and on whole images; an image half as high has anchors half as large."""
     for crop, scale, rois in (((512, 1024), 8.0, 512), ((256, 512), 4.0, 128), ((128, 256), 2.0, 64), (None, 8.0, 512)):
         config = with_system(replace(TINY, input=replace(TINY.input, crop=crop)), system)
         assert (config.baseline.anchor_scale, config.baseline.rois) == (scale, rois)
-    network = make_model(system).network
+    network: Any = make_model(system).network
     assert network.roi_heads.fg_bg_sampler.batch_size_per_image == 128
     assert network.rpn.anchor_generator.sizes[0] == (16,)
 

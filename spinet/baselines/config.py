@@ -6,21 +6,23 @@ Panoptic-DeepLab, UPSNet's repository, AdelaiDet for CondInst); "unstated" is fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import ConfigDict, Discriminator
 
 FORBID = ConfigDict(extra="forbid")
-
-CROP_HEIGHT = 512
-"""Pixels: of the crops of Cityscapes that the authors' anchors and numbers of proposals are made for (code)."""
 
 
 class _Published:
     RESNET_50: ClassVar[str] = "resnet50"  # the authors' backbone, as timm names it
     EVERY_CLASS: ClassVar[bool] = False  # whether the semantic output must know each class of things
     COCO: ClassVar[dict[str, float]] = {}  # what is different on COCO (code)
+    CROP_HEIGHT: ClassVar[int] = 512  # of the authors' crops of Cityscapes (code), pixels
+
+    def for_crops(self, share: float) -> Self:
+        """With numbers that suit objects which are smaller, by this factor, than in the authors' crops of Cityscapes."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class PanopticFPNConfig(_Published):
     anchor_scale: float = 8.0  # side of a level's anchors in strides (code, for the crops of Cityscapes)
     rois: int = 512  # proposals of an image that the heads for boxes and masks learn from (code, likewise)
     threshold: float = 0.5  # confidence an instance needs to be in the map (code)
+
+    def for_crops(self, share: float) -> Self:
+        return replace(self, anchor_scale=share * self.anchor_scale, rois=max(64, round(share**2 * self.rois)))
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,9 @@ class PanopticDeepLabConfig(_Published):
     top: int = 200  # centres at most (paper)
     group_all_pixels: bool = True  # as the code does; False groups thing pixels alone, which gives the same map
 
+    def for_crops(self, share: float) -> Self:
+        return replace(self, sigma=share * self.sigma, small_area=round(share**2 * self.small_area))
+
 
 @dataclass(frozen=True)
 class UPSNetConfig(_Published):
@@ -82,6 +90,9 @@ class UPSNetConfig(_Published):
     threshold: float = 0.6  # confidence an instance needs to enter the panoptic head (code)
     nms: float = 0.5  # IoU of boxes of any class (code)
     removal: float = 0.3  # an instance more than this share of which one of its class covers is dropped (code)
+
+    def for_crops(self, share: float) -> Self:
+        return replace(self, anchor_scale=share * self.anchor_scale, rois=max(64, round(share**2 * self.rois)))
 
 
 @dataclass(frozen=True)
