@@ -21,7 +21,7 @@ class _Published:
     CROP_HEIGHT: ClassVar[int] = 512  # of the authors' crops of Cityscapes (code), pixels
 
     def for_crops(self, share: float) -> Self:
-        """With numbers that suit objects which are smaller, by this factor, than in the authors' crops of Cityscapes."""
+        """With numbers that suit objects smaller by this factor than those in the authors' crops of Cityscapes."""
         return self
 
 
