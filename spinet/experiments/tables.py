@@ -164,7 +164,7 @@ SEMANTIC = Table(
 CROSS_ENTROPY = Table(
     "cross-entropy",
     "Pixels that the cross entropy is a mean over",
-    "§5.2, bootstrapped on Cityscapes and plain on COCO; how many is unstated",
+    "§5.2, bootstrapped on Cityscapes, plain on COCO",
     (
         Row("hardest-fifth", "the hardest fifth", {"objective.bootstrap": 0.2}),
         Row("all-pixels", "all", {"objective.bootstrap": 1.0}),
