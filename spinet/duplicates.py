@@ -46,9 +46,8 @@ def rank(
     """Scores masks, drops empty ones, and marks duplicates down."""
     inside = logits.above(mask_cut(config))
     area = torch.bincount(inside.indices()[0], minlength=len(logits))
-    probability = torch.segment_reduce(
-        inside.values().sigmoid(), "sum", lengths=area, unsafe=True
-    )  # unchecked: may be none
+    # unsafe: its check of the lengths fails where there is no mask
+    probability = torch.segment_reduce(inside.values().sigmoid(), "sum", lengths=area, unsafe=True)
     scores = confidences * probability / area.clamp(min=1)
     order = scores.argsort(descending=True, stable=True)
     order = order[area[order] > 0]
