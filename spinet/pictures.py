@@ -71,7 +71,7 @@ def _read_frames(path: Path) -> Iterator[np.ndarray]:
 class PredictionWriter:
     """Writes predictions to a folder: `panoptic/*.png` and `panoptic.json` (COCO format), `overlay/*.png`.
 
-    The JSON is written by `close`; its segments also say `score` (things), `area` and `bbox`.
+    The JSON is written by `close`, if there was a picture; its segments also say `score` (things), `area` and `bbox`.
     """
 
     def __init__(self, folder: Path, categories: Categories):
@@ -101,6 +101,8 @@ class PredictionWriter:
         self.annotations.append({"image_id": identity, "file_name": f"{unique}.png", "segments_info": segments})
 
     def close(self) -> None:
+        if not self.images:
+            return
         categories = [
             {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in self.categories.all
         ]

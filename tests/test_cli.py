@@ -197,6 +197,15 @@ def test_pictures_that_are_none(tmp_path: Path):
             list(read_pictures([tmp_path / name]))
 
 
+def test_predict_without_a_picture_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "predict", tmp_path / "missing.jpg", "--out", tmp_path / "out")
+    assert "missing.jpg: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_runs_lists_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from spinet.config import to_dict
     from spinet.runs import new_record, write_record
