@@ -26,9 +26,9 @@ class MaskLogits:
 
     @classmethod
     def of(cls, logits: Float[Tensor, "n h w"]) -> MaskLogits:
-        """The whole maps, in single precision."""
+        """The whole maps, in single precision, one after the other in memory, in which order they are read."""
         zero = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        return cls(logits.float(), zero, zero, (logits.shape[1], logits.shape[2]))
+        return cls(logits.contiguous().float(), zero, zero, (logits.shape[1], logits.shape[2]))
 
     @classmethod
     def around(

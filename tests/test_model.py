@@ -380,6 +380,19 @@ def test_single_shot_is_one_convolution_for_each_filter(kernel):
     torch.testing.assert_close(alone, stuff)
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_single_shot_keeps_the_order_in_memory(separate):
+    """What a convolution does not take for channels last it reorders first, which takes as long as the convolution."""
+    module = SingleShot(num_stuff=3, feature_channels=6)
+    phi, filters = noise(1, 6, 7, 9), noise(4, 6, 3, 3, seed=1)
+    run = (lambda phi: module.separate(phi, phi, filters)) if separate else (lambda phi: module(phi, filters))
+    last = run(phi.contiguous(memory_format=torch.channels_last)[0])
+    for logits, expected in zip(last, run(phi[0]), strict=True):
+        assert logits.stride(0) == 1
+        assert expected.is_contiguous()
+        torch.testing.assert_close(logits, expected)
+
+
 # --- Fig. 2 the whole -------------------------------------------------------------------------------------------------
 
 

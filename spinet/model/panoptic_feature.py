@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -41,6 +42,6 @@ class PanopticFeatureGenerator(nn.Module):
     ) -> Float[Tensor, "B D_phi H W"]:
         size = levels[0].shape[-2:]  # the first level has stride 8
         resized = [p if p.shape[-2:] == size else F.interpolate(p, size=size, mode="bilinear") for p in levels]
-        merged = torch.stack([conv(p) for conv, p in zip(self.levels, resized, strict=True)]).sum(0)
+        merged = reduce(torch.add, (conv(p) for conv, p in zip(self.levels, resized, strict=True)))
         located = torch.cat([merged, self.coordinates(merged, self.STRIDE, windows)], dim=1)
         return self.end(self.deconvolution(self.merge(located)))

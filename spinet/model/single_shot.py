@@ -30,7 +30,7 @@ class SingleShot(nn.Module):
         n = len(thing_filters)
         weight = torch.cat([thing_filters, self.weight.to(thing_filters.dtype)])
         bias = torch.cat([thing_filters.new_zeros(n), self.bias.to(thing_filters.dtype)])
-        logits = F.conv2d(phi[None], weight, bias, padding=self.padding)[0]
+        logits = F.conv2d(_batch_of_one(phi), weight, bias, padding=self.padding)[0]
         return logits[:n], logits[n:]
 
     def separate(
@@ -41,9 +41,14 @@ class SingleShot(nn.Module):
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "N_s H W"]]:
         """The same by two convolutions over two features: the variant that Table 5 compares with."""
         filters = torch.cat([thing_filters, self.weight[:1].to(thing_filters.dtype)])  # there must be at least one
-        things = F.conv2d(phi_things[None], filters, padding=self.padding)[0, :-1]
-        stuff = F.conv2d(phi_stuff[None], self.weight, self.bias, padding=self.padding)[0]
+        things = F.conv2d(_batch_of_one(phi_things), filters, padding=self.padding)[0, :-1]
+        stuff = F.conv2d(_batch_of_one(phi_stuff), self.weight, self.bias, padding=self.padding)[0]
         return things, stuff
+
+
+def _batch_of_one(phi: Float[Tensor, "D_phi H W"]) -> Float[Tensor, "1 D_phi H W"]:
+    """`phi[None]`, but recognised as channels last where φ is so; else the convolution would reorder φ first."""
+    return phi.movedim(0, -1)[None].movedim(-1, 1)
 
 
 def within_reach(
