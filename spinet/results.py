@@ -56,8 +56,8 @@ def conditions(record: Mapping[str, Any]) -> str:
 
 
 def is_single(record: Mapping[str, Any]) -> bool:
-    """Whether a run stands for itself: those of a sweep have a `base` and belong into tables of their own."""
-    return "base" not in record
+    """Whether a finished run stands for itself: those of a sweep have a `base` and belong into tables of their own."""
+    return record["status"] == "finished" and "base" not in record
 
 
 def _cell(value: float | None) -> str:

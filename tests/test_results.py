@@ -45,6 +45,10 @@ def test_a_table_holds_every_record_once():
     assert page(f"a{START}old{END}b", RECORDS) == f"a{START}\n\n{table}\n{END}b"
 
 
+def test_a_run_that_is_not_finished_has_no_row():
+    assert not is_single({**RECORDS[0], "status": "running", "metrics": {}})
+
+
 def test_a_row_names_its_system():
     baseline = {**RECORDS[0], "config": to_dict(with_system(TINY, "condinst"))}
     assert [row[1] for row in results_rows([RECORDS[0], baseline])][::2] == ["SPINet", "CondInst + semantic branch"]
