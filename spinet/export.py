@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from spinet.model.spinet import SPINet
-from spinet.optimize import optimize_for_inference
+from spinet.optimize.batch_norm import fold_batch_norm
 from spinet.runs import atomic_write
-from spinet.weights import Model
+from spinet.weights import Model, freeze
 
 TOLERANCE = 1e-3
 """Of an output, the largest deviation that passes, as a share of its largest value: float32 in another order."""
@@ -57,7 +58,10 @@ def export(model: Model, path: str | Path, *, size: tuple[int, int], seed: int =
         import onnxscript  # noqa: F401  what torch.onnx translates with
     except ImportError as error:
         raise RuntimeError(f"{error.name} is missing: pip install 'spinet[export]'") from None
-    network = Network(optimize_for_inference(model, precision="fp32", channels_last=False).network.cpu()).eval()
+    folded = deepcopy(model.network).cpu()
+    freeze(folded)
+    fold_batch_norm(folded)
+    network = Network(folded).eval()
     levels = range(len(model.network.strides))
     names = [*(f"classes_{level}" for level in levels), *(f"filters_{level}" for level in levels), "phi"]
     noise = np.random.default_rng(seed).integers(0, 256, (1, 3, *size), dtype=np.uint8)

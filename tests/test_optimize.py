@@ -1,6 +1,8 @@
 """§5.3 The optimised network says the same as the plain one, for every system."""
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -8,13 +10,17 @@ from torch import nn
 from torch._inductor.exc import InvalidCxxCompiler
 
 from spinet import load_model, optimize_for_inference, predict
+from spinet.accounting import macs_of
 from spinet.baselines.config import BASELINES
 from spinet.config import TINY, with_system
 from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.evaluate.panoptic_quality import PanopticQuality
 from spinet.inference import encode
 from spinet.model.backbone import Backbone, make_deformable
-from spinet.optimize import fold_batch_norm
+from spinet.model.filter_sampling import Locations
+from spinet.model.spinet import SPINet
+from spinet.optimize.batch_norm import fold_batch_norm
+from spinet.optimize.shortcuts import DeconvolvingSingleShot, take_shortcuts
 from spinet.weights import Model, build_model, freeze
 
 
@@ -58,6 +64,22 @@ def tensors(outputs: object) -> list[torch.Tensor]:
     return [tensor for part in parts for tensor in tensors(part)]
 
 
+def outputs(network: nn.Module, picture: torch.Tensor) -> object:
+    """What a network says in the end: of SPINet, classes and the logits of filters sampled all over, also at corners."""
+    features = network(picture)
+    if not isinstance(network, SPINet):
+        return features
+    sizes = [level.shape[-2:] for level in features.class_logits]
+    places = [
+        (level, y, x)
+        for level, (height, width) in enumerate(sizes)
+        for y in (0, height // 2, height - 1)
+        for x in (0, width // 3, width - 1)
+    ]
+    logits = network.single_shot(features, 0, Locations(*torch.tensor(places).unbind(1)))
+    return [*features.class_logits, *logits]
+
+
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
 def test_every_system_computes_the_same_without_its_batch_norms(system: str):
     plain = batch_normed(system)
@@ -67,7 +89,7 @@ def test_every_system_computes_the_same_without_its_batch_norms(system: str):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.network.modules())
     assert sum(isinstance(module, nn.BatchNorm2d) for module in plain.network.modules()) == before  # a copy
     with torch.inference_mode():
-        ours, theirs = tensors(fast.network(image())), tensors(plain.network(image()))
+        ours, theirs = (tensors(outputs(model.network, image())) for model in (fast, plain))
     assert len(ours) == len(theirs) > 0
     for a, b in zip(ours, theirs, strict=True):
         assert b.std() > 0 or b.numel() < 2
@@ -90,6 +112,35 @@ def test_deformable_convolutions_are_folded_too():
         after = backbone(x)[-1]
     assert any("layer4" in name for name in folded)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "late"), [({}, True), ({"separate": True}, False), ({"feature_relu": True}, False), ({"kernel": 1}, False)]
+)
+def test_shortcuts_are_taken_where_they_give_the_same(changes: dict, late: bool):
+    config = replace(TINY, model=replace(TINY.model, fpn_channels=32, feature_channels=48, **changes))
+    torch.manual_seed(0)
+    plain = build_model(config, CATEGORIES).network
+    freeze(plain)
+    nn.init.normal_(plain.panoptic_feature.deconvolution.bias)  # zeros beyond the border are not this
+    nn.init.normal_(plain.filter_sampling.filter_head[-1].bias)
+    short = deepcopy(plain)
+    take_shortcuts(short)
+    assert isinstance(short.single_shot_convolution, DeconvolvingSingleShot) == late
+    with torch.inference_mode():
+        ours, theirs = (outputs(network, image(size=(96, 160))) for network in (short, plain))
+    for a, b in zip(ours, theirs, strict=True):
+        assert b.std() > 0
+        torch.testing.assert_close(a, b, atol=1e-5 * float(b.abs().max()), rtol=0)
+
+
+def test_shortcuts_multiply_less():
+    plain = batch_normed("spinet").network
+    short = deepcopy(plain)
+    take_shortcuts(short)
+    with torch.inference_mode():
+        fewer, more = (macs_of(partial(outputs, network, image())) for network in (short, plain))
+    assert 0 < fewer < 0.97 * more
 
 
 def test_a_norm_whose_convolution_serves_another_stays():
@@ -142,7 +193,7 @@ def test_bf16_weights_are_rounded_once_and_to_the_same_values():
     }
     assert fast.network.filter_sampling.fc.weight.dtype == torch.float32
     picture = image()[0].permute(1, 2, 0).numpy()
-    ours, theirs = (encode(model, picture).features.phi for model in (fast, plain))
+    ours, theirs = (encode(model, picture).features.class_logits[0] for model in (fast, plain))
     assert ours.dtype == theirs.dtype == torch.bfloat16
     assert float((ours - theirs).abs().max()) < 0.05 * float(theirs.abs().max())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,8 +25,10 @@ from spinet.baselines.panoptic_deeplab import DeepLabOutputs, PanopticDeepLab, h
 from spinet.baselines.targets import BaselineTargetBuilder, ImageTruth
 from spinet.data.segments import Sample
 from spinet.inference import encode
+from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.spinet import Features, SPINet
 from spinet.objective.targets import IGNORE
+from spinet.optimize.shortcuts import DeconvolvingSingleShot, FiltersOnDemand
 from spinet.weights import Model
 
 SURE = 8.0
@@ -68,7 +71,7 @@ def stage(model: Model, sample: Sample) -> Iterator[None]:
             outputs: Any = encode(model, sample.image.permute(1, 2, 0).numpy()).features  # of its own kind
             match network:
                 case SPINet():
-                    staged = _spinet(network, outputs, truth, labels)
+                    staged = _spinet(network, outputs, truth, targets.semantic[0])
                     restored.callback(_plant(network))
                     hooks = [network.filter_sampling.fc.register_forward_hook(_unchanged)]
                 case PanopticDeepLab():
@@ -121,39 +124,59 @@ def _readers(codes: Tensor) -> Tensor:
     return readers
 
 
-def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, labels: Tensor) -> Features:
-    """Peaks in the class maps, filters there, and φ: the code of the thing and the logits of the classes."""
-    phi = outputs.phi
-    num_semantic = network.single_shot_convolution.weight.shape[0]
+def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, semantic: Tensor) -> Features:
+    """Peaks in the class maps, filters there, and φ: the code of the thing and the logits of the classes.
+
+    Where the deconvolution is put off, what comes before it, so that things end at cells of that stride.
+    """
+    phi, convolution = outputs.phi, network.single_shot_convolution
+    stride = network.PHI_STRIDE
+    if isinstance(convolution, DeconvolvingSingleShot):
+        stride, convolution = PanopticFeatureGenerator.STRIDE, convolution.single_shot
+    num_semantic = convolution.weight.shape[0]
     length = phi.shape[1] - num_semantic
     codes = _codes(truth, length)
     classes = [torch.full_like(level, -SURE) for level in outputs.class_logits]
     filters = [torch.zeros_like(level) for level in outputs.filter_features]
     middle = (truth.boxes[:, :2] + truth.boxes[:, 2:]) / 2
     order = torch.linspace(0, 0.1, max(len(middle), 1), device=middle.device)[: len(middle)]
-    for level, stride in enumerate(network.strides[:FIRES]):
-        x, y = (middle / stride).long().unbind(1)
+    for level, size in enumerate(network.strides[:FIRES]):
+        x, y = (middle / size).long().unbind(1)
         confidence = 0.95 - 0.12 * level - order  # a duplicate is less certain than any first candidate
         classes[level][0, truth.labels, y, x] = confidence.logit().to(classes[level].dtype)
         filters[level][0, :length, y, x] = (SHARPNESS * _readers(codes).t()).to(filters[level].dtype)
-    parts = [codes[_numbers(truth, 4)].permute(2, 0, 1), _logits(labels, num_semantic)[0]]
+    labels = _in_cells(semantic, stride)
+    parts = [codes[_numbers(truth, stride)].permute(2, 0, 1), _logits(labels, num_semantic)[0]]
     staged = _like(phi, torch.cat(parts)[None])
     return Features(classes, filters, staged, staged)
 
 
 def _plant(network: SPINet) -> Callable[[], None]:
-    """Stuff filters that read the last channels of φ; returns what puts the network's own back."""
-    convolution = network.single_shot_convolution
-    before = convolution.weight.clone(), convolution.bias.clone()
+    """Stuff filters that read the last channels of φ, and layers that hand on what they are given where these come after
+    the features; returns what puts the network's own back."""
+    sampling, convolution = network.filter_sampling, network.single_shot_convolution
+    planted: list[tuple[Tensor, Tensor]] = []
+    if isinstance(sampling, FiltersOnDemand):
+        planted.append((sampling.predictor.weight, nn.init.dirac_(torch.empty_like(sampling.predictor.weight))))
+        planted.append((sampling.predictor.bias, torch.zeros_like(sampling.predictor.bias)))
+    if isinstance(convolution, DeconvolvingSingleShot):
+        deconvolution, convolution = convolution.deconvolution, convolution.single_shot
+        same = torch.eye(*deconvolution.weight.shape[:2])[:, :, None, None]
+        planted.append((deconvolution.weight, same.expand_as(deconvolution.weight)))
+        planted.append((deconvolution.bias, torch.zeros_like(deconvolution.bias)))
     outputs, channels, kernel, _ = convolution.weight.shape
-    convolution.weight.zero_()[:, channels - outputs :, kernel // 2, kernel // 2] = torch.eye(outputs)
-    convolution.bias.zero_()
+    readers = torch.zeros_like(convolution.weight)
+    readers[:, channels - outputs :, kernel // 2, kernel // 2] = torch.eye(outputs)
+    planted.append((convolution.weight, readers))
+    planted.append((convolution.bias, torch.zeros_like(convolution.bias)))
+    before = [(parameter, parameter.clone()) for parameter, _ in planted]
 
-    def restore() -> None:
-        convolution.weight.copy_(before[0])
-        convolution.bias.copy_(before[1])
+    def put(values: list[tuple[Tensor, Tensor]]) -> None:
+        for parameter, value in values:
+            parameter.copy_(value)
 
-    return restore
+    put(planted)
+    return partial(put, before)
 
 
 def _unchanged(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from spinet.layers import ConvGNReLU, Coordinates
@@ -73,16 +73,27 @@ class FilterSampling(nn.Module):
 
         Only the sampled places go through the layer (§3.2); neighbours beyond the border count as zero.
         """
-        k = self.kernel
-        step = torch.arange(k, device=locations.level.device) - k // 2
-        rows = locations.y[:, None, None] + step[:, None]  # [n, k, 1]
-        columns = locations.x[:, None, None] + step  # [n, 1, k]
-        neighbourhoods = []
-        for level, f in enumerate(filters):
-            height, width = f.shape[1:]
-            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-            here = inside & (locations.level == level)[:, None, None]
-            values = f.permute(1, 2, 0)[rows.clamp(0, height - 1), columns.clamp(0, width - 1)]  # [n, k, k, D_f]
-            neighbourhoods.append(values * here[..., None])
-        pooled = torch.stack(neighbourhoods).sum(0).permute(0, 3, 1, 2).flatten(1)  # [n, D_f k k]
-        return self.fc(pooled).unflatten(1, (-1, k, k))
+        pooled, _ = neighbourhoods(filters, locations, self.kernel)
+        return self.fc(pooled.flatten(1)).unflatten(1, (-1, self.kernel, self.kernel))
+
+
+def neighbourhoods(
+    levels: list[Float[Tensor, "D H_l W_l"]], locations: Locations, side: int
+) -> tuple[Float[Tensor, "n D side side"], Bool[Tensor, "n side side"]]:
+    """The cells around each of n locations, zero beyond the border, and which of them lie inside it.
+
+    Args:
+        side: of the square of cells, odd.
+    """
+    step = torch.arange(side, device=locations.level.device) - side // 2
+    rows = locations.y[:, None, None] + step[:, None]  # [n, side, 1]
+    columns = locations.x[:, None, None] + step  # [n, 1, side]
+    found, within = [], []
+    for number, level in enumerate(levels):
+        height, width = level.shape[1:]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        here = inside & (locations.level == number)[:, None, None]
+        values = level.permute(1, 2, 0)[rows.clamp(0, height - 1), columns.clamp(0, width - 1)]  # [n, side, side, D]
+        found.append(values * here[..., None])
+        within.append(here)
+    return torch.stack(found).sum(0).permute(0, 3, 1, 2), torch.stack(within).any(0)

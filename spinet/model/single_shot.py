@@ -28,10 +28,16 @@ class SingleShot(nn.Module):
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "N_s H W"]]:
         """Logits of the n things and the N_s stuff classes of one image, by one convolution."""
         n = len(thing_filters)
-        weight = torch.cat([thing_filters, self.weight.to(thing_filters.dtype)])
-        bias = torch.cat([thing_filters.new_zeros(n), self.bias.to(thing_filters.dtype)])
-        logits = F.conv2d(_batch_of_one(phi), weight, bias, padding=self.padding)[0]
+        logits = F.conv2d(batch_of_one(phi), *self.join(thing_filters), padding=self.padding)[0]
         return logits[:n], logits[n:]
+
+    def join(
+        self, thing_filters: Float[Tensor, "n D_phi k k"]
+    ) -> tuple[Float[Tensor, "n+N_s D_phi k k"], Float[Tensor, "n+N_s"]]:
+        """Filters and biases of the one convolution: the things', then the stuff's, in the things' type."""
+        weight = torch.cat([thing_filters, self.weight.to(thing_filters.dtype)])
+        bias = torch.cat([thing_filters.new_zeros(len(thing_filters)), self.bias.to(thing_filters.dtype)])
+        return weight, bias
 
     def separate(
         self,
@@ -41,12 +47,12 @@ class SingleShot(nn.Module):
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "N_s H W"]]:
         """The same by two convolutions over two features: the variant that Table 5 compares with."""
         filters = torch.cat([thing_filters, self.weight[:1].to(thing_filters.dtype)])  # there must be at least one
-        things = F.conv2d(_batch_of_one(phi_things), filters, padding=self.padding)[0, :-1]
-        stuff = F.conv2d(_batch_of_one(phi_stuff), self.weight, self.bias, padding=self.padding)[0]
+        things = F.conv2d(batch_of_one(phi_things), filters, padding=self.padding)[0, :-1]
+        stuff = F.conv2d(batch_of_one(phi_stuff), self.weight, self.bias, padding=self.padding)[0]
         return things, stuff
 
 
-def _batch_of_one(phi: Float[Tensor, "D_phi H W"]) -> Float[Tensor, "1 D_phi H W"]:
+def batch_of_one(phi: Float[Tensor, "D_phi H W"]) -> Float[Tensor, "1 D_phi H W"]:
     """`phi[None]`, but recognised as channels last where φ is so; else the convolution would reorder φ first."""
     return phi.movedim(0, -1)[None].movedim(-1, 1)
 
