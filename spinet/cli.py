@@ -323,10 +323,10 @@ class Bench:
     device: str = "auto"
     repeats: int = 5
     """Rounds after the first, in each of which every system runs once."""
-    optimize: bool = True
-    """All networks by spinet.optimize_for_inference, or none."""
+    optimize: tuple[bool, ...] = (True,)
+    """True: networks by spinet.optimize_for_inference; False: as built; both: one beside the other."""
     compile: bool = False
-    """All networks by torch.compile, too."""
+    """The optimised ones by torch.compile, too."""
     json: Path | None = None
     """Write the record here."""
 

@@ -148,10 +148,13 @@ def test_medians_quartiles_and_ratios():
     assert (row["network_s"], row["post_s"], row["total_s"]) == (3, 30, 32)
     assert row["network_quartiles"] == [2, 4]
     assert row["total_quartiles"] == [23, 44]
-    base = {"precision": "fp32", "instances": 1}
+    base = {"precision": "fp32", "instances": 1, "optimized": True}
     spinet = base | {"system": "spinet", "network_s": 2.0, "post_s": 1.0, "total_s": 3.0}
     other = base | {"system": "upsnet", "network_s": 4.0, "post_s": 5.0, "total_s": 9.0}
     assert _ratios(other, [spinet, other]) == {"network_ratio": 2, "post_ratio": 5, "total_ratio": 3}
+    built = spinet | {"optimized": False, "network_s": 8.0}
+    assert _ratios(other, [built, spinet, other])["network_ratio"] == 2
+    assert _ratios(other, [built, other])["network_ratio"] == 0.5
     elsewhere = spinet | {"precision": "bf16"}
     assert _ratios(other, [elsewhere, other])["total_ratio"] is None
 

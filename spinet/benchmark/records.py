@@ -21,7 +21,7 @@ def summary(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of a record in short: milliseconds, multiples of SPINet's total, millions, 10^9, MB."""
     return [
         {
-            "system": row["system"],
+            "system": row["system"] + ("" if row["optimized"] else ", as built"),
             "precision": row["precision"],
             "things": row["instances"],
             "found": row["found"],

@@ -31,6 +31,9 @@ from spinet.weights import Model, build_model, freeze, load_model
 
 Exact = Literal["fp32", "bf16"]
 
+Kind = tuple[str, Exact, bool]
+"""System, precision, and whether the network is optimised."""
+
 DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 FASTER = "panoptic_deeplab, thing pixels"
@@ -43,6 +46,7 @@ class Contender:
 
     system: str
     precision: Exact
+    optimized: bool
     model: Model
     plain: Model
 
@@ -66,7 +70,7 @@ def benchmark(
     device: str = "cpu",
     threads: int | None = None,
     repeats: int = 5,
-    optimize: bool = True,
+    optimize: Sequence[bool] = (True,),
     compile: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -89,8 +93,8 @@ def benchmark(
         instances: numbers of things.
         weights: files of trained networks to time as well.
         threads: of PyTorch; by default as many as it takes.
-        optimize: all networks go through `optimize_for_inference`, or none.
-        compile: all through `torch.compile`, too.
+        optimize: whether networks go through `optimize_for_inference`; with both values each is timed as built, too.
+        compile: those that do through `torch.compile`, too.
 
     Returns:
         The conditions; `rates`: multiply-accumulates and bytes a second of the yardstick; `rows`: seconds and bytes.
@@ -99,7 +103,7 @@ def benchmark(
         ConfigError: there is no such system, or nothing to time.
         ValueError: the picture is too small for so many things.
     """
-    if not (systems or weights) or not instances or not precision or repeats < 1:
+    if not (systems or weights) or not instances or not precision or not optimize or repeats < 1:
         raise ConfigError("nothing to time: give systems or weights, instances, precisions, and at least 1 repeat")
     if threads is not None:
         torch.set_num_threads(threads)
@@ -109,9 +113,10 @@ def benchmark(
     models = [build_model(config, CATEGORIES, pretrained=False) for config in configs]
     models += [load_model(path, device=device) for path in weights]
     contenders = [
-        _contender(model, exact, torch.device(device), optimize=optimize, compile=compile)
+        _contender(model, exact, torch.device(device), optimize=optimized, compile=compile)
         for model in models
         for exact in precision
+        for optimized in optimize
     ]
     rows: list[dict[str, Any]] = []
     rates: list[dict[str, Any]] = []
@@ -137,8 +142,9 @@ def benchmark(
                 floors = {"floor_macs_s": cost["network_macs"] / rate["macs_per_s"]}
                 floors |= {"floor_bytes_s": cost["network_bytes"] / rate["bytes_per_s"]}
                 for system in contender.readings:
-                    key = (system, contender.precision)
-                    row = {"system": system, "precision": contender.precision, "instances": count, "found": found[key]}
+                    key = (system, contender.precision, contender.optimized)
+                    row = {"system": system, "precision": contender.precision, "optimized": contender.optimized}
+                    row |= {"instances": count, "found": found[key]}
                     row |= _statistics(np.array(times[key])) | cost | floors
                     row["peak_memory"] = None if memory is None else memory + _weights(contender.model)
                     rows.append(row)
@@ -154,7 +160,6 @@ def benchmark(
         "threads": torch.get_num_threads(),
         "allocator": os.environ.get("GLIBC_TUNABLES", ""),
         "repeats": repeats,
-        "optimized": optimize,
         "compiled": compile,
         "hours": (perf_counter() - start) / 3600,
         "rates": rates,
@@ -171,7 +176,8 @@ def _contender(model: Model, precision: Exact, device: torch.device, *, optimize
     freeze(model.network)
     plain = Model(model.network, config, model.categories)
     timed = optimize_for_inference(plain, compile=compile) if optimize else plain
-    return Contender(config.baseline.system if config.baseline else "spinet", precision, timed, plain)
+    system = config.baseline.system if config.baseline else "spinet"
+    return Contender(system, precision, optimize, timed, plain)
 
 
 @contextmanager
@@ -211,16 +217,18 @@ def _run(contender: Contender, sample: Sample) -> dict[str, tuple[float, float, 
 
 def _rounds(
     contenders: list[Contender], sticks: dict[Exact, Yardstick], sample: Sample, repeats: int, progress: tqdm
-) -> tuple[dict[tuple[str, Exact], list[tuple[float, float]]], dict[tuple[str, Exact], int]]:
-    times: dict[tuple[str, Exact], list[tuple[float, float]]] = defaultdict(list)
+) -> tuple[dict[Kind, list[tuple[float, float]]], dict[Kind, int]]:
+    """Seconds of network and post-processing in each round, and the things in the map."""
+    times: dict[Kind, list[tuple[float, float]]] = defaultdict(list)
     found = {}
     for number in range(repeats + 1):
         for contender in contenders:
             progress.set_postfix_str(f"{contender.system}, round {number} of {repeats}")
             for system, (network, post, things) in _run(contender, sample).items():
                 if number:
-                    times[system, contender.precision].append((network, post))
-                    found[system, contender.precision] = things
+                    kind = (system, contender.precision, contender.optimized)
+                    times[kind].append((network, post))
+                    found[kind] = things
             progress.update()
         for stick in sticks.values():
             stick.take()
@@ -236,9 +244,10 @@ def _statistics(seconds: np.ndarray) -> dict[str, Any]:
 
 
 def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Each time as a multiple of SPINet's, of the same precision and number of things."""
+    """Each time as a multiple of SPINet's, of the same precision and number of things, optimised if it was timed so."""
     same = ("precision", "instances")
-    spinet = next((r for r in rows if r["system"] == "spinet" and all(r[k] == row[k] for k in same)), None)
+    alike = [r for r in rows if r["system"] == "spinet" and all(r[k] == row[k] for k in same)]
+    spinet = max(alike, key=lambda r: r["optimized"], default=None)
     return {
         f"{part}_ratio": row[f"{part}_s"] / spinet[f"{part}_s"] if spinet else None
         for part in ("network", "post", "total")

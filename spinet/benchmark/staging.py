@@ -157,8 +157,8 @@ def _plant(network: SPINet) -> Callable[[], None]:
     sampling, convolution = network.filter_sampling, network.single_shot_convolution
     planted: list[tuple[Tensor, Tensor]] = []
     if isinstance(sampling, FiltersOnDemand):
-        planted.append((sampling.predictor.weight, nn.init.dirac_(torch.empty_like(sampling.predictor.weight))))
-        planted.append((sampling.predictor.bias, torch.zeros_like(sampling.predictor.bias)))
+        planted.append((sampling.weight, nn.init.dirac_(torch.empty_like(sampling.weight))))
+        planted.append((sampling.bias, torch.zeros_like(sampling.bias)))  # pyright: ignore[reportArgumentType]
     if isinstance(convolution, DeconvolvingSingleShot):
         deconvolution, convolution = convolution.deconvolution, convolution.single_shot
         same = torch.eye(*deconvolution.weight.shape[:2])[:, :, None, None]

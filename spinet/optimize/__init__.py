@@ -13,6 +13,7 @@ from spinet.model.backbone import Deformable
 from spinet.model.spinet import SPINet
 from spinet.optimize.batch_norm import fold_batch_norm
 from spinet.optimize.shortcuts import take_shortcuts
+from spinet.optimize.winograd import filter_minimally
 from spinet.precision import resolve
 from spinet.weights import Model, freeze
 
@@ -22,6 +23,7 @@ def optimize_for_inference(
     *,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
     channels_last: bool = True,
+    winograd: bool = True,
     compile: bool = False,
 ) -> Model:
     """A copy of a model, of SPINet or of a system that the paper compares with, that predicts the same in less time.
@@ -34,6 +36,8 @@ def optimize_for_inference(
         precision: arithmetic of the network, in place of `config.inference.precision`; in bf16 the weights of
             convolutions are stored so, too, instead of being rounded at every use.
         channels_last: order of feature maps in memory: what convolutions are fastest with.
+        winograd: on CPUs in float32, 3×3 convolutions by minimal filtering: a quarter of their multiplications, and
+            values that differ by about 1e-5 of the largest; torch.compile has its own ways.
         compile: hands the network to `torch.compile`, which takes minutes at the first image of each size and, on CPUs,
             needs a C++ compiler.
 
@@ -48,7 +52,10 @@ def optimize_for_inference(
         take_shortcuts(network)
     if channels_last:
         network.to(memory_format=torch.channels_last)
-    if resolve(inference.precision, model.device) == "bf16":
+    reduced = resolve(inference.precision, model.device) == "bf16"
+    if winograd and model.device.type == "cpu" and not (reduced or compile):
+        filter_minimally(network)
+    if reduced:
         exact = {part for module in network.modules() if isinstance(module, Deformable) for part in module.modules()}
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module not in exact:

@@ -27,7 +27,8 @@ class FiltersOnDemand(nn.Module):
 
     def __init__(self, sampling: FilterSampling):
         super().__init__()
-        self.predictor: nn.Conv2d = sampling.filter_head[-1]  # pyright: ignore[reportAttributeAccessIssue]
+        predictor: nn.Conv2d = sampling.filter_head[-1]  # pyright: ignore[reportAssignmentType]
+        self.weight, self.bias = predictor.weight, predictor.bias
         sampling.filter_head[-1] = nn.Identity()
         self.heads = sampling
 
@@ -46,7 +47,7 @@ class FiltersOnDemand(nn.Module):
         """The filters of one image at n locations, as `FilterSampling.sample` gives them."""
         k = self.heads.kernel
         wide, inside = neighbourhoods(before, locations, k + 2)
-        pooled = F.conv2d(wide, self.predictor.weight, self.predictor.bias)
+        pooled = F.conv2d(wide, self.weight, self.bias)
         pooled = pooled * inside[:, None, 1:-1, 1:-1]  # F_l ends at the border
         return self.fc(pooled.flatten(1)).unflatten(1, (-1, k, k))
 
