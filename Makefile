@@ -27,7 +27,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/synthcity.py
 	$(BIN)/python benchmarks/training_step.py
-	$(BIN)/spinet bench --precision fp32 bf16 --json figures/runs/bench.json
+	$(BIN)/spinet bench --precision fp32 bf16 --optimize True False --json figures/runs/bench.json
 	$(BIN)/python -m spinet.results
 	$(BIN)/python -m spinet.figures speed
 

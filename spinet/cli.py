@@ -182,10 +182,11 @@ class Evaluate:
             columns = headline(result)
         elif self.weights and self.data:
             from spinet.data import open_dataset
+            from spinet.optimize import optimize_for_inference
             from spinet.validate import validate
             from spinet.weights import load_model
 
-            model = load_model(self.weights, device=pick_device(self.device))
+            model = optimize_for_inference(load_model(self.weights, device=pick_device(self.device)))
             result = validate(model, open_dataset(self.data, self.split))
             columns = result.pop("headline")
         else:
@@ -216,6 +217,7 @@ class Predict:
 
     def run(self) -> None:
         from spinet.inference import predict
+        from spinet.optimize import optimize_for_inference
         from spinet.pictures import PredictionWriter, read_pictures
         from spinet.weights import SHIPPED, load_model
 
@@ -223,7 +225,7 @@ class Predict:
             raise ConfigError("nothing to predict: name photos, folders or videos")
         if self.weights is None:
             print("no --weights: those that come with the package, which know synthetic streets only", file=sys.stderr)
-        model = load_model(self.weights or SHIPPED, device=pick_device(self.device))
+        model = optimize_for_inference(load_model(self.weights or SHIPPED, device=pick_device(self.device)))
         writer = PredictionWriter(self.out, model.categories)
         names = {category.id: category.name for category in model.categories.all}
         try:

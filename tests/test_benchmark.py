@@ -118,6 +118,7 @@ def test_counts_are_those_of_the_paper_s_table(tmp_path):
         precision=["fp32"],
         repeats=1,
     )
+    assert all(row["optimized"] for row in record["rows"])
     rows = {(row["system"], row["instances"]): row for row in record["rows"]}
     assert rows.keys() == {(s, n) for s in ("spinet", "panoptic_deeplab", FASTER) for n in (0, 3)}
     counted = describe("tiny", size=SIZE, num_filters=0)
@@ -141,6 +142,17 @@ def test_counts_are_those_of_the_paper_s_table(tmp_path):
     write_json(record, tmp_path / "bench.json")
     assert json.loads((tmp_path / "bench.json").read_text())["rows"] == record["rows"]
     assert not find_records(tmp_path)  # no run: nothing was trained
+
+
+def test_networks_are_timed_as_built_beside_what_they_become():
+    record = benchmark(
+        systems=["spinet", "condinst"], size=SIZE, instances=[4], preset="tiny", optimize=[True, False], repeats=1
+    )
+    rows = {row["system"]: row for row in summary(record)}
+    assert list(rows) == ["spinet", "spinet, as built", "condinst", "condinst, as built"]
+    assert all(row["found"] == 4 for row in rows.values())
+    assert rows["spinet"]["× SPINet"] == 1
+    assert rows["spinet"]["MACs G"] == rows["spinet, as built"]["MACs G"]  # what is held against is the same
 
 
 def test_medians_quartiles_and_ratios():

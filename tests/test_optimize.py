@@ -21,6 +21,7 @@ from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
 from spinet.optimize.batch_norm import fold_batch_norm
 from spinet.optimize.shortcuts import DeconvolvingSingleShot, take_shortcuts
+from spinet.optimize.winograd import LEAST_CHANNELS, WinogradConv2d, fits
 from spinet.weights import Model, build_model, freeze
 
 
@@ -65,7 +66,7 @@ def tensors(outputs: object) -> list[torch.Tensor]:
 
 
 def outputs(network: nn.Module, picture: torch.Tensor) -> object:
-    """What a network says in the end: of SPINet, classes and the logits of filters sampled all over, also at corners."""
+    """What a network says in the end: of SPINet, classes, and logits of filters sampled all over, also at corners."""
     features = network(picture)
     if not isinstance(network, SPINet):
         return features
@@ -115,7 +116,8 @@ def test_deformable_convolutions_are_folded_too():
 
 
 @pytest.mark.parametrize(
-    ("changes", "late"), [({}, True), ({"separate": True}, False), ({"feature_relu": True}, False), ({"kernel": 1}, False)]
+    ("changes", "late"),
+    [({}, True), ({"separate": True}, False), ({"feature_relu": True}, False), ({"kernel": 1}, False)],
 )
 def test_shortcuts_are_taken_where_they_give_the_same(changes: dict, late: bool):
     config = replace(TINY, model=replace(TINY.model, fpn_channels=32, feature_channels=48, **changes))
@@ -160,10 +162,13 @@ def test_a_norm_whose_convolution_serves_another_stays():
     assert isinstance(network.first, nn.BatchNorm2d)
 
 
-def test_the_shipped_model_says_the_same():
+@pytest.mark.parametrize("least_channels", [LEAST_CHANNELS, 1])
+def test_the_shipped_model_says_the_same(least_channels: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("spinet.optimize.winograd.LEAST_CHANNELS", least_channels)
     plain = load_model()
     plain = replace(plain, config=replace(plain.config, inference=replace(plain.config.inference, precision="fp32")))
     fast = optimize_for_inference(plain)
+    assert any(isinstance(module, WinogradConv2d) for module in fast.network.modules()) == (least_channels == 1)
     qualities = {"plain": PanopticQuality(CATEGORIES), "fast": PanopticQuality(CATEGORIES)}
     shared = union = 0
     for things in (5, 10):
@@ -182,6 +187,47 @@ def test_the_shipped_model_says_the_same():
     pq = {name: 100 * quality.result()["All"]["pq"] for name, quality in qualities.items()}
     assert pq["plain"] > 5
     assert pq["fast"] == pytest.approx(pq["plain"], abs=0.05)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (7, 5), (37, 70)])
+def test_minimal_filtering_is_the_same_convolution(size: tuple[int, int], bias: bool, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(5, 3, 3, padding=1, bias=bias).requires_grad_(False)
+    fast = WinogradConv2d(plain)
+    for tiles in (256, 40, 1):  # all at once, rows of tiles that do not divide, row by row
+        monkeypatch.setattr("spinet.optimize.winograd.TILES", tiles)
+        for order in (torch.contiguous_format, torch.channels_last):
+            x = torch.randn(2, 5, *size).to(memory_format=order)
+            expected = plain.double()(x.double())
+            torch.testing.assert_close(fast(x).double(), expected, atol=3e-5, rtol=0)
+            plain.float()
+
+
+def test_minimal_filtering_takes_the_place_of_what_fits():
+    wide = LEAST_CHANNELS
+    assert fits(nn.Conv2d(wide, wide, 3, padding=1))
+    for other in (
+        nn.Conv2d(wide, wide, 3),
+        nn.Conv2d(wide, wide, 3, padding=1, stride=2),
+        nn.Conv2d(wide, wide, 3, padding=2, dilation=2),
+        nn.Conv2d(wide, wide, 3, padding=1, groups=2),
+        nn.Conv2d(wide, wide, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(wide, wide, 5, padding=1),
+        nn.Conv2d(wide - 1, wide, 3, padding=1),
+        nn.ConvTranspose2d(wide, wide, 3, padding=1),
+    ):
+        assert not fits(other)
+    config = replace(TINY, model=replace(TINY.model, fpn_channels=wide, feature_channels=wide))
+    model = build_model(replace(config, inference=replace(config.inference, precision="fp32")), CATEGORIES)
+    freeze(model.network)
+
+    def count(**options: object) -> int:
+        fast = optimize_for_inference(model, **options)
+        return sum(isinstance(module, WinogradConv2d) for module in fast.network.modules())
+
+    assert count() >= 15
+    assert count(winograd=False) == count(precision="bf16") == 0
 
 
 def test_bf16_weights_are_rounded_once_and_to_the_same_values():

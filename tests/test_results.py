@@ -55,7 +55,15 @@ def test_a_row_names_its_system():
 
 
 def test_times_stand_under_their_conditions():
-    row = {"system": "spinet", "optimized": True, "precision": "bf16", "instances": 40, "found": 40, "network_s": 1.5, "post_s": 0.2}
+    row = {
+        "system": "spinet",
+        "optimized": True,
+        "precision": "bf16",
+        "instances": 40,
+        "found": 40,
+        "network_s": 1.5,
+        "post_s": 0.2,
+    }
     row |= {
         "total_s": 1.7,
         "total_quartiles": [1.6, 1.9],

@@ -152,8 +152,8 @@ def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, semantic: Ten
 
 
 def _plant(network: SPINet) -> Callable[[], None]:
-    """Stuff filters that read the last channels of φ, and layers that hand on what they are given where these come after
-    the features; returns what puts the network's own back."""
+    """Stuff filters that read the last channels of φ, and where layers were put off until after the features, such as
+    hand on what they are given; returns what puts the network's own back."""
     sampling, convolution = network.filter_sampling, network.single_shot_convolution
     planted: list[tuple[Tensor, Tensor]] = []
     if isinstance(sampling, FiltersOnDemand):

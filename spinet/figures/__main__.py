@@ -111,7 +111,7 @@ def times(city: PanopticDataset) -> Drawn:
     for record in records:
         height, width = record["size"]
         for row in record["rows"]:
-            if (title := TITLES.get(row["system"])) in quality:
+            if row["optimized"] and (title := TITLES.get(row["system"])) in quality:
                 conditions = (record["device"]["name"], height, width, row["precision"])
                 counts = measured.setdefault(conditions, {})
                 counts.setdefault(row["instances"], {})[title] = (row["total_s"], quality[title])
