@@ -168,7 +168,8 @@ def test_the_shipped_model_says_the_same(least_channels: int, monkeypatch: pytes
     plain = load_model()
     plain = replace(plain, config=replace(plain.config, inference=replace(plain.config.inference, precision="fp32")))
     fast = optimize_for_inference(plain)
-    assert any(isinstance(module, WinogradConv2d) for module in fast.network.modules()) == (least_channels == 1)
+    filtered = sum(isinstance(module, WinogradConv2d) for module in fast.network.modules())
+    assert filtered >= (20 if least_channels == 1 else 1)
     qualities = {"plain": PanopticQuality(CATEGORIES), "fast": PanopticQuality(CATEGORIES)}
     shared = union = 0
     for things in (5, 10):

@@ -158,12 +158,13 @@ def _plant(network: SPINet) -> Callable[[], None]:
     planted: list[tuple[Tensor, Tensor]] = []
     if isinstance(sampling, FiltersOnDemand):
         planted.append((sampling.weight, nn.init.dirac_(torch.empty_like(sampling.weight))))
-        planted.append((sampling.bias, torch.zeros_like(sampling.bias)))  # pyright: ignore[reportArgumentType]
+        planted.append((sampling.bias, torch.zeros_like(sampling.bias)))
     if isinstance(convolution, DeconvolvingSingleShot):
         deconvolution, convolution = convolution.deconvolution, convolution.single_shot
         same = torch.eye(*deconvolution.weight.shape[:2])[:, :, None, None]
         planted.append((deconvolution.weight, same.expand_as(deconvolution.weight)))
-        planted.append((deconvolution.bias, torch.zeros_like(deconvolution.bias)))
+        bias: Tensor = deconvolution.bias  # pyright: ignore[reportAssignmentType]
+        planted.append((bias, torch.zeros_like(bias)))
     outputs, channels, kernel, _ = convolution.weight.shape
     readers = torch.zeros_like(convolution.weight)
     readers[:, channels - outputs :, kernel // 2, kernel // 2] = torch.eye(outputs)

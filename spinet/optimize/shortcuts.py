@@ -25,10 +25,13 @@ class FiltersOnDemand(nn.Module):
         sampling: is taken apart.
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, sampling: FilterSampling):
         super().__init__()
         predictor: nn.Conv2d = sampling.filter_head[-1]  # pyright: ignore[reportAssignmentType]
-        self.weight, self.bias = predictor.weight, predictor.bias
+        self.weight, self.bias = predictor.weight, predictor.bias  # pyright: ignore[reportAttributeAccessIssue]
         sampling.filter_head[-1] = nn.Identity()
         self.heads = sampling
 
@@ -91,7 +94,8 @@ def compose(
     # logit (p, q) of a corner reads rows p … p + 2 and columns q … q + 2 of the 4×4 places of φ in the 2×2 cells
     placed = torch.stack([F.pad(filters, (q, 1 - q, p, 1 - p)) for p in (0, 1) for q in (0, 1)], dim=1)
     kernel = F.conv2d(placed.flatten(0, 1), deconvolution.weight, stride=2)
-    offset = torch.einsum("ncuv,c->nuv", filters, deconvolution.bias.to(filters.dtype))
+    bias: Tensor = deconvolution.bias  # pyright: ignore[reportAssignmentType]
+    offset = torch.einsum("ncuv,c->nuv", filters, bias.to(filters.dtype))
     return kernel, offset
 
 

@@ -47,6 +47,10 @@ class WinogradConv2d(nn.Module):
         convolution: gives weights and bias.
     """
 
+    weight: Tensor
+    inwards: Tensor
+    outwards: Tensor
+
     def __init__(self, convolution: nn.Conv2d):
         super().__init__()
         weight = torch.einsum("ai,bj,kcij->abck", G, G, convolution.weight.double().cpu())
