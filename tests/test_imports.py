@@ -31,6 +31,7 @@ ARROWS = {
     "baselines": ["baselines", "config", "data", "layers", "mask_logits", "merging", "model", "objective"],
     "weights": ["baselines", "config", "data.segments", "model", "objective", "runs"],
     "precision": ["config"],
+    "optimize": ["optimize", "model", "precision", "weights"],
     "mask_logits": [],
     "duplicates": ["config", "mask_logits", "model"],
     "merging": ["config", "data.segments", "duplicates", "mask_logits", "objective"],

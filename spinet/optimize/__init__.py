@@ -22,7 +22,6 @@ def optimize_for_inference(
     model: Model,
     *,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
-    channels_last: bool = True,
     winograd: bool = True,
     compile: bool = False,
 ) -> Model:
@@ -35,7 +34,6 @@ def optimize_for_inference(
         model: stays as it is.
         precision: arithmetic of the network, in place of `config.inference.precision`; in bf16 the weights of
             convolutions are stored so, too, instead of being rounded at every use.
-        channels_last: order of feature maps in memory: what convolutions are fastest with.
         winograd: on CPUs in float32, 3×3 convolutions by minimal filtering: a quarter of their multiplications, and
             values that differ by about 1e-5 of the largest; torch.compile has its own ways.
         compile: hands the network to `torch.compile`, which takes minutes at the first image of each size and, on CPUs,
@@ -50,8 +48,7 @@ def optimize_for_inference(
     fold_batch_norm(network)
     if isinstance(network, SPINet):
         take_shortcuts(network)
-    if channels_last:
-        network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # the order in memory that convolutions are fastest with
     reduced = resolve(inference.precision, model.device) == "bf16"
     if winograd and model.device.type == "cpu" and not (reduced or compile):
         filter_minimally(network)

@@ -59,8 +59,8 @@ class DeconvolvingSingleShot(nn.Module):
     """§3.3's deconvolution and §3.4's convolution in one, from stride 8 to logits at stride 4: φ itself is never made.
 
     A 3×3 window of φ lies in 2×2 cells of stride 8. So one 2×2 convolution gives, around every corner of these cells,
-    the four logits of a filter: 16 multiplications for each channel of a cell, where the convolution of φ takes 36 and
-    the deconvolution before it 1024.
+    the four logits of a filter: for each channel of a cell 16 multiplications where the convolution of φ takes 36. The
+    4 D_φ of the deconvolution for each channel of a cell are saved.
 
     Args:
         single_shot: with 3×3 filters.

@@ -1,8 +1,7 @@
 """3×3 convolutions in float32 with a quarter of the multiplications, by minimal filtering (Lavin and Gray, CVPR 2016).
 
 F(4×4, 3×3) gives 16 outputs from 36 inputs: Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for a tile d of 6×6 inputs and a filter g,
-where ⊙ becomes 36 products of matrices, [tiles, in] × [in, out], over all tiles and channels. Libraries of CPUs have it
-for one layer at a time or not at all; PyTorch has it for none on x86.
+where ⊙ becomes 36 products of matrices, [tiles, in] × [in, out], over all tiles and channels.
 """
 
 from __future__ import annotations
