@@ -4,8 +4,6 @@
 # make lab: opens the course. make notebooks: executes it in build/notebooks. make site: that, as pages in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
-# large buffers on huge pages: a quarter less time in convolutions on CPUs with glibc
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
 

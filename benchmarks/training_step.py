@@ -22,6 +22,7 @@ from spinet.data import open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
 from spinet.data.synthcity import generate
 from spinet.inference import synchronise
+from spinet.memory import keep_freed_memory
 from spinet.model.filter_sampling import Locations
 from spinet.objective.objective import Objective
 from spinet.precision import resolve
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", type=torch.device)
     parser.add_argument("--steps", type=int, default=8)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `spinet train` does
     with TemporaryDirectory() as folder:
         data = arguments.data
         if data is None:

@@ -29,6 +29,7 @@ from spinet.config import (
     TrainConfig,
     with_system,
 )
+from spinet.memory import keep_freed_memory
 
 Positional = tyro.conf.Positional
 
@@ -467,6 +468,7 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(format="%(levelname)s: %(message)s")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # our own errors name the file
+    keep_freed_memory()
     try:
         parse(arguments).run()
     except BrokenPipeError:  # the reader, `head` say, has seen enough

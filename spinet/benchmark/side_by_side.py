@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -25,6 +24,7 @@ from spinet.config import PRESETS, ConfigError, Preset, with_system
 from spinet.data.segments import Sample
 from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.inference import encode, read_out
+from spinet.memory import keep_freed_memory
 from spinet.optimize import optimize_for_inference
 from spinet.runs import new_record
 from spinet.weights import Model, build_model, freeze, load_model
@@ -80,8 +80,8 @@ def benchmark(
     (of two-stage detectors this holds proposals, suppression of boxes and the mask head), "post" from there to segments
     and map in the processor's memory. The picture is a `mosaic`; the outputs are made what a trained network would say
     of it, by `stage`, after the layers have computed all of theirs. A round runs every system once and then the
-    `Yardstick`; after one round to warm up, medians and quartiles over `repeats` rounds are given. Allocator and
-    threads are the process's, and so the same for all.
+    `Yardstick`; after one round to warm up, medians and quartiles over `repeats` rounds are given. The
+    threads are the same for all, and so is memory: see `keep_freed_memory`.
 
     The floor of a network is the larger of two times: its multiply-accumulates at the yardstick's rate, and the bytes
     that its layers move at the rate of its copy. Multiply-accumulates and bytes are those of the network as built;
@@ -107,7 +107,7 @@ def benchmark(
         raise ConfigError("nothing to time: give systems or weights, instances, precisions, and at least 1 repeat")
     if threads is not None:
         torch.set_num_threads(threads)
-    start = perf_counter()
+    start, kept = perf_counter(), keep_freed_memory()
     torch.manual_seed(seed)
     configs = [with_system(PRESETS[preset], system) for system in systems]
     models = [build_model(config, CATEGORIES, pretrained=False) for config in configs]
@@ -158,7 +158,7 @@ def benchmark(
         "weights": [path.name for path in weights],
         "size": list(size),
         "threads": torch.get_num_threads(),
-        "allocator": os.environ.get("GLIBC_TUNABLES", ""),
+        "keeps_freed_memory": kept,
         "repeats": repeats,
         "compiled": compile,
         "hours": (perf_counter() - start) / 3600,

@@ -8,7 +8,6 @@ from functools import reduce
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spinet.layers import ConvGNReLU, Coordinates
 
@@ -29,6 +28,10 @@ class PanopticFeatureGenerator(nn.Module):
         super().__init__()
         width = in_channels
         self.coordinates = coordinates
+        self.resize = nn.ModuleList(
+            nn.Upsample(scale_factor=s // self.STRIDE, mode="bilinear") if s > self.STRIDE else nn.Identity()
+            for s in strides
+        )
         self.levels = nn.ModuleList(
             nn.Sequential(*(ConvGNReLU(in_channels, width) for _ in range(max(1, int(math.log2(s // self.STRIDE))))))
             for s in strides
@@ -40,8 +43,7 @@ class PanopticFeatureGenerator(nn.Module):
     def forward(
         self, levels: list[Float[Tensor, "B D H_l W_l"]], windows: Float[Tensor, "B 4"]
     ) -> Float[Tensor, "B D_phi H W"]:
-        size = levels[0].shape[-2:]  # the first level has stride 8
-        resized = [p if p.shape[-2:] == size else F.interpolate(p, size=size, mode="bilinear") for p in levels]
-        merged = reduce(torch.add, (conv(p) for conv, p in zip(self.levels, resized, strict=True)))
+        parts = zip(levels, self.resize, self.levels, strict=True)
+        merged = reduce(torch.add, (convolve(resize(level)) for level, resize, convolve in parts))
         located = torch.cat([merged, self.coordinates(merged, self.STRIDE, windows)], dim=1)
         return self.end(self.deconvolution(self.merge(located)))

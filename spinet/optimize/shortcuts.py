@@ -1,10 +1,12 @@
-"""§3.2, §3.4 The same filters and the same logits from fewer multiplications, after training.
+"""§3.1 to §3.4 The same features, filters and logits from fewer multiplications, after training.
 
-Both use that a layer whose result is linear in its input can be put off until it is known where, or with what, the
-result is wanted.
+All use that layers which are linear in their input may change places, or be put off until it is known where, or with
+what, their result is wanted.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +14,44 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spinet.model.filter_sampling import FilterSampling, Locations, neighbourhoods
+from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.single_shot import SingleShot, batch_of_one
 from spinet.model.spinet import SPINet
+
+
+class EnlargedAfter(nn.Module):
+    """What a 3×3 convolution makes of a map that was enlarged bilinearly, of the map as it is (§3.3).
+
+    Each of the nine taps multiplies the small map, and what they give is enlarged, shifted and added: per cell of the
+    small map, instead of per cell of the large one, 9 D multiplications for an output.
+
+    Args:
+        convolution: of stride 1, without bias.
+        factor: by which the map is enlarged.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, factor: int):
+        super().__init__()
+        weight = convolution.weight.permute(3, 2, 0, 1).flatten(0, 2)  # column of the tap, its row, output
+        self.taps = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 1, bias=False)
+        self.taps.weight = nn.Parameter(weight[..., None, None], requires_grad=False)
+        self.factor = factor
+
+    def forward(self, x: Float[Tensor, "B D h w"]) -> Float[Tensor, "B K factor*h factor*w"]:
+        wide = self._enlarge(self.taps(x).chunk(3, dim=1), axis=3)
+        return self._enlarge(wide.chunk(3, dim=1), axis=2)
+
+    def _enlarge(self, taps: tuple[Tensor, ...], axis: int) -> Tensor:
+        """The sum of the three taps along an axis, enlarged along it; what lies beyond the border counts as zero."""
+        scale = [float(self.factor) if axis == dim else 1.0 for dim in (2, 3)]
+        before, here, after = (
+            F.interpolate(tap.contiguous(memory_format=torch.channels_last), scale_factor=scale, mode="bilinear")
+            for tap in taps
+        )
+        length = here.shape[axis] - 1
+        here.narrow(axis, 1, length).add_(before.narrow(axis, 0, length))
+        here.narrow(axis, 0, length).add_(after.narrow(axis, 1, length))
+        return here
 
 
 class FiltersOnDemand(nn.Module):
@@ -109,11 +147,25 @@ def _forget_outside(logits: Float[Tensor, "N H W"], offset: Float[Tensor, "N 3 3
 
 
 def take_shortcuts(network: SPINet) -> None:
-    """Both, in place, where they give the same: not where something stands between deconvolution and convolution, or
-    things and stuff have a feature each."""
+    """All that give the same, in place. The deconvolution is put off neither where something stands between it and the
+    single-shot convolution, nor where things and stuff have a feature each."""
+    lateral = network.fpn.lateral
+    if "C2" in lateral:
+        lateral["C2"] = nn.Sequential(nn.AvgPool2d(2), lateral["C2"])  # halved before its 1×1 convolution, not after
+    for generator in (network.panoptic_feature, network.stuff_feature):
+        if generator is not None:
+            _enlarge_last(generator)
     network.filter_sampling = FiltersOnDemand(network.filter_sampling)  # pyright: ignore[reportAttributeAccessIssue]
     generator, convolution = network.panoptic_feature, network.single_shot_convolution
     linear = isinstance(generator.end, nn.Identity) and convolution.weight.shape[-1] == 3
     if linear and network.stuff_feature is None:
         network.single_shot_convolution = DeconvolvingSingleShot(convolution, generator.deconvolution)  # pyright: ignore[reportAttributeAccessIssue]
         generator.deconvolution = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _enlarge_last(generator: PanopticFeatureGenerator) -> None:
+    for number, (resize, level) in enumerate(zip(generator.resize, generator.levels, strict=True)):
+        if isinstance(resize, nn.Upsample):
+            first: Any = level[0]  # pyright: ignore[reportIndexIssue]
+            first[0] = EnlargedAfter(first[0], int(resize.scale_factor))  # pyright: ignore[reportArgumentType]
+            generator.resize[number] = nn.Identity()
