@@ -21,7 +21,7 @@ from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
 from spinet.optimize.batch_norm import fold_batch_norm
 from spinet.optimize.shortcuts import DeconvolvingSingleShot, EnlargedAfter, take_shortcuts
-from spinet.optimize.winograd import LEAST_CHANNELS, WinogradConv2d, fits
+from spinet.optimize.winograd import ALGORITHMS, Algorithm, WinogradConv2d, fitting
 from spinet.weights import Model, build_model, freeze
 
 
@@ -176,9 +176,15 @@ def test_a_norm_whose_convolution_serves_another_stays():
     assert isinstance(network.first, nn.BatchNorm2d)
 
 
-@pytest.mark.parametrize("least_channels", [LEAST_CHANNELS, 1])
+def reaching(least_channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minimal filtering from so many channels on."""
+    wider = tuple(replace(algorithm, least_channels=least_channels) for algorithm in ALGORITHMS)
+    monkeypatch.setattr("spinet.optimize.winograd.ALGORITHMS", wider)
+
+
+@pytest.mark.parametrize("least_channels", [64, 1])
 def test_the_shipped_model_says_the_same(least_channels: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("spinet.optimize.winograd.LEAST_CHANNELS", least_channels)
+    reaching(least_channels, monkeypatch)
     plain = load_model()
     plain = replace(plain, config=replace(plain.config, inference=replace(plain.config.inference, precision="fp32")))
     fast = optimize_for_inference(plain)
@@ -204,13 +210,16 @@ def test_the_shipped_model_says_the_same(least_channels: int, monkeypatch: pytes
     assert pq["fast"] == pytest.approx(pq["plain"], abs=0.05)
 
 
+@pytest.mark.parametrize("algorithm", [replace(algorithm, dtype=torch.float32) for algorithm in ALGORITHMS])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (7, 5), (37, 70)])
-def test_minimal_filtering_is_the_same_convolution(size: tuple[int, int], bias: bool, monkeypatch: pytest.MonkeyPatch):
+def test_minimal_filtering_is_the_same_convolution(
+    size: tuple[int, int], bias: bool, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
+):
     torch.manual_seed(0)
     plain = nn.Conv2d(5, 3, 3, padding=1, bias=bias).requires_grad_(False)
-    fast = WinogradConv2d(plain)
-    for tiles in (256, 40, 1):  # all at once, rows of tiles that do not divide, row by row
+    fast = WinogradConv2d(plain, algorithm)
+    for tiles in (1000, 40, 1):  # all at once, rows of tiles that do not divide, row by row
         monkeypatch.setattr("spinet.optimize.winograd.TILES", tiles)
         for order in (torch.contiguous_format, torch.channels_last):
             x = torch.randn(2, 5, *size).to(memory_format=order)
@@ -219,20 +228,24 @@ def test_minimal_filtering_is_the_same_convolution(size: tuple[int, int], bias: 
             plain.float()
 
 
-def test_minimal_filtering_takes_the_place_of_what_fits():
-    wide = LEAST_CHANNELS
-    assert fits(nn.Conv2d(wide, wide, 3, padding=1))
-    for other in (
-        nn.Conv2d(wide, wide, 3),
-        nn.Conv2d(wide, wide, 3, padding=1, stride=2),
-        nn.Conv2d(wide, wide, 3, padding=2, dilation=2),
-        nn.Conv2d(wide, wide, 3, padding=1, groups=2),
-        nn.Conv2d(wide, wide, 3, padding=1, padding_mode="circular"),
-        nn.Conv2d(wide, wide, 5, padding=1),
-        nn.Conv2d(wide - 1, wide, 3, padding=1),
-        nn.ConvTranspose2d(wide, wide, 3, padding=1),
-    ):
-        assert not fits(other)
+def test_minimal_filtering_takes_the_place_of_what_fits(monkeypatch: pytest.MonkeyPatch):
+    reduced = ALGORITHMS[1]
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    wide = reduced.least_channels
+    for algorithm in ALGORITHMS:
+        least = algorithm.least_channels
+        assert fitting(nn.Conv2d(least, least, 3, padding=1), algorithm.dtype) == algorithm
+        assert fitting(nn.Conv2d(least - 1, least, 3, padding=1), algorithm.dtype) is None
+        for other in (
+            nn.Conv2d(wide, wide, 3),
+            nn.Conv2d(wide, wide, 3, padding=1, stride=2),
+            nn.Conv2d(wide, wide, 3, padding=2, dilation=2),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=2),
+            nn.Conv2d(wide, wide, 3, padding=1, padding_mode="circular"),
+            nn.Conv2d(wide, wide, 5, padding=1),
+            nn.ConvTranspose2d(wide, wide, 3, padding=1),
+        ):
+            assert fitting(other, algorithm.dtype) is None
     config = replace(TINY, model=replace(TINY.model, fpn_channels=wide, feature_channels=wide))
     model = build_model(replace(config, inference=replace(config.inference, precision="fp32")), CATEGORIES)
     freeze(model.network)
@@ -241,8 +254,38 @@ def test_minimal_filtering_takes_the_place_of_what_fits():
         fast = optimize_for_inference(model, **options)
         return sum(isinstance(module, WinogradConv2d) for module in fast.network.modules())
 
+    assert count() >= count(precision="bf16") >= 15
+    assert count(winograd=False) == 0
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
     assert count() >= 15
-    assert count(winograd=False) == count(precision="bf16") == 0
+    assert count(precision="bf16") == 0
+
+
+def test_minimal_filtering_in_bf16_rounds_little_more_than_bf16_does():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(256, 32, 3, padding=1).requires_grad_(False)
+    fast = WinogradConv2d(plain, ALGORITHMS[1])
+    x = torch.randn(1, 256, 30, 40).relu().bfloat16()
+    expected = deepcopy(plain).double()(x.double())
+    made = fast(x)
+    assert made.dtype == torch.bfloat16
+    ours, theirs = ((y.double() - expected).std() for y in (made, plain.bfloat16()(x)))
+    assert 0 < ours < 2.5 * theirs
+
+
+def test_minimal_filtering_in_bf16_changes_logits_as_little_as_bf16_does(monkeypatch: pytest.MonkeyPatch):
+    reaching(32, monkeypatch)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    exact = batch_normed("spinet")
+    fast = optimize_for_inference(exact, precision="bf16")
+    plain = replace(exact, config=replace(exact.config, inference=replace(exact.config.inference, precision="bf16")))
+    assert sum(isinstance(module, WinogradConv2d) for module in fast.network.modules()) >= 15
+    picture = image()[0].permute(1, 2, 0).numpy()
+    ours, theirs, expected = (
+        encode(model, picture).features.class_logits[0].double() for model in (fast, plain, exact)
+    )
+    assert (theirs - expected).std() < 0.1 * expected.std()
+    assert (ours - expected).std() < 2 * (theirs - expected).std()
 
 
 def test_bf16_weights_are_rounded_once_and_to_the_same_values():

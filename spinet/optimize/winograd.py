@@ -1,12 +1,13 @@
-"""3×3 convolutions in float32 with a quarter of the multiplications, by minimal filtering (Lavin and Gray, CVPR 2016).
+"""3×3 convolutions on CPUs with fewer multiplications, by minimal filtering (Lavin and Gray, CVPR 2016).
 
-F(4×4, 3×3) gives 16 outputs from 36 inputs: Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for a tile d of 6×6 inputs and a filter g,
-where ⊙ becomes 36 products of matrices, [tiles, in] × [in, out], over all tiles and channels: a 1×1 convolution of 36
-groups, which reads the tiles as the transform leaves them.
+F(m×m, 3×3) gives m² outputs from (m + 2)² inputs: Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for a tile d of inputs and a filter g,
+where ⊙ becomes (m + 2)² products of matrices, [tiles, in] × [in, out], over all tiles and channels: a 1×1 convolution
+of so many groups, which reads the tiles as the transform leaves them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,28 +15,57 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-TILE, REACH = 4, 6
-"""Outputs of a tile along each axis, and inputs that they depend on."""
 
-# of the points 0, 1, −1, 2, −2 and ∞
-B_T = torch.tensor(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ],
-    dtype=torch.float64,
-)
-G = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], dtype=torch.float64) / 24
-A_T = torch.tensor(
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], dtype=torch.float64
-)
+@dataclass(frozen=True)
+class Algorithm:
+    """F(m×m, 3×3), and what it is used for.
 
-LEAST_CHANNELS = 64
-"""In or out: with fewer the transforms cost more than they save."""
+    m: outputs of a tile along each axis; they depend on m + 2 inputs.
+    b_t, g, a_t: Bᵀ, G and Aᵀ.
+    dtype: in which the transforms do not lose what the filters tell.
+    least_channels: in or out; with fewer the transforms cost more than they save.
+    """
+
+    m: int
+    b_t: list[list[int]]
+    g: list[list[float]]
+    a_t: list[list[int]]
+    dtype: torch.dtype
+    least_channels: int
+
+
+ALGORITHMS = (
+    Algorithm(  # of the points 0, 1, −1, 2, −2 and ∞: a quarter of the multiplications
+        m=4,
+        b_t=[
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ],
+        g=[
+            [1 / 4, 0, 0],
+            [-1 / 6, -1 / 6, -1 / 6],
+            [-1 / 6, 1 / 6, -1 / 6],
+            [1 / 24, 1 / 12, 1 / 6],
+            [1 / 24, -1 / 12, 1 / 6],
+            [0, 0, 1],
+        ],
+        a_t=[[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+        dtype=torch.float32,
+        least_channels=64,
+    ),
+    Algorithm(  # of the points 0, 1, −1 and ∞: four ninths of the multiplications, and sums of few terms alone
+        m=2,
+        b_t=[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
+        g=[[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+        a_t=[[1, 1, 1, 0], [0, 1, -1, -1]],
+        dtype=torch.bfloat16,
+        least_channels=256,
+    ),
+)
 
 TILES = 512
 """Transformed at once, at least a row of them, so that what is between the steps stays in a processor's cache."""
@@ -46,46 +76,49 @@ class WinogradConv2d(nn.Module):
 
     Args:
         convolution: gives weights and bias.
+        algorithm: gives the type that it computes in, too.
     """
 
     weight: Tensor
     inwards: Tensor
     outwards: Tensor
 
-    def __init__(self, convolution: nn.Conv2d):
+    def __init__(self, convolution: nn.Conv2d, algorithm: Algorithm):
         super().__init__()
-        weight = torch.einsum("ai,bj,kcij->abkc", G, G, convolution.weight.double().cpu())
-        self.register_buffer("weight", weight.flatten(0, 2).float()[..., None, None])  # [36 · out, in, 1, 1]
-        self.register_buffer("inwards", torch.kron(B_T, B_T).float())  # [36, 36]
-        self.register_buffer("outwards", torch.kron(A_T, A_T).float())  # [16, 36]
+        b_t, g, a_t = (torch.tensor(m, dtype=torch.float64) for m in (algorithm.b_t, algorithm.g, algorithm.a_t))
+        weight = torch.einsum("ai,bj,kcij->abkc", g, g, convolution.weight.double().cpu()).flatten(0, 2)
+        self.m = algorithm.m
+        self.register_buffer("weight", weight.to(algorithm.dtype)[..., None, None])  # [(m + 2)² · out, in, 1, 1]
+        self.register_buffer("inwards", torch.kron(b_t, b_t).to(algorithm.dtype))  # [(m + 2)², (m + 2)²]
+        self.register_buffer("outwards", torch.kron(a_t, a_t).to(algorithm.dtype))  # [m², (m + 2)²]
         self.bias = convolution.bias
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
-        images = x.permute(0, 2, 3, 1)
+        images = x.to(self.weight.dtype).permute(0, 2, 3, 1)
         count, height, width, channels = images.shape
-        rows, columns = -(-height // TILE), -(-width // TILE)
+        m = self.m
+        rows, columns = -(-height // m), -(-width // m)
         points = len(self.inwards)
         outputs = len(self.weight) // points
         at_once = min(rows, max(1, TILES // columns))
         # what is used again and again, and what is filled bit by bit
-        band = x.new_zeros(TILE * at_once + 2, TILE * columns + 2, channels)
-        tiles = x.new_empty(at_once * columns, points, channels)
+        band = images.new_zeros(m * at_once + 2, m * columns + 2, channels)
+        tiles = images.new_empty(at_once * columns, points, channels)
         seen = torch.empty_like(tiles)
-        made = x.new_empty(at_once * columns, TILE**2, outputs)
-        result = x.new_empty(count, rows, TILE, columns, TILE, outputs)
-        windows = band.unfold(0, REACH, TILE).unfold(1, REACH, TILE).permute(0, 1, 3, 4, 2)
+        made = images.new_empty(at_once * columns, m**2, outputs)
+        result = images.new_empty(count, rows, m, columns, m, outputs)
+        windows = band.unfold(0, m + 2, m).unfold(1, m + 2, m).permute(0, 1, 3, 4, 2)
         for image, maps in zip(images, result, strict=True):
             for first in range(0, rows, at_once):
                 some = min(at_once, rows - first)
-                _fill(band, image, TILE * first - 1)
+                _fill(band, image, m * first - 1)
                 self._filter(windows[:some], tiles, seen, made)
-                flat = made[: some * columns].view(some, columns, TILE, TILE, outputs)
-                maps[first : first + some] = flat.transpose(1, 2)
-        whole = result.view(count, rows * TILE, columns * TILE, outputs)
+                maps[first : first + some] = made[: some * columns].view(some, columns, m, m, outputs).transpose(1, 2)
+        whole = result.view(count, rows * m, columns * m, outputs)
         return whole[:, :height, :width].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
     def _filter(self, windows: Tensor, tiles: Tensor, seen: Tensor, made: Tensor) -> None:
-        """Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A of some windows, [rows, columns, 6, 6, C], into the first of `made`."""
+        """Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A of some windows, [rows, columns, m + 2, m + 2, C], into the first of `made`."""
         n, points = windows.shape[0] * windows.shape[1], len(self.inwards)
         tiles[:n].view(windows.shape).copy_(windows)
         torch.bmm(self.inwards.expand(n, -1, -1), tiles[:n], out=seen[:n])
@@ -105,17 +138,25 @@ def _fill(band: Float[Tensor, "h w C"], image: Float[Tensor, "H W C"], top: int)
     band[last - top :].zero_()
 
 
-def fits(module: nn.Module) -> bool:
-    """Whether it is a 3×3 convolution of stride 1 that keeps the size, with channels enough."""
-    if type(module) is not nn.Conv2d:
-        return False
+def fitting(module: nn.Module, dtype: torch.dtype) -> Algorithm | None:
+    """The algorithm for a 3×3 convolution of stride 1 that keeps the size and has channels enough, None for others.
+
+    None in bf16, too, on processors with matrix units for it, which leave less to save than the transforms take.
+    """
+    if type(module) is not nn.Conv2d or (dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()):
+        return None
     shape = module.kernel_size, module.stride, module.padding, module.dilation, module.groups, module.padding_mode
     same: Any = ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
-    return shape == same and min(module.in_channels, module.out_channels) >= LEAST_CHANNELS
+    channels = min(module.in_channels, module.out_channels) if shape == same else 0
+    return next((a for a in ALGORITHMS if a.dtype == dtype and channels >= a.least_channels), None)
 
 
-def filter_minimally(network: nn.Module) -> None:
-    """Replaces the convolutions that fit, in place."""
+def filter_minimally(network: nn.Module, dtype: torch.dtype) -> None:
+    """Replaces the convolutions that fit, in place.
+
+    Args:
+        dtype: that the network computes in.
+    """
     for name, module in list(network.named_modules()):
-        if fits(module):
-            network.set_submodule(name, WinogradConv2d(module))  # pyright: ignore[reportArgumentType]
+        if algorithm := fitting(module, dtype):
+            network.set_submodule(name, WinogradConv2d(module, algorithm))  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,37 @@
+"""Memory that is freed stays with the process, where glibc is."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from spinet import memory
+
+FAULTS = """
+import resource
+import sys
+import torch
+from spinet.memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(12):
+    torch.ones(2**24)  # 64 MiB, gone at once
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc is what it is for")
+def test_large_tensors_take_fewer_fresh_pages():
+    keeping, leaving = (
+        int(subprocess.check_output([sys.executable, "-c", FAULTS, mode])) for mode in ("keep", "leave")
+    )
+    assert keeping < leaving / 2
+
+
+def test_other_systems_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("asked for a C library"))
+    assert not memory.keep_freed_memory()
