@@ -80,8 +80,8 @@ def benchmark(
     (of two-stage detectors this holds proposals, suppression of boxes and the mask head), "post" from there to segments
     and map in the processor's memory. The picture is a `mosaic`; the outputs are made what a trained network would say
     of it, by `stage`, after the layers have computed all of theirs. A round runs every system once and then the
-    `Yardstick`; after one round to warm up, medians and quartiles over `repeats` rounds are given. The
-    threads are the same for all, and so is memory: see `keep_freed_memory`.
+    `Yardstick`; after one round to warm up, medians and quartiles over `repeats` rounds are given.
+    Threads are the process's, and so the same for all; so is memory, which is kept: see `keep_freed_memory`.
 
     The floor of a network is the larger of two times: its multiply-accumulates at the yardstick's rate, and the bytes
     that its layers move at the rate of its copy. Multiply-accumulates and bytes are those of the network as built;

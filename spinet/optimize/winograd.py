@@ -72,7 +72,7 @@ TILES = 512
 
 
 class WinogradConv2d(nn.Module):
-    """What `fits` computes, but for rounding, faster on CPUs.
+    """What a convolution for which there is a `fitting` algorithm computes, but for rounding, faster on CPUs.
 
     Args:
         convolution: gives weights and bias.
@@ -124,9 +124,10 @@ class WinogradConv2d(nn.Module):
         torch.bmm(self.inwards.expand(n, -1, -1), tiles[:n], out=seen[:n])
         points_last = seen[:n].view(1, n, 1, -1).permute(0, 3, 1, 2)  # point and channel as one, last in memory
         products = F.conv2d(points_last, self.weight, groups=points).permute(0, 2, 3, 1).reshape(n, points, -1)
-        torch.bmm(self.outwards.expand(n, -1, -1), products, out=made[:n])
-        if self.bias is not None:
-            made[:n] += self.bias
+        if self.bias is None:
+            torch.bmm(self.outwards.expand(n, -1, -1), products, out=made[:n])
+        else:  # added before the result is rounded, not after: logits near 0 may be the difference of large values
+            torch.baddbmm(self.bias.to(made.dtype), self.outwards.expand(n, -1, -1), products, out=made[:n])
 
 
 def _fill(band: Float[Tensor, "h w C"], image: Float[Tensor, "H W C"], top: int) -> None:
