@@ -32,7 +32,8 @@ class ModelConfig:
     backbone: str = "resnet50c"  # §5.2: stem of three 3×3 convolutions (unstated: 32-32-64); any timm feature backbone
     norm: Literal["frozen", "batch", "group"] = "frozen"  # §5.2 frozen; "batch" or "group" when nothing is pretrained
     pretrained: bool = True  # §5.2: ImageNet weights; without them the run says so and "frozen" becomes "batch"
-    freeze_stages: int = 0  # unstated: 0 trains all; 1 keeps the stem, 2 the first stage too (the siblings' habit)
+    freeze_stages: int = 0  # unstated: 0 trains all; 1 keeps the stem, 2 all up to C2, … 5 all up to C5
+    group_channels: int | None = None  # unstated (§5.2): channels a group of group norm; None is GN-32, 8 of 256
     deformable: bool = False  # Table 1, last row; unstated where: here the 3×3 convolutions of the last three stages
     fpn_channels: int = 256  # unstated: FPN's own width, and the only one that fits 42.2 M
     filter_levels: Levels = "2-5"  # §3.1, Table 4: levels that the filter sampling module reads
@@ -44,6 +45,8 @@ class ModelConfig:
     separate: bool = False  # Table 5: one Panoptic-Feature generator each for things and stuff
     coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: spans −1 … 1, so crops agree; or 512 px
     coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
+    coordinate_skip: bool = False  # beyond the paper: learned projections of them are also added to φ and to F_l
+    equal_taps: bool = True  # unstated (§3.3): the deconvolution starts with equal taps; False is PyTorch's own start
     feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; the siblings' end linear
     reach: int | None = None  # unstated (§3.4): pixels a mask may extend from its filter's place; None = whole image
     filter_scale: float = 1.0  # unstated (§3.2): initial scale of the generated filters; 1 is unit variance of logits
@@ -102,6 +105,8 @@ class TrainConfig:
     learning_rate: float = 0.01  # §5.2
     schedule: Literal["step", "poly", "cosine"] = "step"  # §5.2
     milestones: tuple[float, ...] = (80 / 95, 90 / 95)  # §5.2: shares of the run after which the rate falls tenfold
+    backbone_rate: float = 1.0  # unstated: by which the backbone's learning rate is multiplied
+    fc_rate: float = 1.0  # unstated: likewise that of §3.2's fully connected layer
     warmup: int = 1000  # unstated: iterations of linear warm-up from a thousandth, the siblings'
     optimizer: Literal["sgd", "adamw"] = "sgd"  # unstated: SGD is the siblings'; AdamW in the small presets
     momentum: float = 0.9  # unstated: the siblings'
@@ -209,15 +214,16 @@ SMALL = Config(
 TINY = replace(
     SMALL,
     model=ModelConfig(
-        backbone="resnet10t",
-        norm="group",
-        pretrained=False,
+        backbone="tf_efficientnet_lite0",
+        freeze_stages=3,
+        group_channels=8,
         fpn_channels=64,
         filter_channels=64,
         feature_channels=64,
         head_convs=2,
         coordinate_frame="pixels",
         coordinate_frequencies=6,
+        coordinate_skip=True,
     ),
     objective=ObjectiveConfig(semantic_stride=4, samples_per_image=64),
     input=InputConfig(scale=(0.75, 1.25), scale_unit="factor", crop=(256, 512), workers=1),

@@ -22,8 +22,16 @@ class ConvGNReLU(nn.Sequential):
 
 
 def group_norm(channels: int, **options: Any) -> nn.GroupNorm:
-    """Group normalisation with 32 groups, fewer where the channels do not divide."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, **options)
+    """Group normalisation with 32 groups, fewer where the channels do not divide or a group would be one channel."""
+    return nn.GroupNorm(math.gcd(32, channels if channels > 32 else max(1, channels // 2)), channels, **options)
+
+
+def set_group_channels(module: nn.Module, channels: int) -> None:
+    """Gives every group norm under `module` groups of `channels` channels, or the next larger number that divides."""
+    for norm in module.modules():
+        if isinstance(norm, nn.GroupNorm):
+            sizes = range(min(channels, norm.num_channels), norm.num_channels + 1)
+            norm.num_groups = norm.num_channels // next(n for n in sizes if norm.num_channels % n == 0)
 
 
 class Coordinates(nn.Module):
@@ -64,6 +72,12 @@ class Coordinates(nn.Module):
             dim=1,
         )
         return channels.to(feature.dtype)
+
+    def projection(self, out_channels: int) -> nn.Conv2d:
+        """A 1×1 convolution of the channels without bias. With waves its output starts at unit variance."""
+        conv = nn.Conv2d(self.channels, out_channels, 1, bias=False)
+        nn.init.normal_(conv.weight, std=math.sqrt(2 / self.channels))
+        return conv
 
     def _axis(self, cells: int, stride: int, start: Tensor, extent: Tensor) -> Tensor:
         centres = (torch.arange(cells, device=start.device) + 0.5) * stride  # pixels from the crop's edge

@@ -102,7 +102,7 @@ def norms(module):
 def as_if_pretrained(monkeypatch):
     """ImageNet weights "load": the random ones stand for them."""
     create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **options: create(name, **options))
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **options: create(name, **options))
 
 
 @torch.enable_grad()

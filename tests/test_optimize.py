@@ -117,7 +117,14 @@ def test_deformable_convolutions_are_folded_too():
 
 @pytest.mark.parametrize(
     ("changes", "late"),
-    [({}, True), ({"separate": True}, False), ({"feature_relu": True}, False), ({"kernel": 1}, False)],
+    [
+        ({}, True),
+        ({"coordinate_skip": True}, True),
+        ({"coordinate_skip": True, "kernel": 1}, False),
+        ({"separate": True}, False),
+        ({"feature_relu": True}, False),
+        ({"kernel": 1}, False),
+    ],
 )
 def test_shortcuts_are_taken_where_they_give_the_same(changes: dict, late: bool):
     config = replace(TINY, model=replace(TINY.model, fpn_channels=32, feature_channels=48, **changes))

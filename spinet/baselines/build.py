@@ -13,6 +13,7 @@ from spinet.baselines.targets import BaselineTargetBuilder
 from spinet.baselines.upsnet import UPSNet
 from spinet.config import Config, ConfigError
 from spinet.data import Categories
+from spinet.layers import set_group_channels
 from spinet.model.backbone import Backbone
 from spinet.objective.targets import first_stuff, num_semantic
 
@@ -63,6 +64,8 @@ def build_baseline(config: Config, categories: Categories, *, pretrained: bool |
             network = CondInst(**parts, num_convs=model.head_convs, config=system)
     if model.norm == "group":
         with_group_norm(network)
+    if model.group_channels is not None:
+        set_group_channels(network, model.group_channels)
     return network
 
 

@@ -91,8 +91,8 @@ class Baseline(nn.Module):
         self.backbone = backbone
         self.classes = classes
         self.divisor = divisor  # images are padded to a multiple of this at the right and the bottom
-        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(backbone.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(backbone.std)[:, None, None], persistent=False)
 
     def normalised(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
         """Images 0 … 255 as the backbone wants them, padded to the divisor."""

@@ -22,7 +22,12 @@ class Locations(NamedTuple):
 
 
 class FilterSampling(nn.Module):
-    """Class scores C_l, filter features F_l, and the filters sampled from F_l; one set of weights for all levels."""
+    """Class scores C_l, filter features F_l, and the filters sampled from F_l; one set of weights for all levels.
+
+    coordinate_skip: a learned projection of the coordinates is also added to F_l. Beyond the paper.
+    """
+
+    SKIP = 0.4  # of the projection, which then is as large as the convolutions' part of F_l at the start
 
     def __init__(
         self,
@@ -35,6 +40,7 @@ class FilterSampling(nn.Module):
         feature_channels: int = 256,
         kernel: int = 3,
         filter_scale: float = 1.0,
+        coordinate_skip: bool = False,
         prior: float = 0.01,
     ):
         super().__init__()
@@ -51,6 +57,7 @@ class FilterSampling(nn.Module):
             *(ConvGNReLU(before, after) for before, after in pairwise(widths)),
             nn.Conv2d(in_channels, filter_channels, 3, padding=1),
         )
+        self.skip = coordinates.projection(filter_channels) if coordinate_skip else None
         pooled, flat = kernel**2 * filter_channels, kernel**2 * feature_channels
         self.fc = nn.Linear(pooled, flat)
         # logits of unit variance for features of unit variance
@@ -62,10 +69,10 @@ class FilterSampling(nn.Module):
     ) -> tuple[list[Float[Tensor, "B N_t H_l W_l"]], list[Float[Tensor, "B D_f H_l W_l"]]]:
         """Class logits and filter features of every level."""
         classes = [self.class_head(p) for p in levels]
-        filters = [
-            self.filter_head(torch.cat([p, self.coordinates(p, s, windows)], dim=1))
-            for p, s in zip(levels, strides, strict=True)
-        ]
+        waves = [self.coordinates(p, s, windows) for p, s in zip(levels, strides, strict=True)]
+        filters = [self.filter_head(torch.cat(pair, dim=1)) for pair in zip(levels, waves, strict=True)]
+        if self.skip is not None:
+            filters = [f + self.SKIP * self.skip(wave) for f, wave in zip(filters, waves, strict=True)]
         return classes, filters
 
     def sample(self, filters: list[Float[Tensor, "D_f H_l W_l"]], locations: Locations) -> Float[Tensor, "n D_phi k k"]:

@@ -18,12 +18,25 @@ class PanopticFeatureGenerator(nn.Module):
     Every level is resized to stride 8 and convolved, all are summed, absolute coordinates join, two more convolutions
     follow, and a 2×2 deconvolution of stride 2 ends at stride 4. A level takes as many convolutions as it is doubled,
     at least one, like the semantic branch of Panoptic-FPN.
+
+    relu: a ReLU after the deconvolution.
+    equal_taps: the deconvolution starts with its four taps equal, N(0, 2 / inputs), so that φ has unit variance and is
+        the same in the four pixels of a cell. PyTorch's own initialisation takes the fan-in from the outputs.
+    coordinate_skip: a learned projection of the coordinates is also added to φ. Beyond the paper.
     """
 
     STRIDE = 8  # §3.3: "internally maintains its spatial size to the stride of 8"
 
     def __init__(
-        self, *, in_channels: int, channels: int, strides: list[int], coordinates: Coordinates, relu: bool = False
+        self,
+        *,
+        in_channels: int,
+        channels: int,
+        strides: list[int],
+        coordinates: Coordinates,
+        relu: bool = False,
+        equal_taps: bool = True,
+        coordinate_skip: bool = False,
     ):
         super().__init__()
         width = in_channels
@@ -38,12 +51,25 @@ class PanopticFeatureGenerator(nn.Module):
         )
         self.merge = nn.Sequential(ConvGNReLU(width + coordinates.channels, width), ConvGNReLU(width, width))
         self.deconvolution = nn.ConvTranspose2d(width, channels, 2, stride=2)
+        if equal_taps:
+            tap = torch.randn(width, channels, 1, 1) * math.sqrt(2 / width)
+            self.deconvolution.weight = nn.Parameter(tap.repeat(1, 1, 2, 2))
+            nn.init.zeros_(self.deconvolution.bias)  # pyright: ignore[reportArgumentType]
+        self.skip = coordinates.projection(channels) if coordinate_skip else None
         self.end = nn.ReLU() if relu else nn.Identity()
+
+    def merged(
+        self, levels: list[Float[Tensor, "B D H_l W_l"]], windows: Float[Tensor, "B 4"]
+    ) -> Float[Tensor, "B D h w"]:
+        """All but the last step: what becomes φ, at stride 8."""
+        parts = zip(levels, self.resize, self.levels, strict=True)
+        merged = reduce(torch.add, (convolve(resize(level)) for level, resize, convolve in parts))
+        return self.merge(torch.cat([merged, self.coordinates(merged, self.STRIDE, windows)], dim=1))
 
     def forward(
         self, levels: list[Float[Tensor, "B D H_l W_l"]], windows: Float[Tensor, "B 4"]
     ) -> Float[Tensor, "B D_phi H W"]:
-        parts = zip(levels, self.resize, self.levels, strict=True)
-        merged = reduce(torch.add, (convolve(resize(level)) for level, resize, convolve in parts))
-        located = torch.cat([merged, self.coordinates(merged, self.STRIDE, windows)], dim=1)
-        return self.end(self.deconvolution(self.merge(located)))
+        phi = self.deconvolution(self.merged(levels, windows))
+        if self.skip is not None:
+            phi = phi + self.skip(self.coordinates(phi, self.STRIDE // 2, windows))
+        return self.end(phi)

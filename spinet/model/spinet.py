@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from spinet.config import ModelConfig
-from spinet.layers import Coordinates
+from spinet.layers import Coordinates, set_group_channels
 from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.fpn import FPN, LEVELS, STRIDE
@@ -64,8 +64,8 @@ class SPINet(nn.Module):
         self.reach = reach
         # images are padded to a multiple of this at the right and the bottom, so that every level covers the same area
         self.divisor = max(STRIDE[level] for level in (*self.filter_levels, *self.feature_levels))
-        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(backbone.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(backbone.std)[:, None, None], persistent=False)
 
     @classmethod
     def from_config(
@@ -97,9 +97,11 @@ class SPINet(nn.Module):
                 strides=[STRIDE[level] for level in feature_levels],
                 coordinates=coordinates,
                 relu=config.feature_relu,
+                equal_taps=config.equal_taps,
+                coordinate_skip=config.coordinate_skip,
             )
 
-        return cls(
+        network = cls(
             backbone=backbone,
             fpn=FPN(in_channels=backbone.channels, channels=width, levels={*filter_levels, *feature_levels}),
             filter_sampling=FilterSampling(
@@ -111,6 +113,7 @@ class SPINet(nn.Module):
                 feature_channels=config.feature_channels,
                 kernel=config.kernel,
                 filter_scale=config.filter_scale,
+                coordinate_skip=config.coordinate_skip,
             ),
             filter_levels=config.filter_levels,
             panoptic_feature=generator(),
@@ -119,6 +122,9 @@ class SPINet(nn.Module):
             stuff_feature=generator() if config.separate else None,
             reach=config.reach,
         )
+        if config.group_channels is not None:
+            set_group_channels(network, config.group_channels)
+        return network
 
     @property
     def strides(self) -> list[int]:

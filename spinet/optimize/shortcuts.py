@@ -70,7 +70,13 @@ class FiltersOnDemand(nn.Module):
         super().__init__()
         predictor: nn.Conv2d = sampling.filter_head[-1]  # pyright: ignore[reportAssignmentType]
         self.weight, self.bias = predictor.weight, predictor.bias  # pyright: ignore[reportAttributeAccessIssue]
-        sampling.filter_head[-1] = nn.Identity()
+        if sampling.skip is not None:  # a convolution of the coordinates, which then stand behind the features
+            projection = F.pad(sampling.SKIP * sampling.skip.weight, (1, 1, 1, 1))
+            self.weight = nn.Parameter(torch.cat([self.weight, projection], dim=1), requires_grad=False)
+            sampling.skip = None
+            sampling.filter_head = WithCoordinates(sampling.filter_head[:-1], sampling.coordinates.channels)
+        else:
+            sampling.filter_head[-1] = nn.Identity()
         self.heads = sampling
 
     @property
@@ -91,6 +97,52 @@ class FiltersOnDemand(nn.Module):
         pooled = F.conv2d(wide, self.weight, self.bias)
         pooled = pooled * inside[:, None, 1:-1, 1:-1]  # F_l ends at the border
         return self.fc(pooled.flatten(1)).unflatten(1, (-1, k, k))
+
+
+class WithCoordinates(nn.Module):
+    """Layers whose input ends with the channels of the coordinates, which stand behind their output again."""
+
+    def __init__(self, layers: nn.Module, channels: int):
+        super().__init__()
+        self.layers = layers
+        self.channels = channels
+
+    def forward(self, x: Float[Tensor, "B D h w"]) -> Float[Tensor, "B K h w"]:
+        return torch.cat([self.layers(x), x[:, -self.channels :]], dim=1)
+
+
+class BeforeDeconvolution(nn.Module):
+    """§3.3's generator without its deconvolution. Where it adds coordinates to φ, their channels follow those of the
+    features: four for each, one for each of the 2×2 pixels of φ in a cell.
+    """
+
+    def __init__(self, generator: PanopticFeatureGenerator):
+        super().__init__()
+        self.generator = generator
+        self.located = generator.skip is not None
+
+    def forward(
+        self, levels: list[Float[Tensor, "B D H_l W_l"]], windows: Float[Tensor, "B 4"]
+    ) -> Float[Tensor, "B K h w"]:
+        merged = self.generator.merged(levels, windows)
+        if not self.located:
+            return merged
+        batch, _, height, width = merged.shape
+        phi = merged.new_empty(batch, 0, 2 * height, 2 * width)  # of its size, for the coordinates
+        waves = self.generator.coordinates(phi, self.generator.STRIDE // 2, windows)
+        return torch.cat([merged, F.pixel_unshuffle(waves, 2)], dim=1)
+
+
+def whole_deconvolution(generator: PanopticFeatureGenerator) -> nn.ConvTranspose2d:
+    """The deconvolution that makes φ of what `BeforeDeconvolution` gives."""
+    if generator.skip is None:
+        return generator.deconvolution
+    old, projection = generator.deconvolution, generator.skip.weight[..., 0, 0].t()  # [C, D_phi]
+    taps = torch.einsum("cd,po,qr->cpqdor", projection, torch.eye(2).to(projection), torch.eye(2).to(projection))
+    weight = torch.cat([old.weight, taps.flatten(0, 2)])
+    whole = nn.utils.skip_init(nn.ConvTranspose2d, weight.shape[0], weight.shape[1], 2, stride=2)
+    whole.weight, whole.bias = nn.Parameter(weight, requires_grad=False), old.bias
+    return whole
 
 
 class DeconvolvingSingleShot(nn.Module):
@@ -159,8 +211,9 @@ def take_shortcuts(network: SPINet) -> None:
     generator, convolution = network.panoptic_feature, network.single_shot_convolution
     linear = isinstance(generator.end, nn.Identity) and convolution.weight.shape[-1] == 3
     if linear and network.stuff_feature is None:
-        network.single_shot_convolution = DeconvolvingSingleShot(convolution, generator.deconvolution)  # pyright: ignore[reportAttributeAccessIssue]
-        generator.deconvolution = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        network.single_shot_convolution = DeconvolvingSingleShot(convolution, whole_deconvolution(generator))  # pyright: ignore[reportAttributeAccessIssue]
+        network.panoptic_feature = BeforeDeconvolution(generator)  # pyright: ignore[reportAttributeAccessIssue]
+        generator.deconvolution, generator.skip = nn.Identity(), None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _enlarge_last(generator: PanopticFeatureGenerator) -> None:
