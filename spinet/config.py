@@ -65,6 +65,8 @@ class ObjectiveConfig:
     intra_class_triplet: float = 1.0  # λ_4
     multi_class_dice: bool = True  # Table 3, "M.C.D"
     bootstrap: float = 0.2  # §5.2: share of the hardest pixels; 1 is plain cross entropy (COCO)
+    bootstrap_anneal: float = 0.0  # beyond the paper: part of the run in which this share falls from 1 to its value
+    triplet_ramp: float = 0.0  # beyond the paper: part of the run in which λ_4 rises from 0 to its value
     semantic_classes: Literal["stuff", "stuff+thing", "all"] = "all"  # unstated: classes it knows; mIoU calls for all
     semantic_stride: Literal[1, 4] = 1  # unstated (§3.4): resolution of the stuff losses; 1 is that of the labels
     dice_classes: Literal["present", "all"] = "present"  # unstated (Eq. 2): those averaged; an absent one costs ≈ 1

@@ -47,7 +47,8 @@ class Training(nn.Module):
         self.network = network
         self.objective = objective
 
-    def forward(self, batch: Batch, targets: Targets, counts: Counts) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, targets: Targets, counts: Counts, progress: float = 1.0) -> dict[str, Tensor]:
+        """Losses of a batch; `progress` is how much of the run is done, 0 … 1."""
         features = self.network(batch.images, batch.windows)
         things, stuff = [], []
         for index, image in enumerate(targets.images):
@@ -63,6 +64,7 @@ class Training(nn.Module):
                 phi=features.phi.float(),
                 targets=targets,
                 counts=counts,
+                progress=progress,
             )
 
 
@@ -232,7 +234,7 @@ def train(
         losses: dict[str, Tensor] = {}
         for index, (part, target) in enumerate(zip(parts, targets, strict=True)):
             with accelerator.no_sync(wrapped) if index < accumulation - 1 else nullcontext():
-                terms = wrapped(part, target, counts)
+                terms = wrapped(part, target, counts, iteration / settings.iterations)
                 accelerator.backward(terms["total"])
             losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
         # every process divided by the counts of all, times their number: the mean over processes is the step's loss

@@ -126,7 +126,10 @@ class BaselineTraining(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, batch: Batch, targets: BaselineTargets, counts: Counts) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, targets: BaselineTargets, counts: Counts, progress: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Losses of a batch; none of them changes with the progress of the run."""
         losses = self.network.losses(self.network(batch.images), targets)
         share = len(batch.images) / counts.images  # of this part in the whole step
         losses = {name: share * loss for name, loss in losses.items()}

@@ -35,6 +35,7 @@ class Objective(nn.Module):
         phi: Float[Tensor, "B D_phi h w"],
         targets: Targets,
         counts: Counts,
+        progress: float = 1.0,
     ) -> dict[str, Float[Tensor, ""]]:
         """The terms of Eq. 7, weighted, and their sum as "total".
 
@@ -44,12 +45,14 @@ class Objective(nn.Module):
             stuff_logits: stride 4.
             phi: the Panoptic-Feature, stride 4.
             counts: of the items in the whole step; with these alone the terms of its parts add up to those of the step.
+            progress: how much of the run is done, 0 … 1.
         """
         config = self.config
         stuff = stuff_logits.float()
         if config.semantic_stride < MASK_STRIDE:
             stuff = F.interpolate(stuff, size=targets.semantic.shape[-2:], mode="bilinear", align_corners=False)
-        cross_entropy = bootstrapped_cross_entropy(stuff, targets.semantic, top=config.bootstrap)
+        top = 1 - (1 - config.bootstrap) * _ramp(progress, config.bootstrap_anneal)
+        cross_entropy = bootstrapped_cross_entropy(stuff, targets.semantic, top=top)
         things = [
             # where nobody knows what is there a filter may answer what it likes
             thing_loss(
@@ -73,6 +76,12 @@ class Objective(nn.Module):
             triplets = [
                 self.intra(p, image.halves, image.negatives) for p, image in zip(phi, targets.images, strict=True)
             ]
-            losses["triplet"] = config.intra_class_triplet * torch.stack(triplets).sum() / max(counts.triplets, 1.0)
+            weight = config.intra_class_triplet * _ramp(progress, config.triplet_ramp)
+            losses["triplet"] = weight * torch.stack(triplets).sum() / max(counts.triplets, 1.0)
         losses["total"] = torch.stack(list(losses.values())).sum()
         return losses
+
+
+def _ramp(progress: float, part: float) -> float:
+    """0 at the start of the run, 1 after `part` of it and from then on."""
+    return min(1.0, progress / part) if part else 1.0
