@@ -90,6 +90,8 @@ class InputConfig:
     crop: tuple[int, int] | None = (512, 1024)  # unstated: the siblings' at 4 images a device; None = whole image
     flip: float = 0.5  # unstated: share of mirrored pictures, the siblings'
     colour_jitter: float = 0.4  # unstated: how far brightness, contrast, saturation go from 1 at most; 0 on COCO
+    photo: float = 0.0  # beyond the paper: share of pictures with other hues, gamma, blur, noise and JPEG artefacts
+    endless: bool = False  # beyond the paper: a SynthCity's training scenes are drawn on the fly, none of them twice
     test_scale: float | None = None  # §5.2: "preserve the full resolution"; COCO: 800, the siblings' (unstated)
     workers: int = 4  # loader processes a device
 

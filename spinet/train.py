@@ -22,6 +22,7 @@ from spinet.baselines.system import Baseline, BaselineTraining
 from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
 from spinet.config import Config, InputConfig, TrainConfig, from_dict, to_dict
 from spinet.data import Batch, find_splits, open_dataset
+from spinet.data.synthcity import EndlessCity
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, stable_seed
 from spinet.data.transforms import TrainTransform
 from spinet.log import Log
@@ -170,7 +171,8 @@ def train(
 
     # a sample depends on its position in the stream alone, every other draw on the iteration: a checkpoint needs
     # neither a sampler's nor a generator's state
-    stream = TrainStream(dataset=train_set, transform=train_transform(config.input), seed=settings.seed)
+    source = EndlessCity(data, train_set.categories) if config.input.endless else train_set
+    stream = TrainStream(dataset=source, transform=train_transform(config.input), seed=settings.seed)
     positions = PositionSampler(
         start_iteration=start,
         end_iteration=settings.iterations,
@@ -204,7 +206,7 @@ def train(
             processes=world,
             status=status,
         )
-        result |= source  # what the run started from, whatever has been committed since
+        result |= revision  # what the run started from, whatever has been committed since
         result["backbone_weights"] = model.network.backbone.weights
         result["backbone_norm"] = model.network.backbone.norm
         result["precision"] = precision
@@ -212,7 +214,7 @@ def train(
             write_record(result, out / "record.json")
         return result
 
-    source = dict(zip(("commit", "dirty"), source_state(), strict=True))
+    revision = dict(zip(("commit", "dirty"), source_state(), strict=True))
     record("running", start, {})
     training.train()
     bar = tqdm(
@@ -299,6 +301,7 @@ def train_transform(config: InputConfig) -> TrainTransform:
         crop=config.crop,
         flip=config.flip,
         colour_jitter=config.colour_jitter,
+        photo=config.photo,
     )
 
 

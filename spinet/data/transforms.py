@@ -28,7 +28,8 @@ class TrainTransform:
     `scale` is a range that a factor, or the length of the short side in pixels, is drawn from; then the long side is at
     most `max_long_side`. `crop` is height and width; what the scaled image does not fill is black and void, at the
     right and the bottom. Without `crop` the image stays whole. `flip` is a probability. `colour_jitter` is how far the
-    factors of brightness, contrast and saturation are from 1 at most.
+    factors of brightness, contrast and saturation are from 1 at most. `photo` is the share of pictures that `as_photo`
+    changes.
     """
 
     scale: tuple[float, float]
@@ -37,6 +38,7 @@ class TrainTransform:
     crop: tuple[int, int] | None
     flip: float
     colour_jitter: float
+    photo: float = 0.0
 
     def __call__(self, sample: Sample | RawSample, generator: torch.Generator) -> Sample:
         """The sample that the generator draws: the same for the same state of the generator, bit for bit.
@@ -63,6 +65,8 @@ class TrainTransform:
         segment_map = resize_map(part.segment_map.numpy(), height, width)
         if self.colour_jitter:
             image = jitter(image, *(1 + self.colour_jitter * (2 * draw - 1) for draw in draw_colour))
+        if self.photo and float(torch.rand((), generator=generator)) < self.photo:
+            image = as_photo(image, generator)
         down, across = height / source_height, width / source_width  # near `factor`: both sides are whole pixels
         window = [left * across, top * down, size[1] * across, size[0] * down]
         if draw_flip < self.flip:
@@ -138,6 +142,35 @@ def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: fl
     colours = saturation * np.eye(3) + (1 - saturation) * GREY  # rows sum to 1: grey stays as it is
     matrix = np.column_stack([contrast * brightness * colours, np.full(3, (1 - contrast) * mean)])
     return cv2.transform(image, matrix.astype(np.float32))
+
+
+def as_photo(image: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """The picture, RGB uint8 [H, W, 3], as another camera might have taken it.
+
+    In this order: white balance, gamma and hue; blur by a Gaussian; noise of the sensor, alike in all channels or not;
+    compression by JPEG. Blur, noise and compression come each in every second picture.
+    """
+
+    def draw(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    gains = [draw(0.8, 1.25) for _ in range(3)]
+    gamma, hue = 2 ** draw(-0.8, 0.8), draw(-16, 16)  # of 256
+    levels = np.linspace(0, 1, 256)[:, None] ** gamma * gains
+    image = cv2.LUT(image, (255 * levels.clip(0, 1)).round().astype(np.uint8)[None])
+    turned = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    turned[..., 0] += np.uint8(round(hue) % 256)
+    image = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL)
+    if draw(0, 1) < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), draw(0.3, 1.5))
+    if draw(0, 1) < 0.5:
+        strength, channels = draw(2, 14), 1 if draw(0, 1) < 0.5 else 3
+        noise = strength * torch.randn(*image.shape[:2], channels, generator=generator).numpy()
+        image = (image + noise).clip(0, 255).astype(np.uint8)
+    if draw(0, 1) < 0.5:
+        _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, round(draw(25, 95))])
+        image = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    return image
 
 
 def drop_absent(sample: Sample) -> Sample:

@@ -2,7 +2,7 @@
 
 A scene (`scene`) is composed in metres (`compose`): a street's `plan`, its `ground`, what stands at the `roadside`,
 the `traffic`, under a `light`. Its things are polygons in space (`mesh`), from `buildings` to `people`. It is painted
-far to near through a pinhole camera (`render`) and filed (`write`); `survey` counts what the pictures hold.
+far to near through a pinhole camera (`render`) and filed (`write`), or drawn for training alone (`endless`); `survey` counts what the pictures hold.
 
 They hold all 19 classes of Cityscapes' evaluation under their ids, void as there (the own bonnet, borders,
 clutter, rails, bridges), occlusion, crowds and rows of cars: most objects touch another of their class, so that classes
@@ -14,6 +14,7 @@ words of PCG64, whose stream NumPy guarantees, seeded by (seed, split, index); O
 coordinates (1/16 pixel), averages 2 x 2 bytes and resizes by its bit-exact path.
 """
 
+from spinet.data.synthcity.endless import EndlessCity
 from spinet.data.synthcity.write import VERSION, generate, render_scene
 
-__all__ = ["VERSION", "generate", "render_scene"]
+__all__ = ["VERSION", "EndlessCity", "generate", "render_scene"]
