@@ -34,7 +34,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
     """Median seconds of each part of a step, and the share of convolutions."""
     config = PRESETS[preset]
     dataset = open_dataset(data, "train")
-    model = build_model(config, dataset.categories, pretrained=False)
+    model = build_model(config, dataset.categories, weights_follow=True)
     model.network.to(device)
     training = Training(
         model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels)

@@ -130,7 +130,7 @@ def describe_baseline(system: str, preset: str = "cityscapes_r50") -> dict[str, 
     categories = [Category(index + 1, f"class {index}", index < num_things) for index in range(num_things + num_stuff)]
     with FakeTensorMode():
         config = with_system(PRESETS[preset], system)
-        params = _parameters(build_baseline(config, Categories.of(categories), pretrained=False))
+        params = _parameters(build_baseline(config, Categories.of(categories), weights_follow=True))
     description: dict[str, Any] = {"system": system, "preset": preset}
     description |= {"num_classes": [num_things, num_stuff], "params": params}
     if preset == "cityscapes_r50" and system in PUBLISHED_BASELINES:
@@ -262,7 +262,7 @@ def _design_cost(config: ModelConfig, size: tuple[int, int], num_filters: int) -
 
 def _backbone_cost(stem: str, size: tuple[int, int]) -> Cost:
     first, second, third = (int(channels) for channels in stem.split("-"))
-    backbone = Backbone(name="resnet50s" if third == 128 else "resnet50c", norm="batch", pretrained=False).eval()
+    backbone = Backbone(name="resnet50s" if third == 128 else "resnet50c", norm="batch", weights_follow=True).eval()
     if stem == "64-64-64":
         backbone.body.conv1 = nn.Sequential(
             nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False),
@@ -277,7 +277,7 @@ def _backbone_cost(stem: str, size: tuple[int, int]) -> Cost:
 
 
 def _network(config: ModelConfig, num_things: int, num_stuff: int) -> SPINet:
-    return SPINet.from_config(config, num_things=num_things, num_stuff=num_stuff, pretrained=False).eval()
+    return SPINet.from_config(config, num_things=num_things, num_stuff=num_stuff, weights_follow=True).eval()
 
 
 def _parameters(module: nn.Module) -> int:

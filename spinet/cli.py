@@ -139,6 +139,8 @@ class Train:
     """Where the fields below start from."""
     system: System = "spinet"
     """What is trained: SPINet, or one of the systems that the paper compares with."""
+    init: Path | None = None
+    """Weights to start from: a model.safetensors. The fields of --model start from its network, not from the preset."""
     resume: bool = False
     """Go on from the last checkpoint in OUT, if there is one."""
     experiment: str = "train"
@@ -154,7 +156,14 @@ class Train:
         from spinet.train import train
 
         config = Config(self.model, self.objective, self.input, self.train, self.inference, self.baseline)
-        record = train(config, data=self.data, out=self.out, resume=self.resume, experiment=self.experiment)
+        record = train(
+            config,
+            data=self.data,
+            out=self.out,
+            init=self.init,
+            resume=self.resume,
+            experiment=self.experiment,
+        )
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"{self.out / 'model.safetensors'}\n{self.out / 'record.json'}")
             print_table([{name: value for name, value in record["metrics"].items() if isinstance(value, float)}])
@@ -396,9 +405,13 @@ class Reproduce:
             print(path)
 
 
-def command_type(preset: Preset, system: System) -> Any:
-    """All commands; those of `Train` start from a preset for a system."""
+def command_type(preset: Preset, system: System, init: str | None = None) -> Any:
+    """All commands; those of `Train` start from a preset for a system, and from the network of `init`."""
     config = with_system(PRESETS[preset], system)
+    if init is not None:
+        from spinet.weights import read_config
+
+        config = dataclasses.replace(config, model=read_config(init).model)
     train = Train(
         data=tyro.MISSING,
         out=tyro.MISSING,
@@ -426,6 +439,7 @@ def parse(arguments: list[str]) -> Any:
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     chooser.add_argument("--preset", default="tiny")
     chooser.add_argument("--system", default="spinet")
+    chooser.add_argument("--init")
     chosen = chooser.parse_known_args(arguments)[0]
     # a name that does not exist is left for tyro to complain about
     preset = chosen.preset if chosen.preset in PRESETS else "tiny"
@@ -433,7 +447,7 @@ def parse(arguments: list[str]) -> Any:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(command_type(preset, system), prog="spinet", args=arguments)
+            return tyro.cli(command_type(preset, system, chosen.init), prog="spinet", args=arguments)
     except SystemExit as stop:
         if stop.code:
             lines = (line.strip("│╭╮╰╯─ ") for line in complaint.getvalue().splitlines())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,8 +22,8 @@ from spinet.baselines.system import Baseline, BaselineTraining
 from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
 from spinet.config import Config, InputConfig, TrainConfig, from_dict, to_dict
 from spinet.data import Batch, find_splits, open_dataset
-from spinet.data.synthcity import EndlessCity
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, stable_seed
+from spinet.data.synthcity import EndlessCity
 from spinet.data.transforms import TrainTransform
 from spinet.log import Log
 from spinet.model.filter_sampling import Locations
@@ -33,7 +33,7 @@ from spinet.objective.targets import Counts, TargetBuilder, Targets
 from spinet.precision import resolve
 from spinet.runs import describe_data, new_record, source_state, write_record
 from spinet.validate import validate
-from spinet.weights import Model, build_model, save_model, save_objective
+from spinet.weights import Model, build_model, initialise, save_model, save_objective
 
 
 class TrainError(RuntimeError):
@@ -87,16 +87,16 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
     A group's `factor` multiplies the rate of every iteration.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    trained: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             decay = config.weight_decay if parameter.ndim > 1 else 0.0
             factor = config.backbone_rate if ".backbone." in name else 1.0
             factor *= config.fc_rate if ".filter_sampling.fc." in name else 1.0
-            groups.setdefault((decay, factor), []).append(parameter)
+            trained.setdefault((decay, factor), []).append(parameter)
     groups = [
         {"params": parameters, "weight_decay": decay, "factor": factor}
-        for (decay, factor), parameters in groups.items()
+        for (decay, factor), parameters in trained.items()
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
@@ -104,7 +104,13 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 def train(
-    config: Config, *, data: str | Path, out: str | Path, resume: bool = False, experiment: str = "train"
+    config: Config,
+    *,
+    data: str | Path,
+    out: str | Path,
+    init: str | Path | None = None,
+    resume: bool = False,
+    experiment: str = "train",
 ) -> dict[str, Any]:
     """Trains a SPINet, or the baseline that `config` names, and evaluates it; under `torchrun` on all its processes.
 
@@ -112,6 +118,7 @@ def train(
         data: a folder in Cityscapes or COCO panoptic layout with the splits "train" and "val".
         out: gets `checkpoint_*.pt`, `log.csv` (or TensorBoard's files), `model.safetensors`,
             `auxiliary.safetensors` (the heads of SPINet's auxiliary tasks) and `record.json`.
+        init: weights to start from, see `initialise`; the network of `config` should be theirs (`read_config`).
         resume: go on from the last checkpoint in `out`, if there is one.
         experiment: the record's name.
 
@@ -120,6 +127,7 @@ def train(
 
     Raises:
         TrainError: `out` holds another run, the batch does not divide, or a loss is not finite.
+        WeightsError: `init` holds no weights of this system.
         CheckpointError: the last checkpoint is damaged or belongs to another configuration.
         DataError: the data cannot be read.
     """
@@ -148,7 +156,13 @@ def train(
 
     train_set, val_set = open_dataset(data, "train"), open_dataset(data, "val")
     set_seed(settings.seed)
-    model = build_model(config, train_set.categories)
+    model = build_model(config, train_set.categories, weights_follow=init is not None)
+    initial = None
+    if init is not None and not checkpoints:
+        found = initialise(model, init)
+        initial = asdict(found)
+        if accelerator.is_main_process:
+            tqdm.write(str(found))
     build_targets = target_builder(model)
     training = make_training(model).to(memory_format=torch.channels_last)  # convolutions are fastest so
     if world > 1 and accelerator.device.type == "cuda":
@@ -164,7 +178,7 @@ def train(
             raise CheckpointError(f"{checkpoints[-1]}: was trained with other settings; choose another --out")
         training.load_state_dict(state["training"])
         optimizer.load_state_dict(state["optimizer"])
-        start, hours = state["iteration"], state["hours"]
+        start, hours, initial = state["iteration"], state["hours"], state.get("init")
     wrapped, optimizer = accelerator.prepare(training, optimizer)
     if checkpoints and accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
@@ -208,6 +222,7 @@ def train(
         )
         result |= revision  # what the run started from, whatever has been committed since
         result["backbone_weights"] = model.network.backbone.weights
+        result["init"] = initial
         result["backbone_norm"] = model.network.backbone.norm
         result["precision"] = precision
         if accelerator.is_main_process:
@@ -267,6 +282,7 @@ def train(
                     "iteration": done,
                     "hours": hours,
                     "config": to_dict(config),
+                    "init": initial,
                     "training": training.state_dict(),
                     "optimizer": optimizer.optimizer.state_dict(),
                     "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,17 +39,17 @@ class Model:
         return self.network.mean.device
 
 
-def build_model(config: Config, categories: Categories, *, pretrained: bool | None = None) -> Model:
-    """An untrained network for a configuration and the classes of a data set."""
+def build_model(config: Config, categories: Categories, *, weights_follow: bool = False) -> Model:
+    """An untrained network for a configuration and the classes of a data set; see `Backbone` for `weights_follow`."""
     if config.baseline is not None:
-        return Model(build_baseline(config, categories, pretrained=pretrained), config, categories)
+        return Model(build_baseline(config, categories, weights_follow=weights_follow), config, categories)
     network = SPINet.from_config(
         config.model,
         num_things=categories.num_things,
         num_stuff=num_semantic(
             config.objective.semantic_classes, num_things=categories.num_things, num_stuff=categories.num_stuff
         ),
-        pretrained=pretrained,
+        weights_follow=weights_follow,
     )
     return Model(network, config, categories)
 
@@ -81,7 +82,7 @@ def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu"
     if "categories" not in facts:
         raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors beside them")
     categories = Categories.of([Category(**{**c, "color": tuple(c["color"])}) for c in facts["categories"]])
-    model = build_model(from_dict(facts["config"]), categories, pretrained=False)
+    model = build_model(from_dict(facts["config"]), categories, weights_follow=True)
     _fill(model.network, tensors, path, device)
     return model
 
@@ -97,6 +98,64 @@ def load_objective(path: str | Path, *, device: str | torch.device = "cpu") -> O
     objective = Objective(config=config.objective, feature_channels=config.model.feature_channels)
     _fill(objective, tensors, path, device)
     return objective
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Weights that a training starts from, and what of the network and of the file found no partner."""
+
+    file: str
+    sha256: str
+    kept: int  # tensors
+    left_out: list[str]  # of the file: no tensor of that name and shape in the network
+    fresh: list[str]  # of the network: no tensor of that name and shape in the file
+
+    def __str__(self) -> str:
+        out = f"; left out, since name or shape differ: {', '.join(self.left_out)}" if self.left_out else ""
+        fresh = f"; start at random: {', '.join(self.fresh)}" if self.fresh else ""
+        return f"{self.file}: {self.kept} tensors kept{out}{fresh}"
+
+
+def initialise(model: Model, path: str | Path) -> Initialisation:
+    """Starts a network from a trained one: every tensor whose name and shape fit is taken.
+
+    With other classes these are all but the class head's last layer and the stuff filters.
+
+    Args:
+        model: of the same system as the weights.
+        path: of a file that `save_model` wrote.
+
+    Raises:
+        WeightsError: the file is missing, broken, not written by `save_model`, of another system, or fits nowhere.
+    """
+    system, own_system = (c.baseline.system if c.baseline else "spinet" for c in (read_config(path), model.config))
+    tensors, _ = _read(path, model.device)
+    if system != own_system:
+        raise WeightsError(f"{path}: weights of {system}, not of {own_system}; give --system {system}")
+    own = model.network.state_dict()
+    fits = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    if not fits:
+        raise WeightsError(f"{path}: no tensor fits the network; leave out the --model options that change its sizes")
+    model.network.load_state_dict(fits, strict=False)
+    return Initialisation(
+        file=Path(path).name,
+        sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        kept=len(fits),
+        left_out=sorted(tensors.keys() - fits.keys()),
+        fresh=sorted(own.keys() - fits.keys()),
+    )
+
+
+def read_config(path: str | Path) -> Config:
+    """The configuration that the weights in a file were trained with.
+
+    Raises:
+        WeightsError: the file is missing, broken, or not written by `save_model`.
+    """
+    _, facts = _read(path, "cpu")
+    if "categories" not in facts:
+        raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors beside them")
+    return from_dict(facts["config"])
 
 
 def _write(path: str | Path, module: nn.Module, header: dict[str, Any]) -> None:

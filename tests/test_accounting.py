@@ -67,7 +67,7 @@ def test_both_macs_are_met_from_5_to_100_filters(described):
 def test_macs_equal_those_of_a_real_forward_pass():
     """Counted a second time, from the shapes that the layers see when the network really runs."""
     size = (64, 128)
-    network = SPINet.from_config(TINY.model, **CLASSES, pretrained=False).eval()
+    network = SPINet.from_config(TINY.model, **CLASSES, weights_follow=True).eval()
     total = 0
 
     def count(module, inputs, output):

@@ -37,6 +37,7 @@ from spinet.evaluate import PanopticQuality, headline
 from spinet.inference import predict
 from spinet.mask_logits import MaskLogits
 from spinet.merging import Resampler
+from spinet.model.backbone import BackboneError
 from spinet.model.filter_sampling import Locations
 from spinet.objective.targets import IGNORE
 from spinet.train import make_optimizer, make_training, target_builder, train
@@ -50,7 +51,8 @@ RULES = InferenceConfig(min_stuff_area=0.02)
 
 def micro(system: str) -> Config:
     """The preset tiny with fewer convolutions; 64 channels are the fewest that leave group norm groups of two."""
-    return with_system(replace(TINY, model=replace(TINY.model, head_convs=1)), system)
+    scratch = {"backbone": "resnet10t", "norm": "group", "pretrained": False, "freeze_stages": 0}
+    return with_system(replace(TINY, model=replace(TINY.model, head_convs=1, **scratch)), system)
 
 
 def make_model(system: str) -> Model:
@@ -121,8 +123,10 @@ def test_unknown_systems_and_settings_are_named():
     with pytest.raises(ConfigError, match=r"semantic_classes is 'stuff\+thing': upsnet needs 'all'"):
         build_baseline(stuff, CATEGORIES)
     config = micro("panoptic_deeplab")
-    with pytest.raises(ConfigError, match="needs a plain ResNet"):
-        build_baseline(replace(config, model=replace(config.model, backbone="convnext_tiny")), CATEGORIES)
+    with pytest.raises(ConfigError, match="dilates the backbone's last stage"):
+        build_baseline(replace(config, model=replace(config.model, deformable=True)), CATEGORIES)
+    with pytest.raises(BackboneError, match="not a model of timm with feature maps at strides 4, 8, 16, 32"):
+        build_baseline(replace(config, model=replace(config.model, backbone="vit_tiny_patch16_224")), CATEGORIES)
 
 
 def test_what_is_small_follows_the_crop():
@@ -173,7 +177,9 @@ def test_losses_are_finite_and_reach_every_parameter(system, dtype):
         torch.testing.assert_close(losses["total"], torch.stack(parts).sum())
         training.zero_grad()
         losses["total"].backward()
-        for name, parameter in training.named_parameters():
+        trained = [(name, p) for name, p in training.named_parameters() if p.requires_grad]
+        assert len(trained) > 60
+        for name, parameter in trained:
             assert parameter.grad is not None, (kind, name)
             assert parameter.grad.isfinite().all(), (kind, name)
             if kind == "things":

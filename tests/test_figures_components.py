@@ -25,7 +25,7 @@ CAR, PERSON = 2, 0
 
 def network(config=CITYSCAPES, device="meta"):
     with torch.device(device):
-        return SPINet.from_config(config, num_things=8, num_stuff=19, pretrained=False)
+        return SPINet.from_config(config, num_things=8, num_stuff=19, weights_follow=True)
 
 
 def street(channels=8, seed=0):

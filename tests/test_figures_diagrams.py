@@ -22,7 +22,7 @@ CITYSCAPES = ModelConfig()
 
 def network(config=CITYSCAPES, *, things=8, stuff=19, device="meta"):
     with torch.device(device):
-        return SPINet.from_config(config, num_things=things, num_stuff=stuff, pretrained=False)
+        return SPINet.from_config(config, num_things=things, num_stuff=stuff, weights_follow=True)
 
 
 def diagrams():

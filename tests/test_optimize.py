@@ -40,8 +40,11 @@ def with_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
-def batch_normed(system: str) -> Model:
-    config = with_system(TINY, system)
+RESNET = {"backbone": "resnet10t", "pretrained": False, "freeze_stages": 0}
+
+
+def batch_normed(system: str, **changes: object) -> Model:
+    config = with_system(replace(TINY, model=replace(TINY.model, **(RESNET | changes))), system)
     config = replace(config, model=replace(config.model, norm="batch", fpn_channels=32))
     config = replace(config, inference=replace(config.inference, precision="fp32"))
     torch.manual_seed(0)
@@ -81,9 +84,10 @@ def outputs(network: nn.Module, picture: torch.Tensor) -> object:
     return [*features.class_logits, *logits]
 
 
+@pytest.mark.parametrize("backbone", ["resnet10t", "tf_efficientnet_lite0"])
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
-def test_every_system_computes_the_same_without_its_batch_norms(system: str):
-    plain = batch_normed(system)
+def test_every_system_computes_the_same_without_its_batch_norms(system: str, backbone: str):
+    plain = batch_normed(system, backbone=backbone)
     before = sum(isinstance(module, nn.BatchNorm2d) for module in plain.network.modules())
     fast = optimize_for_inference(plain, precision="fp32")
     assert before >= 10
@@ -158,7 +162,7 @@ def test_a_map_may_be_enlarged_after_its_convolution(factor: int):
 
 
 def test_shortcuts_multiply_less():
-    plain = batch_normed("spinet").network
+    plain = batch_normed("spinet", coordinate_skip=False).network
     short = deepcopy(plain)
     take_shortcuts(short)
     with torch.inference_mode():
@@ -253,7 +257,7 @@ def test_minimal_filtering_takes_the_place_of_what_fits(monkeypatch: pytest.Monk
             nn.ConvTranspose2d(wide, wide, 3, padding=1),
         ):
             assert fitting(other, algorithm.dtype) is None
-    config = replace(TINY, model=replace(TINY.model, fpn_channels=wide, feature_channels=wide))
+    config = replace(TINY, model=replace(TINY.model, **RESNET, fpn_channels=wide, feature_channels=wide))
     model = build_model(replace(config, inference=replace(config.inference, precision="fp32")), CATEGORIES)
     freeze(model.network)
 

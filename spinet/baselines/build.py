@@ -18,7 +18,7 @@ from spinet.model.backbone import Backbone
 from spinet.objective.targets import first_stuff, num_semantic
 
 
-def build_baseline(config: Config, categories: Categories, *, pretrained: bool | None = None) -> Baseline:
+def build_baseline(config: Config, categories: Categories, *, weights_follow: bool = False) -> Baseline:
     """An untrained network of the system that `config.baseline` names, as wide as `model.fpn_channels`.
 
     With `model.norm` "group" all of it has group norm; otherwise only the backbone's batch norm follows `model.norm`,
@@ -26,7 +26,8 @@ def build_baseline(config: Config, categories: Categories, *, pretrained: bool |
 
     Raises:
         ConfigError: the system needs the label of every class, and `objective.semantic_classes` is not "all"; or
-            Panoptic-DeepLab, which dilates the last stage of a ResNet, is given another backbone or a deformable one.
+            Panoptic-DeepLab, which dilates the backbone's last stage, is given a deformable one.
+        BackboneError: the backbone does not fit, see `Backbone`.
     """
     model, system = config.model, config.baseline
     assert system is not None
@@ -40,13 +41,13 @@ def build_baseline(config: Config, categories: Categories, *, pretrained: bool |
         first_stuff=first_stuff(kind, num_things=categories.num_things),
     )
     dilated = isinstance(system, PanopticDeepLabConfig)
-    if dilated and (model.deformable or not model.backbone.startswith("resnet")):
-        shape = f"model.backbone {model.backbone!r}, model.deformable {model.deformable}"
-        raise ConfigError(f"{shape}: panoptic_deeplab needs a plain ResNet, whose last stage it dilates")
+    if dilated and model.deformable:
+        raise ConfigError("model.deformable: panoptic_deeplab dilates the backbone's last stage instead")
     backbone = Backbone(
         name=model.backbone,
         norm=model.norm,
-        pretrained=model.pretrained if pretrained is None else pretrained,
+        pretrained=model.pretrained,
+        weights_follow=weights_follow,
         freeze_stages=model.freeze_stages,
         deformable=model.deformable,
         output_stride=16 if dilated else 32,

@@ -144,8 +144,12 @@ def head(in_channels: int, channels: int, outputs: int) -> nn.Sequential:
 
 
 def dilate(backbone: Backbone, multi_grid: tuple[int, int, int]) -> None:
-    """Multiplies the dilation of the last stage's 3×3 convolutions, block by block; later blocks take the last."""
-    for index, block in enumerate(backbone.body.layer4):
+    """Multiplies the dilation of the last stage's 3×3 convolutions, block by block; later blocks take the last.
+
+    Other backbones than ResNets keep the dilation of 2 that timm gives them.
+    """
+    blocks: Any = getattr(backbone.body, "layer4", ())
+    for index, block in enumerate(blocks):
         for layer in block.modules():
             if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
                 rate = 2 * multi_grid[min(index, len(multi_grid) - 1)]

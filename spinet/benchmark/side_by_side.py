@@ -110,7 +110,7 @@ def benchmark(
     start, kept = perf_counter(), keep_freed_memory()
     torch.manual_seed(seed)
     configs = [with_system(PRESETS[preset], system) for system in systems]
-    models = [build_model(config, CATEGORIES, pretrained=False) for config in configs]
+    models = [build_model(config, CATEGORIES, weights_follow=True) for config in configs]
     models += [load_model(path, device=device) for path in weights]
     contenders = [
         _contender(model, exact, torch.device(device), optimize=optimized, compile=compile)

@@ -169,7 +169,7 @@ def as_photo(image: np.ndarray, generator: torch.Generator) -> np.ndarray:
         image = (image + noise).clip(0, 255).astype(np.uint8)
     if draw(0, 1) < 0.5:
         _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, round(draw(25, 95))])
-        image = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))  # its channels keep their order
     return image
 
 

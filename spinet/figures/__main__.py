@@ -206,7 +206,7 @@ def _on_meta(config: Config) -> SPINet:
     things, stuff = NUM_CLASSES["cityscapes_r50"]
     outputs = num_semantic(config.objective.semantic_classes, num_things=things, num_stuff=stuff)
     with torch.device("meta"):
-        return SPINet.from_config(config.model, num_things=things, num_stuff=outputs, pretrained=False)
+        return SPINet.from_config(config.model, num_things=things, num_stuff=outputs, weights_follow=True)
 
 
 def _looked_at(runs: SweptPairs) -> list[str]:

@@ -45,6 +45,7 @@ class Backbone(nn.Module):
     pretrained: load ImageNet weights: those of `PACKAGES` from the installed package, others from timm's hub. Where the
         hub cannot be reached, a warning is logged, `weights` says "none" and "frozen" becomes "batch": frozen random
         statistics do not train.
+    weights_follow: trained weights are loaded next: nothing else is, and "frozen" stays.
     freeze_stages: 1 keeps the stem as it is, 2 all up to C2, … 5 all up to C5.
     deformable: the 3×3 convolutions of the last three stages become deformable (Table 1, last row).
     output_stride: of C5; below 32 (8 or 16) the last stages are dilated instead.
@@ -66,6 +67,7 @@ class Backbone(nn.Module):
         name: str = "resnet50c",
         norm: Norm = "frozen",
         pretrained: bool = True,
+        weights_follow: bool = False,
         freeze_stages: int = 0,
         deformable: bool = False,
         output_stride: int = 32,
@@ -83,8 +85,10 @@ class Backbone(nn.Module):
         config: Any = timm.get_pretrained_cfg(name)
         self.mean: tuple[float, ...] = config.mean
         self.std: tuple[float, ...] = config.std
-        self.weights = _load_imagenet(name, self.body, options) if pretrained and norm != "group" else "none"
-        self.norm: Norm = "batch" if norm == "frozen" and self.weights == "none" else norm
+        wanted = pretrained and norm != "group" and not weights_follow
+        self.weights = _load_imagenet(name, self.body, options) if wanted else "none"
+        scratch = self.weights == "none" and not weights_follow
+        self.norm: Norm = "batch" if norm == "frozen" and scratch else norm
         self.channels: list[int] = self.body.feature_info.channels()
         for module in self.body.modules():
             if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
@@ -130,7 +134,7 @@ class Backbone(nn.Module):
 
 
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depthwise convolution that trains in float32 on CPUs: its gradients take several times as long in bf16 there."""
+    """A depthwise convolution that trains in float32 on CPUs, where its gradients take far longer in bf16."""
     if x.device.type != "cpu" or not torch.is_grad_enabled():
         return type(conv).forward(conv, x)
     with torch.autocast("cpu", enabled=False):
@@ -141,7 +145,8 @@ def _feature_indices(name: str) -> tuple[int, ...]:
     """Which of a timm model's feature maps are C2 … C5."""
     try:
         with torch.device("meta"):
-            strides = timm.create_model(name, features_only=True).feature_info.reduction()
+            probe: Any = timm.create_model(name, features_only=True)
+        strides = probe.feature_info.reduction()
         return tuple(strides.index(stride) for stride in STRIDES)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         raise BackboneError(

@@ -69,7 +69,7 @@ class SPINet(nn.Module):
 
     @classmethod
     def from_config(
-        cls, config: ModelConfig, *, num_things: int, num_stuff: int, pretrained: bool | None = None
+        cls, config: ModelConfig, *, num_things: int, num_stuff: int, weights_follow: bool = False
     ) -> SPINet:
         """Builds the network.
 
@@ -77,12 +77,13 @@ class SPINet(nn.Module):
             config: sizes and choices.
             num_things: N_t, thing classes.
             num_stuff: N_s, outputs of the stuff path (see `num_semantic` in `spinet.objective.targets`).
-            pretrained: overrides the configuration's (False when trained weights follow).
+            weights_follow: trained weights are loaded next, so no others are.
         """
         backbone = Backbone(
             name=config.backbone,
             norm=config.norm,
-            pretrained=config.pretrained if pretrained is None else pretrained,
+            pretrained=config.pretrained,
+            weights_follow=weights_follow,
             freeze_stages=config.freeze_stages,
             deformable=config.deformable,
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import DeformConv2d
 
 CONVOLUTIONS = (nn.Conv2d, DeformConv2d)
+NORMS = (nn.BatchNorm2d, BatchNormAct2d)  # the second is timm's, with an activation behind
 
 
 @torch.no_grad()
@@ -39,7 +41,7 @@ def fold_batch_norm(network: nn.Module) -> list[str]:
     for name, module in network.named_modules():
         if isinstance(module, CONVOLUTIONS):
             hooks.append(module.register_forward_hook(note_maker(name)))
-        elif type(module) is nn.BatchNorm2d:  # a subclass does more
+        elif type(module) in NORMS:  # another subclass may do more
             hooks.append(module.register_forward_pre_hook(note_partner(name)))
     mean: Tensor = network.mean  # pyright: ignore[reportAssignmentType]
     side: int = 2 * network.divisor  # pyright: ignore[reportOperatorIssue, reportAssignmentType]
@@ -53,6 +55,7 @@ def fold_batch_norm(network: nn.Module) -> list[str]:
             continue
         pair = network.get_submodule(maker), network.get_submodule(norm)
         network.set_submodule(maker, fuse_conv_bn_eval(*pair))  # pyright: ignore[reportArgumentType]
-        network.set_submodule(norm, nn.Identity())
+        behind: Any = pair[1].act if isinstance(pair[1], BatchNormAct2d) else nn.Identity()
+        network.set_submodule(norm, behind)
         folded.append(norm)
     return folded

@@ -74,7 +74,8 @@ class FiltersOnDemand(nn.Module):
             projection = F.pad(sampling.SKIP * sampling.skip.weight, (1, 1, 1, 1))
             self.weight = nn.Parameter(torch.cat([self.weight, projection], dim=1), requires_grad=False)
             sampling.skip = None
-            sampling.filter_head = WithCoordinates(sampling.filter_head[:-1], sampling.coordinates.channels)
+            features = WithCoordinates(sampling.filter_head[:-1], sampling.coordinates.channels)
+            sampling.filter_head = features  # pyright: ignore[reportAttributeAccessIssue]
         else:
             sampling.filter_head[-1] = nn.Identity()
         self.heads = sampling
@@ -140,7 +141,7 @@ def whole_deconvolution(generator: PanopticFeatureGenerator) -> nn.ConvTranspose
     old, projection = generator.deconvolution, generator.skip.weight[..., 0, 0].t()  # [C, D_phi]
     taps = torch.einsum("cd,po,qr->cpqdor", projection, torch.eye(2).to(projection), torch.eye(2).to(projection))
     weight = torch.cat([old.weight, taps.flatten(0, 2)])
-    whole = nn.utils.skip_init(nn.ConvTranspose2d, weight.shape[0], weight.shape[1], 2, stride=2)
+    whole: Any = nn.utils.skip_init(nn.ConvTranspose2d, weight.shape[0], weight.shape[1], 2, stride=2)
     whole.weight, whole.bias = nn.Parameter(weight, requires_grad=False), old.bias
     return whole
 

@@ -2,7 +2,8 @@
 
 A scene (`scene`) is composed in metres (`compose`): a street's `plan`, its `ground`, what stands at the `roadside`,
 the `traffic`, under a `light`. Its things are polygons in space (`mesh`), from `buildings` to `people`. It is painted
-far to near through a pinhole camera (`render`) and filed (`write`), or drawn for training alone (`endless`); `survey` counts what the pictures hold.
+far to near through a pinhole camera (`render`) and filed (`write`), or drawn when training asks for it (`endless`);
+`survey` counts what the pictures hold.
 
 They hold all 19 classes of Cityscapes' evaluation under their ids, void as there (the own bonnet, borders,
 clutter, rails, bridges), occlusion, crowds and rows of cars: most objects touch another of their class, so that classes
