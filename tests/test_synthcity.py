@@ -13,7 +13,7 @@ from cityscapesscripts.helpers.labels import id2label, labels
 
 from spinet.data import open_dataset
 from spinet.data.segments import DataError, decode_ids
-from spinet.data.synthcity import generate, render_scene
+from spinet.data.synthcity import EndlessCity, generate, render_scene
 from spinet.data.synthcity.compose import compose
 from spinet.data.synthcity.survey import Survey, touching_instances
 
@@ -146,3 +146,24 @@ def test_a_folder_of_something_else_is_left_alone(city: Path, tmp_path: Path):
     with pytest.raises(DataError, match=str(tmp_path)):
         generate(tmp_path, num_train=1, num_val=0, size=SMALL, progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+def test_endless_scenes_begin_with_those_on_disk_and_go_on(city: Path):
+    stored = open_dataset(city, "train")
+    endless = EndlessCity(city, stored.categories)
+    for index in range(6):
+        ours, theirs = endless.read(index), stored.load(index)
+        assert np.array_equal(ours.image, theirs.image)
+        assert np.array_equal(ours.segment_map == 0, theirs.segment_map == 0)
+        order = [int(theirs.segment_map[ours.segment_map == i + 1].unique()) - 1 for i in range(len(ours.labels))]
+        assert sorted(order) == list(range(len(theirs.labels)))
+        assert ours.labels.tolist() == theirs.labels[order].tolist()
+        assert ours.crowd.tolist() == theirs.crowd[order].tolist()
+    assert any(bool(sample.crowd.any()) for sample in map(endless.read, range(12)))
+    assert not np.array_equal(endless.read(6).image, endless.read(7).image)
+    assert len(endless) > 10**6
+
+
+def test_endless_scenes_need_a_synthcity(tmp_path: Path, city: Path):
+    with pytest.raises(DataError, match=r"synthcity.json: missing; input.endless needs a folder made by: spinet data"):
+        EndlessCity(tmp_path, open_dataset(city, "val").categories)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import signal
 import subprocess
@@ -17,11 +18,12 @@ import torch
 from safetensors.torch import load_file
 
 from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
-from spinet.config import TINY, Config, TrainConfig
+from spinet.config import TINY, Config, TrainConfig, with_system
+from spinet.data import open_dataset
 from spinet.data.synthcity import generate
 from spinet.runs import read_record
-from spinet.train import TrainError, learning_rate, train
-from spinet.weights import load_model
+from spinet.train import TrainError, learning_rate, make_optimizer, make_training, train
+from spinet.weights import WeightsError, build_model, initialise, load_model
 
 MICRO = replace(
     TINY,
@@ -192,3 +194,60 @@ def test_learning_rate_schedules():
     for schedule in ("poly", "cosine"):
         rates = [learning_rate(i, replace(paper, schedule=schedule, warmup=0)) for i in range(0, 95_000, 5000)]
         assert all(a > b > 0 for a, b in pairwise(rates))
+
+
+def test_fine_tuning_starts_from_every_tensor_that_fits(city: Path, tmp_path: Path):
+    first = train(with_training(MICRO, iterations=1), data=city, out=tmp_path / "first")
+    assert first["init"] is None
+    weights = tmp_path / "first" / "model.safetensors"
+    trained = load_file(weights)
+    still = with_training(MICRO, iterations=1, learning_rate=0.0)
+    record = train(still, data=city, out=tmp_path / "same", init=weights)
+    assert record["init"]["file"] == "model.safetensors"
+    assert record["init"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert (record["init"]["kept"], record["init"]["left_out"], record["init"]["fresh"]) == (len(trained), [], [])
+    assert record["backbone_norm"] == "frozen"
+    for name, tensor in load_file(tmp_path / "same" / "model.safetensors").items():
+        assert torch.equal(tensor, trained[name]), name
+
+    model = load_model(weights)
+    fewer = replace(model.categories, things=model.categories.things[:3])
+    other = build_model(MICRO, fewer, weights_follow=True)
+    found = initialise(other, weights)
+    classes = {f"filter_sampling.class_head.1.{kind}" for kind in ("weight", "bias")}
+    stuff = {f"single_shot_convolution.{kind}" for kind in ("weight", "bias")}
+    assert set(found.left_out) == set(found.fresh) == classes | stuff
+    assert "left out, since name or shape differ: filter_sampling.class_head.1.bias" in str(found)
+    for name, tensor in other.network.state_dict().items():
+        assert (name in classes | stuff) or torch.equal(tensor, trained[name]), name
+
+
+def test_a_file_that_nothing_can_start_from_is_named(city: Path, tmp_path: Path):
+    config = with_training(MICRO, iterations=1)
+    train(config, data=city, out=tmp_path / "run")
+    with pytest.raises(WeightsError, match=r"weights of the auxiliary heads; give the model.safetensors beside"):
+        train(config, data=city, out=tmp_path / "a", init=tmp_path / "run" / "auxiliary.safetensors")
+    with pytest.raises(WeightsError, match=r"nothing.safetensors: no such file"):
+        train(config, data=city, out=tmp_path / "b", init=tmp_path / "nothing.safetensors")
+    with pytest.raises(WeightsError, match=r"weights of spinet, not of panoptic_fpn; give --system spinet"):
+        train(
+            with_system(config, "panoptic_fpn"),
+            data=city,
+            out=tmp_path / "c",
+            init=tmp_path / "run" / "model.safetensors",
+        )
+
+
+def test_parts_of_the_network_have_rates_of_their_own(city: Path):
+    model = build_model(MICRO, open_dataset(city, "train").categories)
+    training = make_training(model)
+    optimizer = make_optimizer(training, replace(MICRO.train, backbone_rate=0.1, fc_rate=0.5))
+    names = {id(parameter): name for name, parameter in training.named_parameters()}
+    factors = {names[id(p)]: group["factor"] for group in optimizer.param_groups for p in group["params"]}
+    assert set(factors) == {name for name, p in training.named_parameters() if p.requires_grad}
+    assert {factor for name, factor in factors.items() if ".backbone." in name} == {0.1}
+    assert {factor for name, factor in factors.items() if ".filter_sampling.fc." in name} == {0.5}
+    rest = {
+        factor for name, factor in factors.items() if ".backbone." not in name and ".filter_sampling.fc." not in name
+    }
+    assert rest == {1.0}

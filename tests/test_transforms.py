@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spinet.data.segments import VOID, RawSample, Sample, encode_ids
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
-from spinet.data.transforms import EvalTransform, TrainTransform, collate, jitter
+from spinet.data.transforms import EvalTransform, TrainTransform, as_photo, collate, jitter
 
 PLAIN = {"scale": (1, 1), "scale_unit": "factor", "max_long_side": None, "crop": None, "flip": 0, "colour_jitter": 0}
 
@@ -273,3 +273,26 @@ def test_worker_processes_change_nothing():
         assert torch.equal(a.segment_maps, b.segment_maps)
         assert torch.equal(a.windows, b.windows)
         assert (a.seeds, a.image_ids) == (b.seeds, b.image_ids)
+
+
+def test_photos_differ_by_seed_and_keep_what_stands_where():
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, :48] = (200, 60, 40)
+    picture[:, 48:] = (40, 80, 190)
+    made = [as_photo(picture, seeded(seed)) for seed in range(12)]
+    assert all(image.shape == picture.shape and image.dtype == np.uint8 for image in made)
+    assert np.array_equal(made[3], as_photo(picture, seeded(3)))
+    assert len({image.tobytes() for image in made}) == 12
+    for image in made:  # red stays left, blue right
+        left, right = image[:, 8:40].mean((0, 1)), image[:, 56:88].mean((0, 1))
+        assert left[0] > right[0]
+        assert right[2] > left[2]
+
+
+def test_the_share_of_photos_changes_nothing_else():
+    source = ramp(40, 60)
+    plain, photo = transform(flip=0.5)(source, seeded(4)), transform(flip=0.5, photo=1.0)(source, seeded(4))
+    assert torch.equal(plain.segment_map, photo.segment_map)
+    assert torch.equal(plain.window, photo.window)
+    assert not torch.equal(plain.image, photo.image)
+    assert equal(plain, transform(flip=0.5, photo=1e-9)(source, seeded(4)))

@@ -58,7 +58,7 @@ class Backbone(nn.Module):
 
     Raises:
         BackboneError: timm has no such model, it lacks a feature map, cannot be dilated or made deformable; or its
-            weights' package is not installed or not as published.
+            weights' package is not installed or not as published; or stages without trained weights are to be frozen.
     """
 
     def __init__(
@@ -88,6 +88,11 @@ class Backbone(nn.Module):
         wanted = pretrained and norm != "group" and not weights_follow
         self.weights = _load_imagenet(name, self.body, options) if wanted else "none"
         scratch = self.weights == "none" and not weights_follow
+        if scratch and freeze_stages:
+            raise BackboneError(
+                f"model.freeze_stages is {freeze_stages}, but there are no trained weights of {name} that could stay; "
+                "give --model.freeze-stages 0, or weights by --init"
+            )
         self.norm: Norm = "batch" if norm == "frozen" and scratch else norm
         self.channels: list[int] = self.body.feature_info.channels()
         for module in self.body.modules():
