@@ -36,9 +36,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
     dataset = open_dataset(data, "train")
     model = build_model(config, dataset.categories, weights_follow=True)
     model.network.to(device)
-    training = Training(
-        model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels)
-    ).to(device)
+    training = Training(model.network, Objective.from_config(config)).to(device)
     build_targets, optimizer = target_builder(model), make_optimizer(training, config.train)
     size = config.train.images_per_device
     sampler = PositionSampler(start_iteration=0, end_iteration=steps + 3, batch_size=size, images_per_device=size)
@@ -72,7 +70,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
                 strict=True,
             )
         mark("single-shot convolution")
-        phi = features.phi.float()
+        phi = features.all_phi.float()
         # the objective's own backward ends at the network's outputs
         leaves = [
             [t.detach().float().requires_grad_() for t in group]

@@ -102,7 +102,7 @@ def describe(
     integrated, separate = replace(config.model, separate=False), replace(config.model, separate=True)
     params = count_parameters(integrated, **outputs)
     with FakeTensorMode():
-        auxiliary = _parameters(Objective(config=config.objective, feature_channels=config.model.feature_channels))
+        auxiliary = _parameters(Objective.from_config(replace(config, model=integrated)))
     return {
         "preset": name,
         "size": list(size),

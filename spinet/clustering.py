@@ -180,7 +180,7 @@ def feature_metrics(
 @torch.inference_mode()
 def contour_map(contour: InterClassContour, encoded: Encoded) -> Float[np.ndarray, "H W"]:
     """Probability that classes meet, at each pixel of the image, from the contour head of §4."""
-    logits = contour.logits(encoded.features.phi.float())
+    logits = contour.logits(encoded.features.all_phi.float())
     return encoded.resampler(stride=1).whole(logits)[0].sigmoid().cpu().numpy()
 
 

@@ -62,7 +62,7 @@ class Training(nn.Module):
                 class_logits=features.class_logits,
                 thing_logits=things,
                 stuff_logits=torch.stack(stuff),
-                phi=features.phi.float(),
+                phi=features.all_phi.float(),
                 targets=targets,
                 counts=counts,
                 progress=progress,
@@ -325,8 +325,7 @@ def make_training(model: Model) -> Training | BaselineTraining:
     """The network with what it is trained by."""
     if isinstance(model.network, Baseline):
         return BaselineTraining(model.network)
-    config = model.config
-    return Training(model.network, Objective(config=config.objective, feature_channels=config.model.feature_channels))
+    return Training(model.network, Objective.from_config(model.config))
 
 
 def target_builder(model: Model) -> TargetBuilder:
@@ -342,6 +341,7 @@ def target_builder(model: Model) -> TargetBuilder:
         semantic_stride=config.semantic_stride,
         dice_classes=config.dice_classes,
         samples_per_image=config.samples_per_image,
+        assignment=config.assignment,
         sampling=config.sampling,
         contour_sigma=config.contour_sigma if config.inter_class_contour else None,
         divisor=model.network.divisor,

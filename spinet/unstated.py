@@ -103,11 +103,12 @@ SETTLED = (
     ("initial confidence of the class head (§3.2)", "0.01, RetinaNet's"),
     (
         "what losses are divided by (Eq. 7)",
-        "the number of their items (positives, filters, classes, triplets, images) in the whole step, over all devices",
+        "the number of their items (positives, filters, classes, triplets, pixels) in the whole step, over all devices",
     ),
     (
         "bootstrapped cross entropy (§5.2)",
-        "the hardest share of each image's pixels; the loss of void pixels counts as 0",
+        "the hardest share of each image's labelled pixels, as in the cited definition; an image weighs as many as it"
+        " has of them, so that a share of 1 is the general cross entropy of COCO",
     ),
     ("dice losses (Eq. 1, Eq. 2)", "10⁻⁵ is added above and below the bar, so that an empty mask has a value"),
     (
@@ -130,7 +131,11 @@ SETTLED = (
     ),
     ("distance (§4)", "L2 with 10⁻⁶ under the root, for a finite gradient at 0"),
     ("overlapping masks (§5.2)", "panoptic maps have none, so that the rule of the smaller instance never applies"),
-    ("crowds", "ignored by every loss"),
+    ("crowds", "ignored by every loss, like void and padding"),
+    (
+        "contour loss (Eq. 6)",
+        "a mean over the pixels that are neither void nor crowd, where nobody knows whether classes meet",
+    ),
     (
         "score of an instance",
         "confidence × mean probability inside its mask × the share that the removal of duplicates leaves",

@@ -94,8 +94,7 @@ def load_objective(path: str | Path, *, device: str | torch.device = "cpu") -> O
         WeightsError: the file is missing, broken, or not written by `save_objective`.
     """
     tensors, facts = _read(path, device)
-    config = from_dict(facts["config"])
-    objective = Objective(config=config.objective, feature_channels=config.model.feature_channels)
+    objective = Objective.from_config(from_dict(facts["config"]))
     _fill(objective, tensors, path, device)
     return objective
 

@@ -145,9 +145,10 @@ def naive_cross_entropy(logits, labels, top):
             for j in range(labels.shape[2]):
                 label = int(labels[image, i, j])
                 softmax = torch.exp(logits[image, :, i, j]) / torch.exp(logits[image, :, i, j]).sum()
-                losses.append(-torch.log(softmax[label]) if label >= 0 else 0 * softmax[0])
+                if label >= 0:
+                    losses.append(-torch.log(softmax[label]))
         hardest = sorted(losses, key=torch.Tensor.item, reverse=True)[: max(1, round(top * len(losses)))]
-        total = total + sum(hardest) / len(hardest)
+        total = total + len(losses) * sum(hardest) / len(hardest)
     return total
 
 
@@ -163,7 +164,7 @@ def test_bootstrapped_cross_entropy(top):
 
 def test_bootstrapped_cross_entropy_trains_the_hardest_pixels_alone():
     logits, labels = noise(1, 3, 10, 10).requires_grad_(), torch.zeros(1, 10, 10, dtype=torch.long)
-    loss = bootstrapped_cross_entropy(logits, labels, top=0.2)
+    loss = bootstrapped_cross_entropy(logits, labels, top=0.2) / 100
     loss.backward()
     trained = logits.grad.abs().sum(1)[0] > 0
     single = F.cross_entropy(logits.detach(), labels, reduction="none")[0]
@@ -172,9 +173,24 @@ def test_bootstrapped_cross_entropy_trains_the_hardest_pixels_alone():
     assert loss.item() == pytest.approx(float(single[trained].mean()), rel=1e-6)
 
 
-def test_bootstrapped_cross_entropy_of_void_is_zero():
+@pytest.mark.parametrize("top", [0.2, 1.0])
+def test_void_around_a_picture_changes_no_cross_entropy(top):
+    logits, labels = stuff_example()
+    wider = F.pad(labels, (0, 5, 0, 4), value=IGNORE)
+    loss = bootstrapped_cross_entropy(F.pad(logits, (0, 5, 0, 4), value=3.0), wider, top=top)
+    assert loss.item() == pytest.approx(bootstrapped_cross_entropy(logits, labels, top=top).item(), rel=1e-6)
+
+
+def test_general_cross_entropy_is_pytorchs():
+    logits, labels = stuff_example()
+    mean = bootstrapped_cross_entropy(logits, labels, top=1.0) / (labels != IGNORE).sum()
+    assert mean.item() == pytest.approx(F.cross_entropy(logits, labels, ignore_index=IGNORE).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("top", [0.2, 1.0])
+def test_cross_entropy_of_void_is_zero(top):
     logits = noise(2, 3, 4, 4).requires_grad_()
-    loss = bootstrapped_cross_entropy(logits, torch.full((2, 4, 4), IGNORE), top=0.2)
+    loss = bootstrapped_cross_entropy(logits, torch.full((2, 4, 4), IGNORE), top=top)
     loss.backward()
     assert loss.item() == 0
     assert float(logits.grad.abs().max()) == 0
@@ -410,9 +426,11 @@ def naive_contour_loss(phi, contour, conv, alpha=0.25, gamma=2.0):
         loss = 0.0
         for i, j in itertools.product(*map(range, logits.shape[1:])):
             p, y = 1 / (1 + torch.exp(-logits[n, i, j])), contour[n, i, j]
+            if y == IGNORE:
+                continue
             entropy = -(y * torch.log(p) + (1 - y) * torch.log(1 - p))
             loss = loss + (alpha * y + (1 - alpha) * (1 - y)) * (y - p).abs() ** gamma * entropy
-        total = total + loss / logits[n].numel()
+        total = total + loss
     return total
 
 
@@ -424,6 +442,7 @@ def contour_example():
     contour = torch.rand(2, 8, 12, generator=torch.Generator().manual_seed(1))
     contour[0, :4] = 0.0
     contour[0, 4:] = 1.0
+    contour[1, 3:6, 2:7] = IGNORE
     return module, noise(2, 5, 2, 3), contour
 
 
@@ -450,8 +469,15 @@ def test_eq6_rewards_the_right_contour():
     logits = module.logits(phi)
     truth, wrong = (logits > 0).float(), (logits <= 0).float()
     assert module(phi, truth).item() < 0.2 * module(phi, wrong).item()
-    # a mean over pixels: twice the picture, the same loss
-    assert module(phi.repeat(1, 1, 2, 1), truth.repeat(1, 2, 1)).item() == pytest.approx(module(phi, truth).item())
+
+
+def test_eq6_void_does_not_judge_the_contour():
+    """What the head says at ignored pixels changes nothing, nor does the number of them."""
+    module, phi, contour = contour_example()
+    before = module(phi, contour).item()
+    wider = F.pad(contour, (0, 4, 0, 8), value=IGNORE)
+    assert module(F.pad(phi, (0, 1, 0, 2), value=3.0), wider).item() == pytest.approx(before, rel=1e-6)
+    assert module(phi, torch.full_like(contour, IGNORE)).item() == 0
 
 
 # --- Eq. 7: L = λ_0 L_cls + λ_1 L_s + λ_2 L_t + λ_3 L_inter + λ_4 L_intra ---------------------------------------------
@@ -535,12 +561,13 @@ def test_eq7_total(scenes, preset):
     positives = sum(int((level >= 0).sum()) for level in targets.classes)
     samples = sum(len(image.sample_instance) for image in targets.images)
     stuff = F.interpolate(x["stuff_logits"], scale_factor=4, mode="bilinear", align_corners=False)
-    top = {1: 0.2, 0.5: 1.0}[w[1]]
+    top, labelled = {1: 0.2, 0.5: 1.0}[w[1]], int((targets.semantic != IGNORE).sum())
+    assert labelled < targets.semantic.numel()
     seen = [logits.masked_fill(~t.valid, -1e4) for logits, t in zip(x["thing_logits"], targets.images, strict=True)]
     things = sum(thing_loss(seen[i], t.masks[t.sample_instance]) for i, t in enumerate(targets.images))
     expected = {
         "class": w[0] * class_loss(x["class_logits"], targets.classes) / positives,
-        "cross_entropy": w[1] * bootstrapped_cross_entropy(stuff, targets.semantic, top=top) / 4,
+        "cross_entropy": w[1] * bootstrapped_cross_entropy(stuff, targets.semantic, top=top) / labelled,
         "stuff_dice": w[1] * multi_class_dice(stuff, targets.semantic, targets.present) / targets.present.sum(),
         "things": w[2] * things / samples,
         "triplet": w[4]
@@ -548,7 +575,7 @@ def test_eq7_total(scenes, preset):
         / sum(int(t.negatives.sum()) for t in targets.images),
     }
     if w[3]:
-        expected["contour"] = w[3] * objective.inter(x["phi"], targets.contour) / 4
+        expected["contour"] = w[3] * objective.inter(x["phi"], targets.contour) / (targets.contour != IGNORE).sum()
     assert losses.keys() == expected.keys() | {"total"}
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -658,10 +685,10 @@ def test_eq7_empty_cases(scene, case, semantic_classes):
 
 def test_eq7_an_instance_of_one_pixel():
     segment_map = torch.full((32, 32), 2, dtype=torch.int32)
-    segment_map[12, 20] = 1  # the pixel at the centre of a cell of stride 8
+    segment_map[3, 21] = 1
     targets = build_targets([(segment_map, torch.tensor([1, 3]), torch.tensor([False, False]))])
     image = targets.images[0]
-    assert image.sample_instance.tolist() == [0, 0]  # on both levels of stride 8
+    assert image.sample_instance.tolist() == [0] * 4  # on every level
     assert float(image.masks.sum()) == 1 / 16
     losses = Objective(config=ObjectiveConfig(), feature_channels=CHANNELS)(
         **build_outputs(targets), targets=targets, counts=targets.counts()

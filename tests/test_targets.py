@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spinet.objective.targets import BACKGROUND, IGNORE, TargetBuilder, num_semantic, soft_contour
+from spinet.objective.targets import BACKGROUND, IGNORE, Counts, TargetBuilder, num_semantic, soft_contour
 
 STRIDES = [8, 8, 16, 32]
 
@@ -30,18 +30,45 @@ def boxes(*rectangles, size=(64, 96)):
 # --- locations --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("assignment", ["centre", "any"])
 @pytest.mark.parametrize("strides", [STRIDES, [8, 8, 16, 32, 32], [8, 16, 32, 64, 128]])
-def test_a_location_belongs_to_the_instance_whose_interpolated_mask_has_it(scene, strides):
+def test_a_location_belongs_to_the_instance_whose_interpolated_mask_has_it(scene, strides, assignment):
+    """Segment by segment: every mask is brought to the size of a level, the smallest instance is written last."""
     segment_map, labels, crowd = scene(0, height=128, width=256, things=6, crowd=1)
-    targets = build((segment_map, labels, crowd), strides=strides, divisor=128)
-    for stride, classes in zip(strides, targets.classes, strict=True):
+    everywhere = build(
+        (segment_map, labels, crowd), strides=strides, divisor=128, samples_per_image=10**6, assignment=assignment
+    )
+    areas = torch.bincount(segment_map.flatten())[1:]
+    things = [i for i in range(len(labels)) if labels[i] < 3 and not crowd[i]]
+    image, overlaps = everywhere.images[0], 0
+    for level, (stride, classes) in enumerate(zip(strides, everywhere.classes, strict=True)):
         size = (128 // stride, 256 // stride)
-        expected = torch.full(size, IGNORE)  # void
+        expected, instances = torch.full(size, IGNORE), torch.full(size, IGNORE)  # void
+        masks = [(segment_map == i + 1)[None, None].float() for i in range(len(labels))]
         for i, label in enumerate(labels.tolist()):
-            mask = F.interpolate((segment_map == i + 1)[None, None].float(), size, mode="nearest-exact")[0, 0] > 0
+            mask = F.interpolate(masks[i], size, mode="nearest-exact")[0, 0] > 0
             expected[mask] = IGNORE if crowd[i] else label if label < 3 else BACKGROUND
+        mode = {"centre": "nearest-exact", "any": "area"}[assignment]
+        for i in sorted(things, key=lambda i: -int(areas[i])):
+            mask = F.interpolate(masks[i], size, mode=mode)[0, 0] > 0
+            overlaps += int((instances[mask] >= 0).sum())
+            expected[mask], instances[mask] = labels[i], things.index(i)
         assert torch.equal(classes[0], expected)
-    assert {IGNORE, BACKGROUND} < set(targets.classes[0].unique().tolist())
+        here = image.sample_level == level
+        found = torch.full(size, IGNORE)
+        found[image.sample_y[here], image.sample_x[here]] = image.sample_instance[here]
+        assert torch.equal(found, instances)
+    assert (overlaps > 10) == (assignment == "any")
+    assert {IGNORE, BACKGROUND} < set(everywhere.classes[0].unique().tolist())
+
+
+def test_every_instance_has_a_location_on_every_level_unless_smaller_ones_take_it():
+    tiny_things = boxes((0, 0, 0, 1, 1), (1, 5, 40, 2, 3), (2, 33, 63, 3, 1), (2, 60, 90, 1, 2))
+    image = build(tiny_things, assignment="any", samples_per_image=10**6).images[0]
+    assert all(set(image.sample_instance[image.sample_level == level].tolist()) == {0, 1, 2, 3} for level in range(4))
+    assert not len(build(tiny_things, assignment="centre").images[0].sample_instance)
+    beside = boxes((0, 0, 0, 6, 6), (1, 6, 0, 2, 2))  # in one cell of every level
+    assert build(beside, assignment="any").images[0].sample_instance.tolist() == [1] * 4
 
 
 def test_void_and_crowds_are_ignored_everywhere(scene):
@@ -51,8 +78,14 @@ def test_void_and_crowds_are_ignored_everywhere(scene):
     image = targets.images[0]
     assert (targets.semantic[0][nobody] == IGNORE).all()
     assert (targets.semantic[0][~nobody] >= 0).all()
+    assert torch.equal(targets.contour[0] == IGNORE, nobody)
+    assert targets.contour[0].max() == 1
     for stride, classes in zip(STRIDES, targets.classes, strict=True):
-        assert torch.equal(classes[0] == IGNORE, nobody[stride // 2 :: stride, stride // 2 :: stride])
+        things = F.max_pool2d(torch.tensor([0.0, *((labels < 3) & ~crowd)])[segment_map][None], stride)[0] > 0
+        assert torch.equal(classes[0] >= 0, things)
+        ignored = nobody[stride // 2 :: stride, stride // 2 :: stride][~things]
+        assert torch.equal(classes[0][~things] == IGNORE, ignored)
+        assert ignored.any()
     assert len(image.labels) == 2
     assert not image.masks.sum(0)[F.max_pool2d((~nobody)[None].float(), 4)[0] == 0].any()
     assert image.masks.sum() > 0
@@ -105,18 +138,22 @@ def test_instance_sampling_gives_equal_shares():
     assert_frequencies(instances, [1 / 2, 1 / 2])
 
 
+@pytest.mark.parametrize("assignment", ["centre", "any"])
 @pytest.mark.parametrize("sampling", ["location", "instance"])
-def test_samples_are_different_places_inside_their_instance(scene, sampling):
+def test_samples_are_different_places_inside_their_instance(scene, sampling, assignment):
     segment_map, labels, crowd = scene(3, things=5, crowd=1)
     instance_of = {i + 1: k for k, i in enumerate(i for i in range(len(labels)) if labels[i] < 3 and not crowd[i])}
-    foreground = sum(int((level >= 0).sum()) for level in build((segment_map, labels, crowd)).classes)
+    options = {"sampling": sampling, "assignment": assignment}
+    foreground = sum(int((level >= 0).sum()) for level in build((segment_map, labels, crowd), **options).classes)
     for limit in (1, 10, foreground, 1000):
-        image = build((segment_map, labels, crowd), sampling=sampling, samples_per_image=limit).images[0]
+        image = build((segment_map, labels, crowd), samples_per_image=limit, **options).images[0]
         places = list(zip(*(x.tolist() for x in (image.sample_level, image.sample_y, image.sample_x)), strict=True))
         assert len(places) == len(set(places)) == min(limit, foreground)
         for (level, y, x), instance in zip(places, image.sample_instance.tolist(), strict=True):
             stride = STRIDES[level]
-            assert instance_of[int(segment_map[y * stride + stride // 2, x * stride + stride // 2])] == instance
+            cell = segment_map[y * stride : (y + 1) * stride, x * stride : (x + 1) * stride]
+            here = cell if assignment == "any" else cell[stride // 2, stride // 2]
+            assert instance in [instance_of.get(value) for value in here.unique().tolist()]
 
 
 @pytest.mark.parametrize("sampling", ["location", "instance"])
@@ -194,12 +231,12 @@ def test_contours_part_classes_not_instances_void_or_crowds():
     car_beside_car = boxes((0, 0, 0, 64, 48), (0, 0, 48, 64, 48))
     assert not build(car_beside_car).contour.any()
     car_beside_void = boxes((0, 0, 0, 64, 48))
-    assert not build(car_beside_void).contour.any()
+    assert build(car_beside_void).contour.unique().tolist() == [IGNORE, 0]
     segment_map, labels, crowd = boxes((0, 0, 0, 64, 48), (1, 0, 48, 64, 48))
     assert build((segment_map, labels, crowd)).contour[0, 0, 46:50].tolist() == pytest.approx(
         [math.exp(-0.5), 1, 1, math.exp(-0.5)]
     )
-    assert not build((segment_map, labels, torch.tensor([False, True]))).contour.any()
+    assert build((segment_map, labels, torch.tensor([False, True]))).contour.unique().tolist() == [IGNORE, 0]
     assert build((segment_map, labels, crowd), contour_sigma=None).contour is None
 
 
@@ -227,6 +264,8 @@ def test_counts(scene):
     assert counts.images == 2
     assert counts.positives == sum(int((level >= 0).sum()) for level in targets.classes) > 50
     assert counts.samples == 14
+    assert counts.semantic_pixels == float((targets.semantic != IGNORE).sum()) > 1000
+    assert counts.contour_pixels == float((targets.contour != IGNORE).sum()) > 1000
     assert counts.triplets == sum(int(image.negatives.sum()) for image in targets.images) > 0
 
 
@@ -246,6 +285,7 @@ def test_padding_is_void(scene):
     assert torch.equal(small.contour, large.contour)
     assert small.semantic.shape[1:] == (64, 96)
     assert (small.semantic[0, 50:] == IGNORE).all()
+    assert (small.contour[0, :, 70:] == IGNORE).all()
     assert (small.semantic[0, :, 70:] == IGNORE).all()
     for field in vars(small.images[0]):
         assert torch.equal(getattr(small.images[0], field), getattr(large.images[0], field)), field
@@ -261,4 +301,4 @@ def test_no_segment_at_all():
     assert image.masks.shape == (0, 8, 8)
     assert image.halves.shape == (2, 0, 8, 8)
     assert image.negatives.shape == (0, 0)
-    assert targets.counts().to_list() == [1, 0, 0, 0, 0]
+    assert targets.counts() == Counts(images=1)

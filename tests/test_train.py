@@ -21,8 +21,9 @@ from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint
 from spinet.config import TINY, Config, TrainConfig, with_system
 from spinet.data import open_dataset
 from spinet.data.synthcity import generate
+from spinet.data.transforms import collate
 from spinet.runs import read_record
-from spinet.train import TrainError, learning_rate, make_optimizer, make_training, train
+from spinet.train import TrainError, learning_rate, make_optimizer, make_training, target_builder, train
 from spinet.weights import WeightsError, build_model, initialise, load_model
 
 MICRO = replace(
@@ -176,6 +177,21 @@ def test_checkpoints_are_pruned_and_checked(tmp_path: Path):
         save_checkpoint(tmp_path, iteration, {"iteration": iteration, "weight": torch.ones(2)})
     assert [path.name for path in find_checkpoints(tmp_path)] == ["checkpoint_0000002.pt", "checkpoint_0000003.pt"]
     assert load_checkpoint(find_checkpoints(tmp_path)[-1])["iteration"] == 3
+
+
+def test_both_auxiliary_tasks_teach_both_features_of_the_separate_variant(city: Path):
+    config = replace(MICRO, model=replace(MICRO.model, separate=True))
+    samples = [open_dataset(city, "train")[index] for index in range(2)]
+    batch = collate(samples, seeds=[0, 1])
+    model = build_model(config, open_dataset(city, "train").categories, pretrained=False)
+    training = make_training(model)
+    targets = target_builder(model)(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
+    losses = training(batch, targets, targets.counts())
+    assert targets.counts().triplets > 0
+    ends = [model.network.panoptic_feature.deconvolution.weight, model.network.stuff_feature.deconvolution.weight]
+    for task in ("contour", "triplet"):
+        for gradient in torch.autograd.grad(losses[task], ends, retain_graph=True):
+            assert gradient.abs().max() > 0, task
 
 
 def test_batch_that_cannot_be_shared(city: Path, tmp_path: Path):

@@ -41,7 +41,7 @@ class BaselineTargets:
 
     def counts(self) -> Counts:
         """Images alone: the losses of the baselines are means over what a device holds."""
-        return Counts(images=float(len(self.images)), positives=0.0, samples=0.0, stuff_pairs=0.0, triplets=0.0)
+        return Counts(images=float(len(self.images)))
 
 
 class BaselineTargetBuilder(TargetBuilder):

@@ -74,8 +74,8 @@ def generator(city: PanopticDataset) -> Drawn:
 
 def auxiliary_tasks(city: PanopticDataset) -> Drawn:
     model, sample = load_model(), city[EXPLAINED]
-    phi = encode(model, _pixels(sample)).features.phi[0].float()
-    objective = Objective(config=model.config.objective, feature_channels=model.config.model.feature_channels)
+    phi = encode(model, _pixels(sample)).features.all_phi[0].float()
+    objective = Objective.from_config(model.config)
     figure = figure_4(objective, image=sample.image, phi=phi, targets=_targets(model, sample))
     return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
 

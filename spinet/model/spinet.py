@@ -27,6 +27,11 @@ class Features:
     phi: Float[Tensor, "B D_phi H W"]  # the Panoptic-Feature, stride 4
     phi_stuff: Float[Tensor, "B D_phi H W"]  # the same, or the second one of the separate variant (Table 5)
 
+    @property
+    def all_phi(self) -> Float[Tensor, "B D H W"]:
+        """What the auxiliary tasks look at: φ, or both features of the separate variant, channel behind channel."""
+        return self.phi if self.phi is self.phi_stuff else torch.cat([self.phi, self.phi_stuff], dim=1)
+
 
 class SPINet(nn.Module):
     """Single-shot path integrated panoptic segmentation network.

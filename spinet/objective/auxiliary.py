@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spinet.objective.losses import focal
+from spinet.objective.targets import IGNORE
 
 
 class IntraClassTriplet(nn.Module):
@@ -60,6 +61,6 @@ class InterClassContour(nn.Module):
         return F.pixel_shuffle(self.conv(phi), self.UPSCALE)[:, 0]
 
     def forward(self, phi: Float[Tensor, "B D_phi h w"], contour: Float[Tensor, "B H W"]) -> Float[Tensor, ""]:
-        """Eq. 6: the mean over the H × W pixels of FOCAL(y, ŷ), summed over images."""
+        """Eq. 6 before its division: FOCAL(y, ŷ), summed over the pixels that are not IGNORE."""
         loss = focal(self.logits(phi).float(), contour, alpha=self.alpha, gamma=self.gamma)
-        return loss.mean((1, 2)).sum()
+        return (loss * (contour != IGNORE)).sum()

@@ -64,11 +64,20 @@ def thing_loss(
 def bootstrapped_cross_entropy(
     logits: Float[Tensor, "B N_s h w"], labels: Int[Tensor, "B h w"], *, top: float
 ) -> Float[Tensor, ""]:
-    """L_ce [41]: mean of the hardest share `top` of each image's pixels, summed over images; ignored pixels count 0."""
+    """L_ce [41], summed over the pixels that have a label.
+
+    A pixel of an image counts as the mean of the hardest share `top` of those that have a label there, as in [41],
+    which looks for hard pixels among the labelled ones. So `top` 1 is general cross entropy.
+    """
     loss = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none").flatten(1)
-    if top < 1:
-        loss = loss.topk(max(1, round(top * loss.shape[1])), dim=1).values
-    return loss.mean(1).sum()
+    if top == 1:
+        return loss.sum()
+    labelled = (labels != IGNORE).flatten(1).sum(1)
+    kept = (top * labelled.double()).round().clamp(min=1)
+    # a pixel without a label has loss 0, so that none precedes one that has a label
+    hardest = loss.topk(max(1, round(top * loss.shape[1])), dim=1).values
+    hardest = hardest * (torch.arange(hardest.shape[1], device=loss.device) < kept[:, None])
+    return (hardest.sum(1) * labelled / kept).sum().to(loss.dtype)
 
 
 def multi_class_dice(

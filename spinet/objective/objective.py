@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spinet.config import ObjectiveConfig
+from spinet.config import Config, ObjectiveConfig
 from spinet.objective.auxiliary import InterClassContour, IntraClassTriplet
 from spinet.objective.losses import bootstrapped_cross_entropy, class_loss, multi_class_dice, thing_loss
 from spinet.objective.targets import MASK_STRIDE, Counts, Targets
@@ -26,6 +26,12 @@ class Objective(nn.Module):
             else None
         )
 
+    @classmethod
+    def from_config(cls, config: Config) -> Objective:
+        """The objective of a network: in the separate variant (Table 5) both features pass through the heads."""
+        features = 2 if config.model.separate else 1
+        return cls(config=config.objective, feature_channels=features * config.model.feature_channels)
+
     def forward(
         self,
         *,
@@ -43,7 +49,7 @@ class Objective(nn.Module):
             class_logits: of every level.
             thing_logits: of the sampled filters of each image, stride 4.
             stuff_logits: stride 4.
-            phi: the Panoptic-Feature, stride 4.
+            phi: the Panoptic-Feature, stride 4; in the separate variant both features, channel behind channel.
             counts: of the items in the whole step; with these alone the terms of its parts add up to those of the step.
             progress: how much of the run is done, 0 … 1.
         """
@@ -63,7 +69,7 @@ class Objective(nn.Module):
         classes = class_loss(class_logits, targets.classes, alpha=config.focal_alpha, gamma=config.focal_gamma)
         losses = {
             "class": config.classes * classes / max(counts.positives, 1.0),
-            "cross_entropy": config.stuff * cross_entropy / max(counts.images, 1.0),
+            "cross_entropy": config.stuff * cross_entropy / max(counts.semantic_pixels, 1.0),
             "things": config.things * torch.stack(things).sum() / max(counts.samples, 1.0),
         }
         if config.multi_class_dice:
@@ -71,7 +77,7 @@ class Objective(nn.Module):
             losses["stuff_dice"] = config.stuff * dice / max(counts.stuff_pairs, 1.0)
         if self.inter is not None and targets.contour is not None:
             contour = self.inter(phi, targets.contour)
-            losses["contour"] = config.inter_class_contour * contour / max(counts.images, 1.0)
+            losses["contour"] = config.inter_class_contour * contour / max(counts.contour_pixels, 1.0)
         if self.intra is not None:
             triplets = [
                 self.intra(p, image.halves, image.negatives) for p, image in zip(phi, targets.images, strict=True)

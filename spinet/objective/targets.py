@@ -20,6 +20,7 @@ BACKGROUND = -2  # a location that belongs to no thing
 MASK_STRIDE = 4  # of the Panoptic-Feature, where masks are compared
 
 SemanticClasses = Literal["stuff", "stuff+thing", "all"]
+Assignment = Literal["centre", "any"]
 
 
 def num_semantic(semantic_classes: SemanticClasses, *, num_things: int, num_stuff: int) -> int:
@@ -55,7 +56,7 @@ class Targets:
     classes: list[Int[Tensor, "B H_l W_l"]]  # thing label, BACKGROUND or IGNORE at each location of each level
     semantic: Int[Tensor, "B h w"]  # label of the stuff path or IGNORE
     present: Bool[Tensor, "B N_s"]  # classes that the multi-class dice averages over
-    contour: Float[Tensor, "B H W"] | None  # soft contour of Eq. 6, 0 … 1; None where that loss is off
+    contour: Float[Tensor, "B H W"] | None  # soft contour of Eq. 6, 0 … 1, or IGNORE; None where that loss is off
     images: list[ImageTargets]  # B
 
     def counts(self) -> Counts:
@@ -65,6 +66,8 @@ class Targets:
             samples=sum(len(image.sample_instance) for image in self.images),
             stuff_pairs=float(self.present.sum()),
             triplets=sum(float(image.negatives.sum()) for image in self.images),
+            semantic_pixels=float((self.semantic != IGNORE).sum()),
+            contour_pixels=0.0 if self.contour is None else float((self.contour != IGNORE).sum()),
         )
 
 
@@ -74,10 +77,12 @@ class Counts:
     step before anything is divided, so that a step is the same however it is split."""
 
     images: float
-    positives: float
-    samples: float
-    stuff_pairs: float
-    triplets: float
+    positives: float = 0.0
+    samples: float = 0.0
+    stuff_pairs: float = 0.0
+    triplets: float = 0.0
+    semantic_pixels: float = 0.0  # that have a label of the stuff path
+    contour_pixels: float = 0.0  # that are neither void nor crowd
 
     def to_list(self) -> list[float]:
         return [getattr(self, f.name) for f in fields(self)]
@@ -93,6 +98,8 @@ class TargetBuilder:
         semantic_stride: resolution of the stuff losses: 1 or 4.
         dice_classes: classes that the multi-class dice averages over.
         samples_per_image: filters trained at most.
+        assignment: a location belongs to the instance at its cell's "centre" pixel, or to the smallest of those with
+            "any" pixel in its cell.
         sampling: uniform over foreground "location"s, or with equal shares for each "instance".
         contour_sigma: softness of contours, pixels; None leaves them out.
         divisor: maps are padded with void to a multiple of this, as the network pads its images.
@@ -108,6 +115,7 @@ class TargetBuilder:
         semantic_stride: int = 1,
         dice_classes: Literal["present", "all"] = "present",
         samples_per_image: int = 125,
+        assignment: Assignment = "any",
         sampling: Literal["location", "instance"] = "location",
         contour_sigma: float | None = 1.0,
         divisor: int = 32,
@@ -119,6 +127,7 @@ class TargetBuilder:
         self.semantic_stride = semantic_stride
         self.dice_classes = dice_classes
         self.samples_per_image = samples_per_image
+        self.assignment = assignment
         self.sampling = sampling
         self.contour_sigma = contour_sigma
         self.divisor = divisor
@@ -149,21 +158,28 @@ class TargetBuilder:
                 return F.pad(values.masked_fill(is_crowd, IGNORE), (1, 0), value=IGNORE).to(device)
 
             class_of = by_segment(label.where(is_thing, BACKGROUND))
-            instance_of = by_segment((is_thing.cumsum(0) - 1).where(is_thing, IGNORE))
-            # a mask interpolated (nearest) to a level's size: the pixel at each cell's centre
-            levels = [segment_map[s // 2 :: s, s // 2 :: s] for s in self.strides]
-            classes.append([class_of[level] for level in levels])
+            instances = by_segment((is_thing.cumsum(0) - 1).where(is_thing, IGNORE))[segment_map]
+            thing_labels = label[is_thing].to(maps.device)
+            levels = self._assign(instances, len(thing_labels))
+            classes.append(
+                [
+                    F.pad(thing_labels, (0, 1))[level].where(
+                        level >= 0, class_of[segment_map[s // 2 :: s, s // 2 :: s]]
+                    )
+                    for level, s in zip(levels, self.strides, strict=True)
+                ]
+            )
             semantic_of = by_segment(self._semantic_labels(label))
             step = self.semantic_stride
             semantic.append(semantic_of[segment_map[step // 2 :: step, step // 2 :: step]])
             label_map = by_segment(label)[segment_map]
             if self.contour_sigma is not None:
-                contours.append(soft_contour(label_map, self.contour_sigma))
+                contours.append(soft_contour(label_map, self.contour_sigma).masked_fill(label_map == IGNORE, IGNORE))
             images.append(
                 self._image_targets(
-                    instances=instance_of[segment_map],
-                    levels=[instance_of[level] for level in levels],
-                    labels=label[is_thing].to(maps.device),
+                    instances=instances,
+                    levels=levels,
+                    labels=thing_labels,
                     valid=label_map[MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE] != IGNORE,
                     generator=torch.Generator().manual_seed(seed),
                 )
@@ -176,6 +192,19 @@ class TargetBuilder:
             contour=torch.stack(contours) if contours else None,
             images=images,
         )
+
+    def _assign(self, instances: Int[Tensor, "H W"], count: int) -> list[Int[Tensor, "H_l W_l"]]:
+        """The instance of each location of each level, IGNORE where there is none (§5.2)."""
+        if self.assignment == "centre":
+            return [instances[s // 2 :: s, s // 2 :: s] for s in self.strides]
+        by_size = torch.bincount(instances.flatten() + 1, minlength=count + 1)[1:].argsort(descending=True, stable=True)
+        # ranked by size, no instance before the largest: the highest rank in a cell is that of its smallest instance
+        order = torch.arange(1.0, count + 1, device=instances.device)
+        rank = torch.zeros(count + 1, device=instances.device).scatter_(0, by_size, order)
+        finest = min(self.strides)
+        cells = F.max_pool2d(rank[instances][None], finest)
+        instance_of = F.pad(by_size, (1, 0), value=IGNORE)
+        return [instance_of[F.max_pool2d(cells, s // finest)[0].long()] for s in self.strides]
 
     def _semantic_labels(self, label: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
         if self.semantic_classes == "all":
