@@ -230,7 +230,7 @@ TINY = replace(
         coordinate_frequencies=6,
         coordinate_skip=True,
     ),
-    objective=ObjectiveConfig(semantic_stride=4, samples_per_image=64),
+    objective=ObjectiveConfig(things=2.0, triplet_ramp=1 / 3, semantic_stride=4, samples_per_image=64),
     input=InputConfig(scale=(0.75, 1.25), scale_unit="factor", crop=(256, 512), workers=1),
     train=replace(
         SMALL.train,
@@ -286,6 +286,9 @@ def with_system(config: Config, system: str) -> Config:
 
 _ADAPTER = TypeAdapter(Config)  # costs 20 ms to make
 
+BEFORE = {"model": {"equal_taps": False}, "objective": {"assignment": "centre"}}
+"""How the code behaved before these fields existed: what they mean in weights and records that lack them."""
+
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The configuration as JSON values."""
@@ -298,8 +301,9 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
         ConfigError: a field is unknown or its value is not allowed.
     """
+    sections = {name: BEFORE.get(name, {}) | part if isinstance(part, dict) else part for name, part in values.items()}
     try:
-        return _ADAPTER.validate_python(values)
+        return _ADAPTER.validate_python(sections)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -48,10 +48,14 @@ def results_rows(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
 def conditions(record: Mapping[str, Any]) -> str:
     """Data, schedule and network of a run, in words."""
     config, splits = record["config"], record["data"]["splits"]
+    seen = "a new scene for each training image" if config["input"].get("endless") else f"{splits['train']} training"
+    weights, _, _ = record["backbone_weights"].partition(", sha256")
+    if initial := record.get("init"):
+        weights = f"{initial['file']} ({initial['sha256'][:8]})"
     return (
-        f"{splits['train']} training and {splits['val']} validation images; {record['iterations']} iterations × "
+        f"{seen} and {splits['val']} validation images; {record['iterations']} iterations × "
         f"{config['train']['batch_size']} images of {' × '.join(map(str, config['input']['crop'] or ['whole']))} px; "
-        f"{config['model']['backbone']}, initial weights: {record['backbone_weights']}"
+        f"{config['model']['backbone']}, initial weights: {weights}"
     )
 
 

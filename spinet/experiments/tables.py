@@ -210,6 +210,35 @@ COORDINATES = Table(
     ),
 )
 
+LEARNING = Table(
+    "learning",
+    "What makes the preset tiny learn in minutes: each part of its recipe left out, or another added",
+    "beyond the paper and unstated",
+    (
+        Row("recipe", "the recipe"),
+        Row(
+            "scratch",
+            "resnet10t from scratch, group norm",
+            {
+                "model.backbone": "resnet10t",
+                "model.norm": "group",
+                "model.pretrained": False,
+                "model.freeze_stages": 0,
+            },
+        ),
+        Row("all-stages", "all stages of the backbone trained", {"model.freeze_stages": 0}),
+        Row("default-taps", "PyTorch's initialisation of the deconvolution", {"model.equal_taps": False}),
+        Row("gn-32", "32 groups in group norm", {"model.group_channels": None}),
+        Row("no-skip", "no coordinates at the end of both paths", {"model.coordinate_skip": False}),
+        Row("things-5", "λ_2 as in the paper", {"objective.things": 5.0}),
+        Row("no-ramp", "λ_4 from the start", {"objective.triplet_ramp": 0.0}),
+        Row("annealed", "cross entropy from all pixels to the hardest fifth", {"objective.bootstrap_anneal": 0.5}),
+        Row("fc-slow", "fully connected layer at 1/24 of the rate", {"train.fc_rate": 1 / 24}),
+        Row("centre", "a location belongs to the instance at its centre", {"objective.assignment": "centre"}),
+        Row("shares", "equal shares for instances among the filters", {"objective.sampling": "instance"}),
+    ),
+)
+
 TABLES = {
     table.group: table
     for table in (
@@ -226,6 +255,7 @@ TABLES = {
         DICE,
         CONTOUR,
         COORDINATES,
+        LEARNING,
     )
 }
 
