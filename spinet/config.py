@@ -72,7 +72,7 @@ class ObjectiveConfig:
     dice_classes: Literal["present", "all"] = "present"  # unstated (Eq. 2): those averaged; an absent one costs ≈ 1
     dice_square: bool = True  # unstated (Eq. 1): squared denominator (V-Net, the cited form)
     samples_per_image: int = 125  # unstated (§3.2): 500 locations for 4 images on a device (CondInst's cap)
-    assignment: Literal["centre", "any"] = "any"  # unstated (§5.2 "interpolated"): what a cell needs of a mask
+    assignment: Literal["centre", "any"] = "centre"  # unstated (§5.2 "interpolated"): the part of a cell that decides
     sampling: Literal["location", "instance"] = "location"  # §3.2 "uniformly"; "instance" = equal shares (unstated)
     contour_sigma: float = 1.0  # unstated (§4 "soft contour"): its width, pixels; 0 is a binary contour
     focal_alpha: float = 0.25  # unstated: RetinaNet's, the cited form
@@ -286,7 +286,7 @@ def with_system(config: Config, system: str) -> Config:
 
 _ADAPTER = TypeAdapter(Config)  # costs 20 ms to make
 
-BEFORE = {"model": {"equal_taps": False}, "objective": {"assignment": "centre"}}
+BEFORE = {"model": {"equal_taps": False}}
 """How the code behaved before these fields existed: what they mean in weights and records that lack them."""
 
 

@@ -243,7 +243,7 @@ def test_environment_and_settings_are_shown():
         "tables on nuclei",
         "tables on streets",
     ]
-    assert ["model.backbone", "resnet50c", "resnet10t", "resnet10t"] in grid.rows
+    assert ["model.backbone", "resnet50c", "tf_efficientnet_lite0", "tf_efficientnet_lite0"] in grid.rows
     assert not [row for row in grid.rows if row[0] in ("train.seed", "model.kernel")]
 
 

@@ -115,7 +115,7 @@ class TargetBuilder:
         semantic_stride: int = 1,
         dice_classes: Literal["present", "all"] = "present",
         samples_per_image: int = 125,
-        assignment: Assignment = "any",
+        assignment: Assignment = "centre",
         sampling: Literal["location", "instance"] = "location",
         contour_sigma: float | None = 1.0,
         divisor: int = 32,
