@@ -26,7 +26,9 @@ GRACE = 5.0
 def living(variable: str, folder: Path) -> list[psutil.Process]:
     """Processes of this machine that were started to work for a folder, whoever their parent is now."""
     found = []
-    for process in psutil.process_iter():
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if process.info["status"] == psutil.STATUS_ZOMBIE:  # dead, though its parent does not know yet
+            continue
         try:
             if process.environ().get(variable) == str(folder) and process.pid != os.getpid():
                 found.append(process)
@@ -37,10 +39,11 @@ def living(variable: str, folder: Path) -> list[psutil.Process]:
 
 def refuse_while_living(variable: str, folder: Path) -> None:
     """Raises `ExperimentError` if processes of an earlier call still work for the folder, after giving them `GRACE`."""
-    _, alive = psutil.wait_procs(living(variable, folder), timeout=GRACE)
+    psutil.wait_procs(living(variable, folder), timeout=GRACE)
+    alive = {process.pid: " ".join((process.info["cmdline"] or [])[:4]) for process in living(variable, folder)}
     if alive:
-        names = ", ".join(f"{process.pid} ({' '.join(process.cmdline()[:4])} …)" for process in alive)
-        pids = " ".join(str(process.pid) for process in alive)
+        names = ", ".join(f"{pid} ({command} …)" for pid, command in alive.items())
+        pids = " ".join(map(str, alive))
         raise ExperimentError(
             f"{folder}: processes of an earlier call still work there: {names}; wait for them, or end them: kill {pids}"
         )

@@ -54,11 +54,13 @@ class Section:
 
 
 def table_sections(campaign: Campaign) -> list[Section]:
-    """The tables of which a campaign has at least two rows."""
+    """The tables of which a campaign has at least two different rows."""
     sections = []
     for table in TABLES.values():
         runs = campaign.rows(table)
-        if table is not RATES and sum(bool(records) for records in runs.values()) >= 2:
+        # rows that have the same settings on this campaign are the same runs
+        different = {tuple(record["created"] for record in of_row.values()) for of_row in runs.values() if of_row}
+        if table is not RATES and len(different) >= 2:
             sections.append(_section(campaign, table, runs))
     return sections
 
