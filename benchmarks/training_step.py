@@ -18,15 +18,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from spinet.config import IMAGE_SIZE, PRESETS
-from spinet.data import open_dataset
+from spinet.data import Batch, open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
 from spinet.data.synthcity import generate
 from spinet.inference import synchronise
 from spinet.memory import keep_freed_memory
 from spinet.model.filter_sampling import Locations
 from spinet.objective.objective import Objective
+from spinet.objective.targets import Counts
 from spinet.precision import resolve
-from spinet.train import Training, make_optimizer, target_builder, train_transform
+from spinet.train import train_transform
+from spinet.training.step import Prepare, Training, make_optimizer, target_builder
 from spinet.weights import build_model
 
 
@@ -37,16 +39,14 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
     model = build_model(config, dataset.categories, weights_follow=True)
     model.network.to(device)
     training = Training(model.network, Objective.from_config(config)).to(device)
-    build_targets, optimizer = target_builder(model), make_optimizer(training, config.train)
+    prepare, optimizer = Prepare(target_builder(model)), make_optimizer(training, config.train)
     size = config.train.images_per_device
     sampler = PositionSampler(start_iteration=0, end_iteration=steps + 3, batch_size=size, images_per_device=size)
     stream = TrainStream(dataset=dataset, transform=train_transform(config.input), seed=0)
     times: dict[str, list[float]] = defaultdict(list)
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     profiler = profile(activities=kinds)
-    for step, batch in enumerate(make_train_loader(stream, sampler, workers=0)):
-        batch = batch.to(device)
-        synchronise(device)
+    for step, batch in enumerate(make_train_loader(stream, sampler, prepare=as_it_is, workers=0)):
         if step == steps + 2:
             profiler.start()
         marks = [perf_counter()]
@@ -56,9 +56,11 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
             marks.append(perf_counter())
             times[name].append(marks[-1] - marks[-2])
 
-        targets = build_targets(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
-        counts = targets.counts()
+        part = prepare(batch)  # by a worker of the loader, while the device computes
         mark("targets")
+        part = part.to(device)
+        batch, targets, counts = part.batch, part.targets, Counts(*torch.tensor(part.counts, device=device).unbind())
+        mark("upload")
         with torch.autocast(device.type, torch.bfloat16, enabled=resolve(config.train.precision, device) == "bf16"):
             features = model.network(batch.images, batch.windows)
             mark("network forward")
@@ -97,6 +99,10 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
         mark("optimizer")
     profiler.stop()
     return {name: median(values[2:-1]) for name, values in times.items()}, convolution_share(profiler, device)
+
+
+def as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def convolution_share(profiler: profile, device: torch.device) -> float:

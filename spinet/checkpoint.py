@@ -19,6 +19,10 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used."""
 
 
+class TrainError(RuntimeError):
+    """Training cannot start or go on."""
+
+
 def save_checkpoint(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
     """Writes `checkpoint_<iteration>.pt`, after the file with its sha256; older ones but `KEPT` are removed last."""
     buffer = io.BytesIO()

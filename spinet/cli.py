@@ -145,6 +145,8 @@ class Train:
     """Go on from the last checkpoint in OUT, if there is one."""
     experiment: str = "train"
     """Name in the run record."""
+    device: str = "auto"
+    """cpu or cuda; auto is cuda where there is any."""
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     input: InputConfig = dataclasses.field(default_factory=InputConfig)
@@ -163,6 +165,7 @@ class Train:
             init=self.init,
             resume=self.resume,
             experiment=self.experiment,
+            device=self.device,
         )
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"{self.out / 'model.safetensors'}\n{self.out / 'record.json'}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 
 from spinet.config import Precision
@@ -15,3 +19,38 @@ def resolve(precision: Precision, device: torch.device) -> Precision:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return "bf16" if native else "fp32"
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """float32 is float32: CUDA rounds the factors of neither convolutions nor matrix products to TF32.
+
+    PyTorch's own default differs between the two.
+    """
+    convolutions: Any = torch.backends.cudnn
+    products: Any = torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
+
+
+def tf32() -> dict[str, bool]:
+    """Which products of float32 numbers CUDA would round to TF32 at the moment."""
+    return {
+        "convolutions": bool(torch.backends.cudnn.allow_tf32),
+        "matrix_products": bool(torch.backends.cuda.matmul.allow_tf32),
+    }
+
+
+@contextmanager
+def tuned_convolutions(same_sizes: bool) -> Iterator[None]:
+    """Where sizes repeat, cuDNN tries its algorithms on the first convolution of each and keeps the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = same_sizes
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

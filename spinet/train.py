@@ -4,103 +4,41 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.state import AcceleratorState
+import torch.distributed as dist
 from accelerate.utils import set_seed
-from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from spinet.baselines.build import baseline_targets
-from spinet.baselines.system import Baseline, BaselineTraining
-from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
-from spinet.config import Config, InputConfig, TrainConfig, from_dict, to_dict
-from spinet.data import Batch, find_splits, open_dataset
+from spinet.checkpoint import CheckpointError, TrainError, find_checkpoints, load_checkpoint, save_checkpoint
+from spinet.config import Config, InputConfig, from_dict, to_dict
+from spinet.data import find_splits, open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, stable_seed
 from spinet.data.synthcity import EndlessCity
 from spinet.data.transforms import TrainTransform
 from spinet.log import Log
-from spinet.model.filter_sampling import Locations
-from spinet.model.spinet import SPINet
-from spinet.objective.objective import Objective
-from spinet.objective.targets import Counts, TargetBuilder, Targets
-from spinet.precision import resolve
+from spinet.precision import exact_float32, resolve, tf32, tuned_convolutions
 from spinet.runs import describe_data, new_record, source_state, write_record
+from spinet.training.processes import build_together, decide, join, synchronise_norms
+from spinet.training.step import (
+    Prepare,
+    Step,
+    Training,
+    learning_rate,
+    make_optimizer,
+    make_training,
+    take_step,
+    target_builder,
+)
 from spinet.validate import validate
-from spinet.weights import Model, build_model, initialise, save_model, save_objective
+from spinet.weights import initialise, save_model, save_objective
 
-
-class TrainError(RuntimeError):
-    """Training cannot start or go on."""
-
-
-class Training(nn.Module):
-    """Network and objective in one forward, as data-parallel training needs it."""
-
-    def __init__(self, network: SPINet, objective: Objective):
-        super().__init__()
-        self.network = network
-        self.objective = objective
-
-    def forward(self, batch: Batch, targets: Targets, counts: Counts, progress: float = 1.0) -> dict[str, Tensor]:
-        """Losses of a batch; `progress` is how much of the run is done, 0 … 1."""
-        features = self.network(batch.images, batch.windows)
-        things, stuff = [], []
-        for index, image in enumerate(targets.images):
-            locations = Locations(image.sample_level, image.sample_y, image.sample_x)
-            thing_logits, stuff_logits = self.network.single_shot(features, index, locations)
-            things.append(thing_logits)
-            stuff.append(stuff_logits)
-        with torch.autocast(batch.images.device.type, enabled=False):
-            return self.objective(
-                class_logits=features.class_logits,
-                thing_logits=things,
-                stuff_logits=torch.stack(stuff),
-                phi=features.all_phi.float(),
-                targets=targets,
-                counts=counts,
-                progress=progress,
-            )
-
-
-def learning_rate(iteration: int, config: TrainConfig) -> float:
-    """Rate of an iteration: scaled linearly with the batch, warmed up linearly from a thousandth, then as scheduled."""
-    rate = config.learning_rate * config.batch_size / config.reference_batch
-    if iteration < config.warmup:
-        rate *= 0.001 + 0.999 * iteration / config.warmup
-    progress = iteration / config.iterations
-    if config.schedule == "step":
-        return rate * 0.1 ** sum(progress >= milestone for milestone in config.milestones)
-    if config.schedule == "poly":
-        return rate * (1 - progress) ** 0.9
-    return rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; vectors (norms, biases) are not decayed, and some parts have a rate of their own.
-
-    A group's `factor` multiplies the rate of every iteration.
-    """
-    trained: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            decay = config.weight_decay if parameter.ndim > 1 else 0.0
-            factor = config.backbone_rate if ".backbone." in name else 1.0
-            factor *= config.fc_rate if ".filter_sampling.fc." in name else 1.0
-            trained.setdefault((decay, factor), []).append(parameter)
-    groups = [
-        {"params": parameters, "weight_decay": decay, "factor": factor}
-        for (decay, factor), parameters in trained.items()
-    ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+HALVINGS = 16
+"""Steps in a row that may overflow in fp16: as many as bring the scale of the losses from its first value to 1."""
 
 
 def train(
@@ -111,6 +49,7 @@ def train(
     init: str | Path | None = None,
     resume: bool = False,
     experiment: str = "train",
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Trains a SPINet, or the baseline that `config` names, and evaluates it; under `torchrun` on all its processes.
 
@@ -121,6 +60,7 @@ def train(
         init: weights to start from, see `initialise`; the network of `config` should be theirs (`read_config`).
         resume: go on from the last checkpoint in `out`, if there is one.
         experiment: the record's name.
+        device: "cpu" or "cuda"; "auto" is CUDA where there is any.
 
     Returns:
         The run record.
@@ -131,15 +71,28 @@ def train(
         CheckpointError: the last checkpoint is damaged or belongs to another configuration.
         DataError: the data cannot be read.
     """
-    out, settings = Path(out), config.train
-    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    ours = not dist.is_initialized()
+    try:
+        with exact_float32(), tuned_convolutions(config.input.crop is not None):
+            return _train(config, Path(data), Path(out), init, resume, experiment, kind)
+    finally:
+        if ours and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _train(
+    config: Config,
+    data: Path,
+    out: Path,
+    init: str | Path | None,
+    resume: bool,
+    experiment: str,
+    device: torch.device,
+) -> dict[str, Any]:
+    settings = config.train
     precision = resolve(settings.precision, device)
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        cpu=device.type == "cpu",
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
-    )
+    accelerator = join(precision, device)
     world, rank = accelerator.num_processes, accelerator.process_index
     if int(os.environ.get("WORLD_SIZE", "1")) != world:
         raise TrainError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {world} processes joined; start with torchrun")
@@ -150,29 +103,27 @@ def train(
             "choose train.batch_size or train.images_per_device so that it divides"
         )
     accumulation = settings.batch_size // (micro * world)
-    checkpoints = find_checkpoints(out)
-    if checkpoints and not resume:
-        raise TrainError(f"{out}: holds a run already ({checkpoints[-1].name}); add --resume, or choose another --out")
+    checkpoints = decide(accelerator, lambda: _existing(out, resume))
 
     train_set, val_set = open_dataset(data, "train"), open_dataset(data, "val")
     set_seed(settings.seed)
-    model = build_model(config, train_set.categories, weights_follow=init is not None)
+    model = build_together(accelerator, config, train_set.categories, weights_follow=init is not None)
     initial = None
     if init is not None and not checkpoints:
-        found = initialise(model, init)
+        found = decide(accelerator, lambda: initialise(model, init))
         initial = asdict(found)
         if accelerator.is_main_process:
             tqdm.write(str(found))
-    build_targets = target_builder(model)
-    training = make_training(model).to(memory_format=torch.channels_last)  # convolutions are fastest so
-    if world > 1 and accelerator.device.type == "cuda":
-        training = nn.SyncBatchNorm.convert_sync_batchnorm(training)
+    # convolutions are fastest with channels last
+    training: Any = make_training(model).to(memory_format=torch.channels_last).to(accelerator.device)
+    if world > 1 and device.type == "cuda":
+        training = synchronise_norms(training)
     optimizer = make_optimizer(training, settings)
 
     start, hours = 0, 0.0
     state: dict[str, Any] = {}
     if checkpoints:
-        state = load_checkpoint(checkpoints[-1])
+        state = decide(accelerator, lambda: load_checkpoint(checkpoints[-1]))
         # how the result is read out is not part of how it came about: --resume evaluates anew
         if replace(from_dict(state["config"]), inference=config.inference) != config:
             raise CheckpointError(f"{checkpoints[-1]}: was trained with other settings; choose another --out")
@@ -196,7 +147,11 @@ def train(
         world_size=world,
     )
     loader = make_train_loader(
-        stream, positions, workers=config.input.workers, pin_memory=accelerator.device.type == "cuda"
+        stream,
+        positions,
+        prepare=Prepare(target_builder(model)),
+        workers=config.input.workers,
+        pin_memory=device.type == "cuda",
     )
     batches = iter(loader)
     log = Log(out, kind=settings.log, start=start) if accelerator.is_main_process else None
@@ -225,6 +180,7 @@ def train(
         result["init"] = initial
         result["backbone_norm"] = model.network.backbone.norm
         result["precision"] = precision
+        result["tf32"] = tf32()
         if accelerator.is_main_process:
             write_record(result, out / "record.json")
         return result
@@ -239,42 +195,52 @@ def train(
         desc=experiment,
         disable=not accelerator.is_main_process,
     )
+    overflows = 0
+
+    def write_down(step: Step) -> None:
+        nonlocal overflows
+        values = step.reading.read()
+        finite = all(math.isfinite(value) for name, value in values.items() if name != "gradient_norm")
+        overflows = 0 if finite else overflows + 1
+        # in fp16 a step that overflows is skipped, and the next one tried with losses scaled by half as much
+        if overflows > (HALVINGS if precision == "fp16" else 0):
+            bad = ", ".join(f"{name} = {value}" for name, value in values.items() if not math.isfinite(value))
+            raise TrainError(
+                f"iteration {step.iteration}: loss is not finite ({bad}) at rate {step.rate:.2e}, images "
+                f"{step.image_ids}; lower train.learning-rate or use train.precision fp32, then --resume from the last "
+                f"checkpoint in {out}"
+            )
+        if log:
+            norm = values.pop("gradient_norm")
+            row = {**values, "rate": step.rate, "gradient_norm": norm, "seconds": step.seconds}
+            log.write(step.iteration + 1, row)
+        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+
+    step: Step | None = None
     for iteration in bar:
         began = perf_counter()
         torch.manual_seed(stable_seed(settings.seed, "iteration", iteration, rank))
         rate = learning_rate(iteration, settings)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        parts = [next(batches).to(accelerator.device, non_blocking=True) for _ in range(accumulation)]
-        targets = [build_targets(part.segment_maps, part.labels, part.crowd, part.seeds) for part in parts]
-        counts = _total(targets, accelerator)
-        losses: dict[str, Tensor] = {}
-        for index, (part, target) in enumerate(zip(parts, targets, strict=True)):
-            with accelerator.no_sync(wrapped) if index < accumulation - 1 else nullcontext():
-                terms = wrapped(part, target, counts, iteration / settings.iterations)
-                accelerator.backward(terms["total"])
-            losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
-        # every process divided by the counts of all, times their number: the mean over processes is the step's loss
-        mean: Any = accelerator.reduce(torch.stack(list(losses.values())), "mean")
-        values = dict(zip(losses, mean.tolist(), strict=True))
-        if not all(map(math.isfinite, values.values())):
-            bad = ", ".join(f"{name} = {value}" for name, value in values.items() if not math.isfinite(value))
-            seen = [image for part in parts for image in part.image_ids]
-            raise TrainError(
-                f"iteration {iteration}: loss is not finite ({bad}) at rate {rate:.2e}, images {seen}; lower "
-                f"train.learning-rate or use train.precision fp32, then --resume from the last checkpoint in {out}"
-            )
-        norm = accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        parts = [next(batches) for _ in range(accumulation)]
+        progress = iteration / settings.iterations
+        reading = take_step(wrapped, optimizer, parts, accelerator, progress=progress, clip=settings.clip_norm)
+        if step:
+            write_down(step)  # the step before, while the device is busy with this one
+        step = Step(iteration, rate, [image for part in parts for image in part.batch.image_ids], reading)
         done = iteration + 1
-        seconds = perf_counter() - began
-        hours += seconds / 3600
-        if log:
-            log.write(done, {**values, "rate": rate, "gradient_norm": float(norm or 0), "seconds": seconds})
-        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
         last = done == settings.iterations
-        if accelerator.is_main_process and (last or done % settings.checkpoint_every == 0):
+        store = last or done % settings.checkpoint_every == 0
+        judge = settings.evaluate_every > 0 and done % settings.evaluate_every == 0 and not last
+        if store or judge:
+            reading.read()
+        step.seconds = perf_counter() - began
+        hours += step.seconds / 3600
+        if store or judge:
+            write_down(step)
+            step = None
+        if accelerator.is_main_process and store:
             save_checkpoint(
                 out,
                 done,
@@ -288,7 +254,7 @@ def train(
                     "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
                 },
             )
-        if settings.evaluate_every and done % settings.evaluate_every == 0 and not last:
+        if judge:
             training.eval()
             headline = validate(model, val_set, rank=rank, world_size=world)["headline"]
             record("running", done, headline)
@@ -321,38 +287,11 @@ def train_transform(config: InputConfig) -> TrainTransform:
     )
 
 
-def make_training(model: Model) -> Training | BaselineTraining:
-    """The network with what it is trained by."""
-    if isinstance(model.network, Baseline):
-        return BaselineTraining(model.network)
-    return Training(model.network, Objective.from_config(model.config))
-
-
-def target_builder(model: Model) -> TargetBuilder:
-    """The targets that a configuration asks for."""
-    if isinstance(model.network, Baseline):
-        return baseline_targets(model.config, model.categories, model.network)
-    config = model.config.objective
-    return TargetBuilder(
-        strides=model.network.strides,
-        num_things=model.categories.num_things,
-        num_stuff=model.categories.num_stuff,
-        semantic_classes=config.semantic_classes,
-        semantic_stride=config.semantic_stride,
-        dice_classes=config.dice_classes,
-        samples_per_image=config.samples_per_image,
-        assignment=config.assignment,
-        sampling=config.sampling,
-        contour_sigma=config.contour_sigma if config.inter_class_contour else None,
-        divisor=model.network.divisor,
-    )
-
-
-def _total(targets: list[Targets], accelerator: Accelerator) -> Counts:
-    """Counts of the whole step, over the parts and the processes, for each process's share: their number divides it."""
-    own = torch.tensor([target.counts().to_list() for target in targets], device=accelerator.device).sum(0)
-    share: Any = accelerator.reduce(own, "mean")
-    return Counts(*share.tolist())
+def _existing(out: Path, resume: bool) -> list[Path]:
+    checkpoints = find_checkpoints(out)
+    if checkpoints and not resume:
+        raise TrainError(f"{out}: holds a run already ({checkpoints[-1].name}); add --resume, or choose another --out")
+    return checkpoints
 
 
 def _device_name(device: torch.device) -> str:

@@ -35,6 +35,16 @@ ARROWS = {
     "mask_logits": [],
     "duplicates": ["config", "mask_logits", "model"],
     "merging": ["config", "data.segments", "duplicates", "mask_logits", "objective"],
+    "training": [
+        "training",
+        "baselines",
+        "checkpoint",
+        "config",
+        "data",
+        "model",
+        "objective",
+        "weights",
+    ],
     "inference": [
         "baselines",
         "config",

@@ -264,9 +264,13 @@ def test_resuming_continues_the_sequence():
         sampler(world_size=3)
 
 
+def as_it_is(batch):
+    return batch
+
+
 def test_worker_processes_change_nothing():
-    here = list(make_train_loader(stream(), sampler(0, 2), workers=0))
-    there = list(make_train_loader(stream(), sampler(0, 2), workers=2))
+    here = list(make_train_loader(stream(), sampler(0, 2), prepare=as_it_is, workers=0))
+    there = list(make_train_loader(stream(), sampler(0, 2), prepare=as_it_is, workers=2))
     assert len(here) == len(there) == 8
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a.images, b.images)

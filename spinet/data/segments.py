@@ -7,9 +7,10 @@ segment its label. Both formats that the paper uses store segment ids as colours
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -151,21 +152,23 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch with its tensors on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; a `DataLoader` calls this."""
-        return self._map(Tensor.pin_memory)
+        return map_tensors(self, Tensor.pin_memory)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(
-            self,
-            images=function(self.images),
-            segment_maps=function(self.segment_maps),
-            labels=[function(labels) for labels in self.labels],
-            crowd=[function(crowd) for crowd in self.crowd],
-            windows=function(self.windows),
-        )
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A value with the function applied to each tensor in it: in lists, and in fields of data classes."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, list):
+        return [map_tensors(item, function) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in fields(value)]
+        return replace(value, **{name: map_tensors(getattr(value, name), function) for name in names})
+    return value
 
 
 def decode_ids(png: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, Protocol
+from functools import lru_cache, partial
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import torch
@@ -98,15 +98,26 @@ class PositionSampler(Sampler[list[int]]):
         return len(self.iterations) * (len(self.share) // self.images_per_device)
 
 
+T = TypeVar("T")
+
+
 def make_train_loader(
-    stream: TrainStream, sampler: PositionSampler, *, workers: int, pin_memory: bool = False
-) -> DataLoader[Batch]:
-    """Batches of the stream in the sampler's order, read by `workers` processes of one thread each; 0 reads here."""
+    stream: TrainStream,
+    sampler: PositionSampler,
+    *,
+    prepare: Callable[[Batch], T],
+    workers: int,
+    pin_memory: bool = False,
+) -> DataLoader[T]:
+    """What `prepare` makes of batches of the stream in the sampler's order, by `workers` processes of one thread each.
+
+    With 0 workers this process does it.
+    """
     loader: DataLoader[Any] = DataLoader(  # its type is that of an item, not of what `collate_fn` makes
         stream,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=_collate_items,
+        collate_fn=partial(_collate_items, prepare=prepare),
         pin_memory=pin_memory,
         worker_init_fn=_one_thread,
         persistent_workers=workers > 0,
@@ -115,8 +126,8 @@ def make_train_loader(
     return loader
 
 
-def _collate_items(items: list[tuple[Sample, int]]) -> Batch:
-    return collate([sample for sample, _ in items], [seed for _, seed in items])
+def _collate_items(items: list[tuple[Sample, int]], prepare: Callable[[Batch], T]) -> T:
+    return prepare(collate([sample for sample, _ in items], [seed for _, seed in items]))
 
 
 def _one_thread(worker: int) -> None:

@@ -74,18 +74,19 @@ class Targets:
 @dataclass
 class Counts:
     """Numbers of the items that the losses are means over. They are summed over the batches and the processes of a
-    step before anything is divided, so that a step is the same however it is split."""
+    step before anything is divided, so that a step is the same however it is split. Then they are tensors, which the
+    host does not wait for."""
 
-    images: float
-    positives: float = 0.0
-    samples: float = 0.0
-    stuff_pairs: float = 0.0
-    triplets: float = 0.0
-    semantic_pixels: float = 0.0  # that have a label of the stuff path
-    contour_pixels: float = 0.0  # that are neither void nor crowd
+    images: float | Tensor
+    positives: float | Tensor = 0.0
+    samples: float | Tensor = 0.0
+    stuff_pairs: float | Tensor = 0.0
+    triplets: float | Tensor = 0.0
+    semantic_pixels: float | Tensor = 0.0  # that have a label of the stuff path
+    contour_pixels: float | Tensor = 0.0  # that are neither void nor crowd
 
     def to_list(self) -> list[float]:
-        return [getattr(self, f.name) for f in fields(self)]
+        return [float(getattr(self, f.name)) for f in fields(self)]
 
 
 class TargetBuilder:

@@ -1,0 +1,76 @@
+"""§5.2 Many processes that train as one: rank 0 decides, all follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from spinet.config import Config, Precision
+from spinet.data.segments import Categories
+from spinet.weights import Model, build_model
+
+T = TypeVar("T")
+
+
+def join(precision: Precision, device: torch.device) -> Accelerator:
+    """This process among those that `torchrun` started, if it did, each on a device of its own of that type."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run here may have had others
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=device.type == "cpu",
+        dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+
+
+def decide(accelerator: Accelerator, function: Callable[[], T]) -> T:
+    """What `function` gives on rank 0, on every process; what it raises there is raised on all of them."""
+    outcome: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [(function(), None)]
+        except Exception as error:
+            outcome = [(None, error)]
+    value, error = broadcast_object_list(outcome)[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def build_together(
+    accelerator: Accelerator, config: Config, categories: Categories, *, weights_follow: bool = False
+) -> Model:
+    """An untrained network on every process, of one structure; see `build_model`.
+
+    Rank 0 fetches pretrained weights, and decides whether they can be had; data-parallel training hands them on.
+    """
+    built: list[Model] = []
+
+    def build() -> str:
+        built.append(build_model(config, categories, weights_follow=weights_follow))
+        return built[0].network.backbone.weights
+
+    weights = decide(accelerator, build)
+    if built:
+        return built[0]
+    without = replace(config, model=replace(config.model, pretrained=False))
+    model = build_model(without, categories, weights_follow=weights_follow or weights != "none")
+    model.config, model.network.backbone.weights = config, weights
+    return model
+
+
+def synchronise_norms(module: nn.Module) -> nn.Module:
+    """Has batch norms that train use the statistics of all processes' images; frozen ones stay what they are."""
+    for name, norm in list(module.named_modules()):
+        if isinstance(norm, _BatchNorm) and any(parameter.requires_grad for parameter in norm.parameters()):
+            module.set_submodule(name, convert_sync_batchnorm(norm))  # torch's own drops timm's activations
+    return module
