@@ -68,28 +68,30 @@ class Objective(nn.Module):
         ]
         classes = class_loss(class_logits, targets.classes, alpha=config.focal_alpha, gamma=config.focal_gamma)
         losses = {
-            "class": config.classes * classes / _at_least_one(counts.positives),
-            "cross_entropy": config.stuff * cross_entropy / _at_least_one(counts.semantic_pixels),
-            "things": config.things * torch.stack(things).sum() / _at_least_one(counts.samples),
+            "class": config.classes * classes / _or_one(counts.positives),
+            "cross_entropy": config.stuff * cross_entropy / _or_one(counts.semantic_pixels),
+            "things": config.things * torch.stack(things).sum() / _or_one(counts.samples),
         }
         if config.multi_class_dice:
             dice = multi_class_dice(stuff, targets.semantic, targets.present, square=config.dice_square)
-            losses["stuff_dice"] = config.stuff * dice / _at_least_one(counts.stuff_pairs)
+            losses["stuff_dice"] = config.stuff * dice / _or_one(counts.stuff_pairs)
         if self.inter is not None and targets.contour is not None:
             contour = self.inter(phi, targets.contour)
-            losses["contour"] = config.inter_class_contour * contour / _at_least_one(counts.contour_pixels)
+            losses["contour"] = config.inter_class_contour * contour / _or_one(counts.contour_pixels)
         if self.intra is not None:
             triplets = [
                 self.intra(p, image.halves, image.negatives) for p, image in zip(phi, targets.images, strict=True)
             ]
             weight = config.intra_class_triplet * _ramp(progress, config.triplet_ramp)
-            losses["triplet"] = weight * torch.stack(triplets).sum() / _at_least_one(counts.triplets)
+            losses["triplet"] = weight * torch.stack(triplets).sum() / _or_one(counts.triplets)
         losses["total"] = torch.stack(list(losses.values())).sum()
         return losses
 
 
-def _at_least_one(count: float | Tensor) -> Tensor:
-    return torch.as_tensor(count, dtype=torch.float32).clamp(min=1)
+def _or_one(count: float | Tensor) -> Tensor:
+    """The count, which may be below 1 where it is a process's share of one; 1 where there is nothing to count."""
+    count = torch.as_tensor(count, dtype=torch.float32)
+    return torch.where(count > 0, count, 1.0)
 
 
 def _ramp(progress: float, part: float) -> float:
