@@ -285,8 +285,8 @@ class Sweep:
     out: Path = Path("runs/sweep")
     preset: Preset = "tiny"
     groups: tuple[str, ...] = ()
-    """Tables: table3, table4, table5, condinst, rates and then table1, or a choice of the ledger; by default what the
-    paper reports for the preset."""
+    """Tables: table3, table4, table5, deformable, condinst, rates and then table1, or a choice of the ledger; by
+    default what the paper reports for the preset."""
     rows: tuple[str, ...] = ()
     """Only these rows of them, such as dice and full."""
     seeds: tuple[int, ...] = (0,)

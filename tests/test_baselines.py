@@ -17,7 +17,7 @@ from torchvision.models.detection.image_list import ImageList
 from spinet import merging
 from spinet.accounting import describe_baseline
 from spinet.baselines.build import build_baseline
-from spinet.baselines.condinst import FILTER, draw
+from spinet.baselines.condinst import draw, dynamic_layers
 from spinet.baselines.config import BASELINES, CondInstConfig
 from spinet.baselines.fcos import assign, make_grid
 from spinet.baselines.mask_rcnn import Detections, Detector, DetectorOutputs
@@ -264,14 +264,15 @@ OVERFIT = {  # steps, rate, and what a street scene of 64 × 128 pixels needs: s
     "panoptic_deeplab": (90, 5e-3, {"sigma": 4.0}),
     "upsnet": (34, 4e-3, {"anchor_scale": 3.0}),
     "condinst": (60, 4e-3, {"sizes": (24, 48, 96, 192)}),
+    "condinst, integrated": (60, 4e-3, {"sizes": (24, 48, 96, 192), "integrated": True, "channels": 32}),
 }
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_a_scene_is_learned_by_heart(system, city):
-    steps, rate, sizes = OVERFIT[system]
-    config = micro(system)
-    config = replace(config, baseline=replace(config.baseline, **sizes))
+@pytest.mark.parametrize("case", OVERFIT)
+def test_a_scene_is_learned_by_heart(case, city):
+    steps, rate, settings = OVERFIT[case]
+    config = micro(case.split(",")[0])
+    config = replace(config, baseline=replace(config.baseline, **settings))
     dataset = open_dataset(city, "train")
     torch.manual_seed(0)
     model = build_model(config, dataset.categories)
@@ -600,10 +601,11 @@ def test_upsnet_reads_its_panoptic_head():
 # --- CondInst ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_filter_is_a_network_of_three_convolutions():
-    shared, filters = noise(8, 5, 7, seed=1), noise(3, sum(map(sum, FILTER)), seed=2)
+@pytest.mark.parametrize(("channels", "numbers"), [(8, 169), (32, 361)])
+def test_each_filter_is_a_network_of_three_convolutions(channels, numbers):
+    shared, filters = noise(channels, 5, 7, seed=1), noise(3, sum(map(sum, dynamic_layers(channels))), seed=2)
     places, sizes = torch.tensor([[4.0, 12.0], [33.0, 20.0], [50.0, 4.0]]), torch.tensor([64.0, 128.0, 1024.0])
-    assert filters.shape[1] == 169
+    assert filters.shape[1] == numbers
     logits = draw(shared, filters, places, sizes)
     for index in range(3):
         x = (places[index, 0] - (torch.arange(7) * 8 + 4)) / sizes[index]
@@ -611,7 +613,7 @@ def test_each_filter_is_a_network_of_three_convolutions():
         out = torch.cat([x.expand(1, 5, 7), y[:, None].expand(1, 5, 7), shared])[None]
         numbers, start = filters[index], 0
         weights = []
-        for shape in ((8, 10, 1, 1), (8, 8, 1, 1), (1, 8, 1, 1)):
+        for shape in ((8, channels + 2, 1, 1), (8, 8, 1, 1), (1, 8, 1, 1)):
             weights.append(numbers[start : start + math.prod(shape)].view(shape))
             start += math.prod(shape)
         for layer, (weight, count) in enumerate(zip(weights, (8, 8, 1), strict=True)):
@@ -619,6 +621,27 @@ def test_each_filter_is_a_network_of_three_convolutions():
             start += count
         torch.testing.assert_close(logits[index], out[0, 0], rtol=1e-4, atol=1e-5)
     assert draw(shared, filters[:0], places[:0], sizes[:0]).shape == (0, 5, 7)
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_integrated_paths_share_one_mask_feature(channels):
+    """§5.4: stuff is what learned filters say of the channels that masks are drawn from, and nothing else."""
+    config = micro("condinst")
+    config = replace(config, baseline=replace(config.baseline, integrated=True, channels=channels))
+    network = _still(build_model(config, CATEGORIES)).network
+    assert not any("semantic_branch" in name for name, _ in network.named_parameters())
+    seen = []
+    network.mask_branch.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    outputs = network(torch.randint(0, 256, (2, 3, 128, 256), dtype=torch.uint8))
+    assert outputs.shared.shape == (2, channels, 16, 32)
+    assert outputs.filters.shape[2] == (channels + 2) * 8 + 8 * 8 + 8 + 17
+    logits = F.conv2d(seen[0], network.stuff_filters.weight, network.stuff_filters.bias)
+    assert logits.shape[1] == network.classes.num_semantic
+    torch.testing.assert_close(
+        outputs.semantic, F.interpolate(logits, scale_factor=2, mode="bilinear"), rtol=1e-4, atol=1e-5
+    )
+    gradient = torch.autograd.grad(outputs.semantic.square().sum(), network.mask_branch.tower[-1].weight)[0]
+    assert gradient.abs().amax((1, 2, 3)).min() > 0  # every channel carries stuff
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -22,7 +22,7 @@ from spinet.accounting import count_parameters
 from spinet.baselines.config import TITLES
 from spinet.checkpoint import find_checkpoints
 from spinet.cli import parse
-from spinet.config import COCO_R50, PRESETS, TINY, ConfigError, to_dict, with_system
+from spinet.config import CITYSCAPES_R50, COCO_R50, PRESETS, TINY, ConfigError, to_dict, with_system
 from spinet.data import open_dataset
 from spinet.data.synthcity import generate
 from spinet.experiments.plan import (
@@ -49,7 +49,7 @@ from spinet.experiments.settings import (
 )
 from spinet.experiments.sweep import share, sweep
 from spinet.experiments.tables import LOSSES, PAPER_GROUPS, TABLES
-from spinet.paper import TABLE_3, TABLE_4, TABLE_5
+from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5
 from spinet.runs import describe_data, new_record, read_record, write_record
 from spinet.train import train
 from spinet.validate import validate
@@ -157,15 +157,21 @@ def test_rows_are_the_papers():
         assert override(TINY, row.overrides).model.separate == (not published.integrated)
         assert row.paper is not None
         assert row.paper.pq == published.pq
+    for row, published in zip(TABLES["deformable"].rows, TABLE_1[-2:], strict=True):
+        assert override(CITYSCAPES_R50, row.overrides).model.deformable == published.deformable
+        assert row.paper == published.cityscapes
 
 
 def test_every_row_makes_a_network_and_has_a_name_of_its_own():
     rows = [row for table in TABLES.values() for row in table.rows]
     assert len({row.name for row in rows}) == len(rows)
-    models = {override(TINY, row.overrides).model for row in rows}
+    models = {override(CITYSCAPES_R50, row.overrides).model for row in rows}
     sizes = [count_parameters(model, num_things=8, num_stuff=19) for model in models]
     assert len(models) > 10
     assert min(sizes) > 1e6
+    integrated = [override(TINY, row.overrides).baseline for row in TABLES["condinst"].rows if "integrated" in row.name]
+    assert [baseline.channels for baseline in integrated] == [8, 16, 32, 64, 128, 256]
+    assert all(baseline.integrated for baseline in integrated)
     assert {group for groups in PAPER_GROUPS.values() for group in groups} <= TABLES.keys()
     assert PAPER_GROUPS.keys() == PRESETS.keys()
 

@@ -1,7 +1,10 @@
-"""CondInst (Tian et al., ECCV 2020) with Panoptic-FPN's semantic branch bolted on (§5.4): two paths, one pyramid.
+"""CondInst (Tian et al., ECCV 2020) with Panoptic-FPN's semantic branch bolted on: two paths, one pyramid.
 
 FCOS finds things; at each location a controller also gives the weights of a little network of its own, three 1×1
 convolutions, which draws the thing's mask from 8 channels that all share and from the place relative to the location.
+
+Integrated (§5.4), it has no semantic branch: learned filters read the stuff from the channels that the masks of things
+are drawn from, and of these there may be more than 8.
 """
 
 from __future__ import annotations
@@ -33,9 +36,7 @@ from spinet.objective.losses import dice, focal
 LEVELS = {"1": 8, "2": 16, "3": 32, "p6": 64, "p7": 128}  # torchvision's names of P3 … P7, and strides
 SEMANTIC_LEVELS = ("0", "1", "2", "3")  # P2 … P5
 MASK_STRIDE = 4
-SHARED = 8  # channels of the mask branch, and of the dynamic convolutions
-WIDTHS = (SHARED + 2, SHARED, SHARED, 1)  # of the dynamic network; 2 for the relative place
-FILTER = [(before * after, after) for before, after in pairwise(WIDTHS)]  # weights, biases
+HIDDEN = 8  # channels between the dynamic convolutions
 
 
 @dataclass
@@ -46,8 +47,8 @@ class CondInstOutputs:
     classes: Float[Tensor, "B L N_t"]  # logits
     sides: Float[Tensor, "B L 4"]  # from a location to left, top, right, bottom of its thing, in strides
     centreness: Float[Tensor, "B L"]  # logits
-    filters: Float[Tensor, "B L 169"]  # weights and biases of the dynamic network
-    shared: Float[Tensor, "B 8 h w"]  # the mask branch, stride 8
+    filters: Float[Tensor, "B L P"]  # weights and biases of the dynamic network, 169 for 8 channels
+    shared: Float[Tensor, "B C h w"]  # the mask branch, stride 8
     semantic: Float[Tensor, "B N_s H W"]  # logits, stride 4
 
 
@@ -60,9 +61,12 @@ class CondInst(Baseline):
             backbone.channels, channels, extra_blocks=LastLevelP6P7(channels, channels)
         )
         self.class_head = FCOSClassificationHead(channels, 1, classes.num_things, num_convs, norm_layer=group_norm)
-        self.box_head = ControllingHead(channels, num_convs, sum(map(sum, FILTER)))
-        self.mask_branch = MaskBranch(channels=channels)
-        self.semantic_branch = SemanticBranch(channels=channels, outputs=classes.num_semantic)
+        self.box_head = ControllingHead(channels, num_convs, sum(map(sum, dynamic_layers(config.channels))))
+        self.mask_branch = MaskBranch(channels=channels, outputs=config.channels)
+        if config.integrated:
+            self.stuff_filters = nn.Conv2d(config.channels, classes.num_semantic, 1)
+        else:
+            self.semantic_branch = SemanticBranch(channels=channels, outputs=classes.num_semantic)
         self.config = config
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> CondInstOutputs:
@@ -70,14 +74,19 @@ class CondInst(Baseline):
         pyramid = self.pyramid({"0": c2, "1": c3, "2": c4, "3": c5})
         levels = [pyramid[name] for name in LEVELS]
         sides, centreness, filters = self.box_head(levels)
+        shared = self.mask_branch(levels[:3])
+        if self.config.integrated:
+            semantic = _doubled(self.stuff_filters(shared))
+        else:
+            semantic = self.semantic_branch([pyramid[name] for name in SEMANTIC_LEVELS])
         return CondInstOutputs(
             grid=make_grid(levels, list(LEVELS.values())),
             classes=self.class_head(levels).float(),
             sides=sides.float(),
             centreness=centreness[..., 0].float(),
             filters=filters.float(),
-            shared=self.mask_branch(levels[:3]).float(),
-            semantic=self.semantic_branch([pyramid[name] for name in SEMANTIC_LEVELS]),
+            shared=shared.float(),
+            semantic=semantic,
         )
 
     def losses(self, outputs: CondInstOutputs, targets: BaselineTargets) -> dict[str, Tensor]:
@@ -136,7 +145,7 @@ class CondInst(Baseline):
             grid.places[locations],
             sizes[grid.level[locations]],
         )
-        return F.interpolate(logits[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
+        return _doubled(logits[:, None])[:, 0]
 
     def read(
         self, outputs: CondInstOutputs, size: tuple[int, int], config: InferenceConfig, *, instances: bool
@@ -160,23 +169,30 @@ class CondInst(Baseline):
 
 
 class MaskBranch(nn.Module):
-    """P3, P4, P5 to the 8 channels at stride 8 that all masks are drawn from."""
+    """P3, P4, P5 to the channels at stride 8 that all masks are drawn from."""
 
-    def __init__(self, *, channels: int):
+    def __init__(self, *, channels: int, outputs: int):
         super().__init__()
         width = channels // 2  # 128 of 256
         self.refine = nn.ModuleList([Conv2dNormActivation(channels, width) for _ in range(3)])
-        self.tower = nn.Sequential(*(Conv2dNormActivation(width, width) for _ in range(4)), nn.Conv2d(width, SHARED, 1))
+        self.tower = nn.Sequential(
+            *(Conv2dNormActivation(width, width) for _ in range(4)), nn.Conv2d(width, outputs, 1)
+        )
 
-    def forward(self, levels: list[Float[Tensor, "B D h w"]]) -> Float[Tensor, "B 8 H W"]:
+    def forward(self, levels: list[Float[Tensor, "B D h w"]]) -> Float[Tensor, "B C H W"]:
         size = levels[0].shape[-2:]
         refined = [refine(level) for refine, level in zip(self.refine, levels, strict=True)]
         return self.tower(sum(F.interpolate(r, size=size, mode="bilinear", align_corners=False) for r in refined))
 
 
+def dynamic_layers(channels: int) -> list[tuple[int, int]]:
+    """Weights and biases of each layer of the dynamic network on so many shared channels and the relative place."""
+    return [(before * after, after) for before, after in pairwise((channels + 2, HIDDEN, HIDDEN, 1))]
+
+
 def draw(
-    shared: Float[Tensor, "8 h w"],
-    filters: Float[Tensor, "n 169"],
+    shared: Float[Tensor, "C h w"],
+    filters: Float[Tensor, "n P"],
     places: Float[Tensor, "n 2"],
     sizes: Float[Tensor, "n"],
 ) -> Float[Tensor, "n h w"]:
@@ -193,8 +209,12 @@ def draw(
     relative_x = ((places[:, :1] - x) / sizes[:, None])[:, None].expand(-1, height, -1)
     relative_y = ((places[:, 1:] - y) / sizes[:, None])[:, :, None].expand(-1, -1, width)
     out = torch.cat([torch.stack([relative_x, relative_y], 1), shared.expand(len(filters), -1, -1, -1)], 1).flatten(2)
-    weights, biases = zip(*FILTER, strict=True)
+    weights, biases = zip(*dynamic_layers(len(shared)), strict=True)
     layers = filters.split([*weights, *biases], dim=1)
     for index, (weight, bias) in enumerate(zip(layers[:3], layers[3:], strict=True)):
         out = torch.baddbmm(bias[:, :, None], weight.unflatten(1, (bias.shape[1], -1)), out.relu() if index else out)
     return out.view(-1, height, width)
+
+
+def _doubled(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C H W"]:
+    return F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)

@@ -110,6 +110,8 @@ class CondInstConfig(_Published):
     candidates: int = 1000  # locations of a level that enter the suppression of duplicates (code)
     nms: float = 0.6  # IoU of boxes of a class (code)
     threshold: float = 0.45  # unstated: confidence an instance needs to be in the map, here as in SPINet
+    channels: int = 8  # of the mask branch (paper)
+    integrated: bool = False  # stuff is read from the mask branch, by learned 1×1 filters (§5.4 of SPINet's paper)
 
 
 AnyBaseline = PanopticFPNConfig | PanopticDeepLabConfig | UPSNetConfig | CondInstConfig

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torchvision.ops import roi_align
 
-from spinet.baselines.condinst import FILTER, SHARED, CondInst, CondInstOutputs
+from spinet.baselines.condinst import HIDDEN, CondInst, CondInstOutputs, dynamic_layers
 from spinet.baselines.fcos import assign
 from spinet.baselines.mask_rcnn import Detector
 from spinet.baselines.panoptic_deeplab import DeepLabOutputs, PanopticDeepLab, heat_map, offsets
@@ -200,7 +200,7 @@ def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, la
     thing = assign(grid, truth, config)
     location = torch.nonzero(thing >= 0)[:, 0]
     thing = thing[location]
-    codes = _codes(truth, SHARED)
+    codes = _codes(truth, config.channels)
     classes = torch.full_like(outputs.classes, -SURE)
     classes[0, location, truth.labels[thing]] = SURE
     boxes, places = truth.boxes[thing], grid.places[location]
@@ -209,14 +209,15 @@ def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, la
     staged_sides[0, location] = sides / grid.strides[location, None]
     sizes = torch.tensor([*config.sizes, 2 * config.sizes[-1]], device=boxes.device)[grid.level[location]]
     # inputs: place − cell, in sizes, along x and y, then the shared channels
-    weights = [boxes.new_zeros(len(location), after, count // after) for count, after in FILTER]
-    biases = [boxes.new_zeros(len(location), after) for _, after in FILTER]
+    layers = dynamic_layers(config.channels)
+    weights = [boxes.new_zeros(len(location), after, count // after) for count, after in layers]
+    biases = [boxes.new_zeros(len(location), after) for _, after in layers]
     weights[0][:, 0, 2:] = _readers(codes)[thing]
     biases[0][:, 0] = 1.0  # a ReLU comes next
     for unit, (axis, sign, side) in enumerate(((0, 1, 0), (1, 1, 1), (0, -1, 2), (1, -1, 3)), start=1):
         weights[0][:, unit, axis] = sign  # how far the cell lies outside the box on that side …
         biases[0][:, unit] = -(sides[:, side] + 8) / sizes  # … beyond a cell's width
-    weights[1][:] = torch.eye(SHARED)
+    weights[1][:] = torch.eye(HIDDEN)
     weights[2][:, 0, 0] = SHARPNESS
     weights[2][:, 0, 1:5] = -1e3
     biases[2][:, 0] = -SHARPNESS

@@ -12,7 +12,7 @@ from typing import Any
 
 from spinet.baselines.config import TITLES
 from spinet.config import Config, ConfigError
-from spinet.paper import TABLE_3, TABLE_4, TABLE_5, LossAblation, Quality
+from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5, LossAblation, Quality
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,23 @@ INTEGRATION = Table(
     "Cityscapes val",
 )
 
+DEFORMABLE = Table(
+    "deformable",
+    "Deformable convolutions in the backbone, a ResNet",
+    "§5.3, Table 1, last rows",
+    tuple(
+        Row(
+            "deformable" if row.deformable else "plain",
+            "deformable" if row.deformable else "plain",
+            {"model.deformable": row.deformable},
+            row.cityscapes,
+        )
+        for row in TABLE_1
+        if row.method == "SPINet"
+    ),
+    "Cityscapes val",
+)
+
 SYSTEMS = Table(
     "table1",
     "The systems that the paper compares, trained alike",
@@ -122,12 +139,27 @@ RATES = Table(
 )
 """The search before `SYSTEMS`; one seed is enough."""
 
-CHANNELS = Table(
+WIDTHS = (8, 16, 32, 64, 128, 256)
+"""Channels, from those of CondInst's mask feature to those of the Panoptic-Feature."""
+
+CONDINST = Table(
     "condinst",
-    "Channels of the Panoptic-Feature, from the 8 of CondInst's mask feature upwards",
+    "Paths integrated on CondInst, and SPINet with a Panoptic-Feature as narrow",
     "§5.4, path integration on CondInst",
-    tuple(Row(f"channels-{n}", f"{n} channels", {"model.feature_channels": n}) for n in (8, 16, 32, 64, 128, 256)),
+    (
+        Row("condinst-two-paths", "CondInst, a semantic branch beside it", {"system": "condinst"}),
+        *(
+            Row(
+                f"condinst-integrated-{n}",
+                f"CondInst, integrated on {n} channels",
+                {"system": "condinst", "baseline.integrated": True, "baseline.channels": n},
+            )
+            for n in WIDTHS
+        ),
+        *(Row(f"channels-{n}", f"SPINet, {n} channels", {"model.feature_channels": n}) for n in WIDTHS),
+    ),
 )
+"""All at the same learning rate."""
 
 DUPLICATES = Table(
     "duplicates",
@@ -137,6 +169,16 @@ DUPLICATES = Table(
         Row("duplicates-none", "none: the peaks alone", {"inference.duplicates": "none"}),
         Row("duplicates-mask", "mask NMS", {"inference.duplicates": "mask"}),
         Row("duplicates-matrix", "matrix NMS", {"inference.duplicates": "matrix"}),
+    ),
+)
+
+ASSIGNMENT = Table(
+    "assignment",
+    "What a location needs of an instance's mask",
+    "§5.2, unstated",
+    (
+        Row("assignment-centre", "the pixel at its cell's centre", {"objective.assignment": "centre"}),
+        Row("assignment-any", "any pixel of its cell", {"objective.assignment": "any"}),
     ),
 )
 
@@ -245,10 +287,12 @@ TABLES = {
         LOSSES,
         LEVELS,
         INTEGRATION,
+        DEFORMABLE,
         SYSTEMS,
         RATES,
-        CHANNELS,
+        CONDINST,
         DUPLICATES,
+        ASSIGNMENT,
         SAMPLING,
         SEMANTIC,
         CROSS_ENTROPY,
@@ -263,7 +307,7 @@ TABLES = {
 PAPER_GROUPS = {
     "tiny": ("table3", "table5"),
     "small": ("table3", "table5"),
-    "cityscapes_r50": ("table3", "table5", "condinst"),
+    "cityscapes_r50": ("table3", "table5", "deformable", "condinst"),
     "coco_r50": ("table4",),
 }
 """What the paper reports on the data that a preset is made for."""
