@@ -156,7 +156,7 @@ def feature_metrics(
         for label in np.unique(things.label):
             alike.add(field, things[things.label == label], half)
         segment_map, crowd = sample.segment_map.numpy(), sample.crowd.numpy()
-        truth = semantic_labels(segment_map, sample.labels.numpy(), crowd, model)
+        truth = semantic_labels(segment_map, sample.labels.numpy(), model, crowd=crowd)
         borders.update(_border(truth), [_border(read_out(model, encoded).semantic)], truth == IGNORE)
         if contour is not None:
             label_map = np.concatenate([[IGNORE], np.where(crowd, IGNORE, sample.labels)])[segment_map]

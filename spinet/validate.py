@@ -10,9 +10,10 @@ import torch.distributed as dist
 from tqdm.auto import tqdm
 
 from spinet.components import components
-from spinet.data import PanopticDataset
+from spinet.data import PanopticDataset, cityscapes
 from spinet.data.segments import decode_ids
-from spinet.evaluate import AveragePrecision, MeanIoU, PanopticQuality, headline
+from spinet.evaluate import AveragePrecision, CityscapesPrecision, MeanIoU, PanopticQuality, headline
+from spinet.evaluate.cityscapes_precision import THINGS
 from spinet.inference import predict
 from spinet.objective.targets import num_semantic
 from spinet.weights import Model
@@ -23,9 +24,9 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
 
     Returns:
         `All`, `Things`, `Stuff`, `per_class` (see `PanopticQuality.result`), `Components` (the same four keys for the
-        semantic output plus connected components), `AP`, `mIoU` (0 … 1), `average_precision` (see
-        `AveragePrecision.result`), `headline` (the paper's columns in percent), `images` (their number),
-        `network_seconds`, `post_seconds` (medians an image).
+        semantic output plus connected components), `AP`, `mIoU` (0 … 1), `average_precision` (on Cityscapes see
+        `CityscapesPrecision.result`, elsewhere `AveragePrecision.result`), `headline` (the paper's columns in percent),
+        `images` (their number), `network_seconds`, `post_seconds` (medians an image).
     """
     categories, config = model.categories, model.config.inference
     if dataset.categories != categories:
@@ -35,7 +36,8 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
     kind = model.config.objective.semantic_classes
     outputs = num_semantic(kind, num_things=categories.num_things, num_stuff=categories.num_stuff)
     panoptic, single = PanopticQuality(categories), PanopticQuality(categories)
-    precision = AveragePrecision(categories, max_detections=config.top)
+    official = is_cityscapes(dataset)
+    precision = CityscapesPrecision(categories) if official else AveragePrecision(categories, max_detections=config.top)
     semantic = MeanIoU(outputs)
     times = []
     indices = range(rank, len(dataset), world_size)
@@ -45,8 +47,12 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         gt_ids, gt_segments = decode_ids(raw.panoptic), record.segments_info
         panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
         single.update(gt_ids, gt_segments, *components(prediction, categories, config, kind))
-        precision.update(record.image_id, gt_ids, gt_segments, prediction.instances)
-        truth = semantic_labels(raw.look_up().segment_map.numpy(), raw.labels.numpy(), raw.crowd.numpy(), model)
+        if isinstance(precision, CityscapesPrecision):
+            file = cityscapes.instance_file(dataset.root, dataset.split, record.image_id)
+            precision.update(record.image_id, cityscapes.read_instance_ids(file), prediction.instances)
+        else:
+            precision.update(record.image_id, gt_ids, gt_segments, prediction.instances)
+        truth = semantic_labels(raw.look_up().segment_map.numpy(), raw.labels.numpy(), model)
         semantic.update(truth, prediction.semantic)
         times.append((prediction.network_seconds, prediction.post_seconds))
     for part in _gather((panoptic, single, precision, semantic, times), rank, world_size):
@@ -76,14 +82,24 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
     }
 
 
-def semantic_labels(segment_map: np.ndarray, labels: np.ndarray, crowd: np.ndarray, model: Model) -> np.ndarray:
-    """Ground truth of the stuff path's outputs, [H, W]; 255 or more classes need the −1 that stands for "ignore"."""
+def is_cityscapes(dataset: PanopticDataset) -> bool:
+    """Whether the data has Cityscapes' layout and things, so that Cityscapes' own code can evaluate it."""
+    return cityscapes.recognised(dataset.root) and {category.id for category in dataset.categories.things} == THINGS
+
+
+def semantic_labels(
+    segment_map: np.ndarray, labels: np.ndarray, model: Model, *, crowd: np.ndarray | None = None
+) -> np.ndarray:
+    """Ground truth of the stuff path's outputs, [H, W], −1 where nothing is labelled.
+
+    A crowd has a class, which counts in the official mIoU, unless `crowd`, bool [K], says that it is to be left out.
+    """
     things = model.categories.num_things
     kind = model.config.objective.semantic_classes
     values = labels if kind == "all" else np.where(labels >= things, labels - things, -1)
     if kind == "stuff+thing":
         values = np.where(labels < things, model.categories.num_stuff, values)
-    return np.concatenate([[-1], np.where(crowd, -1, values)])[segment_map]
+    return np.concatenate([[-1], values if crowd is None else np.where(crowd, -1, values)])[segment_map]
 
 
 def _gather(part: Any, rank: int, world_size: int) -> list[Any]:

@@ -113,10 +113,10 @@ def test_contour_head_is_read_at_every_pixel(sample, monkeypatch):
     head.conv.weight.data = torch.eye(16)[:, :, None, None]
     head.conv.bias.data = torch.zeros(16)
     encoded = arranged(monkeypatch, sample, one_hot(sample.labels))
-    encoded.features.phi = F.pixel_unshuffle((20 * contour - 10)[None, None], 4)
+    encoded.features.phi = encoded.features.phi_stuff = F.pixel_unshuffle((20 * contour - 10)[None, None], 4)
     assert np.array_equal(contour_map(head, encoded) > 0.5, contour.numpy() > 0)
     assert feature_metrics(MODEL, [sample], contour=head)["contour_f"] == pytest.approx(1)
-    encoded.features.phi = torch.zeros_like(encoded.features.phi)  # a contour everywhere, or nowhere
+    encoded.features.phi = encoded.features.phi_stuff = torch.zeros_like(encoded.features.phi)  # a contour everywhere, or nowhere
     true = float(contour.mean())
     flat = feature_metrics(MODEL, [sample], contour=head, tolerance=0)
     assert flat["contour_f"] == pytest.approx(2 * true / (1 + true), abs=0.1)

@@ -528,8 +528,12 @@ def test_semantic_truth_of_the_evaluation_is_that_of_training(scene, kind):
     model = Model(None, Config(objective=ObjectiveConfig(semantic_classes=kind)), make_categories(3, 4))
     builder = TargetBuilder(strides=[8], num_things=3, num_stuff=4, semantic_classes=kind)
     expected = builder(segment_map[None], [labels], [crowd], [0]).semantic[0].numpy()
-    found = semantic_labels(segment_map.numpy(), labels.numpy(), crowd.numpy(), model)
+    found = semantic_labels(segment_map.numpy(), labels.numpy(), model, crowd=crowd.numpy())
     assert np.array_equal(found, expected)
+    counted = semantic_labels(segment_map.numpy(), labels.numpy(), model)
+    assert (counted >= 0).sum() == (expected >= 0).sum() + (kind != "stuff") * int(
+        crowd[segment_map.long() - 1][segment_map > 0].sum()
+    )
 
 
 # --- a network whose answer is known ----------------------------------------------------------------------------------

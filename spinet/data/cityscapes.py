@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spinet.data.annotations import ImageEntry, Split
+import cv2
+import numpy as np
+
+from spinet.data.annotations import ImageEntry, Split, read_bytes
+from spinet.data.segments import DataError
 
 SPLITS = ("train", "val", "test")
 INSTANCE_IDS = "_gtFine_instanceIds.png"
@@ -36,6 +40,26 @@ def split(root: Path, name: str) -> Split:
         return root / "leftImg8bit" / name / city / f"{image.id}_leftImg8bit.png"
 
     return Split(name, folder.with_name(f"{folder.name}.json"), folder, image_path)
+
+
+def instance_file(root: Path, name: str, image_id: int | str) -> Path:
+    """The instance annotations of an image."""
+    return root / "gtFine" / name / str(image_id).rsplit("_", 2)[0] / f"{image_id}{INSTANCE_IDS}"
+
+
+def read_instance_ids(path: Path) -> np.ndarray:
+    """Instance annotations, uint16 [H, W]: a category id, or 1000 × a thing's category id + its number.
+
+    Raises:
+        DataError: the file is missing, broken or no such picture.
+    """
+    try:
+        ids = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # empty
+        ids = None
+    if ids is None or ids.ndim != 2 or ids.dtype != np.uint16:
+        raise DataError(f"{path}: truncated or not a picture of one channel with 16 bits; fetch it again")
+    return ids
 
 
 def instance_files(root: Path, name: str) -> list[Path]:

@@ -26,7 +26,7 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 
 from spinet.data import cityscapes, find_splits
-from spinet.data.annotations import Faults, ImageRecord, Split, parse, read_bytes
+from spinet.data.annotations import Faults, ImageRecord, Split, parse
 from spinet.data.panoptic import read_picture
 from spinet.data.segments import VOID, Categories, DataError, decode_ids
 
@@ -63,13 +63,7 @@ def prepare_cityscapes(root: str | Path) -> list[Prepared]:
 
 def _check_instances(path: Path) -> None:
     """Raises `DataError` unless the file holds instance ids as the official script expects them."""
-    try:
-        ids = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # empty
-        ids = None
-    if ids is None or ids.ndim != 2 or ids.dtype != np.uint16:
-        raise DataError(f"{path}: truncated or not a picture of one channel with 16 bits; fetch it again")
-    for value in _areas(ids):
+    for value in _areas(cityscapes.read_instance_ids(path)):
         if (value if value < 1000 else value // 1000) not in id2label:
             raise DataError(f"{path}: instance id {value} has no Cityscapes label; fetch the file again")
 

@@ -1,9 +1,13 @@
 """§5.1 The measures of the paper, equal to the official code: PQ, and AP and mIoU beside it.
 
+PQ is panopticapi's. AP is that of cityscapesscripts on Cityscapes and that of pycocotools elsewhere; mIoU is that of
+cityscapesscripts.
+
 Each measure is an accumulator: `update` it with one image, `merge` it with another process's, ask for its `result`.
 """
 
 from spinet.evaluate.average_precision import AveragePrecision
+from spinet.evaluate.cityscapes_precision import CityscapesPrecision
 from spinet.evaluate.mean_iou import MeanIoU
 from spinet.evaluate.overlaps import EvaluationError
 from spinet.evaluate.panoptic_files import evaluate_files, read_ids
@@ -11,6 +15,7 @@ from spinet.evaluate.panoptic_quality import PanopticQuality, headline
 
 __all__ = [
     "AveragePrecision",
+    "CityscapesPrecision",
     "EvaluationError",
     "MeanIoU",
     "PanopticQuality",
