@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spinet.baselines.system import Baseline, Reading
 from spinet.config import InferenceConfig
+from spinet.data.readers import as_image
 from spinet.data.segments import Categories, Sample
 from spinet.data.transforms import EvalTransform
 from spinet.duplicates import Candidates, mask_cut, rank
@@ -56,31 +57,30 @@ class Prediction:
     post_seconds: float
 
 
-def predict(model: Model, image: UInt8[np.ndarray, "H W 3"], *, instances: bool = False) -> Prediction:
+def predict(model: Model, image: UInt8[np.ndarray, "H W 3"] | Any, *, instances: bool = False) -> Prediction:
     """The panoptic segmentation of an RGB image of any size, at its own resolution: `encode`, then `read_out`.
 
     Args:
         model: from `load_model`.
-        image: uint8 RGB.
+        image: uint8 RGB; also grey [H, W], a Pillow image, or the path of an image file, see `as_image`.
         instances: also give the instances down to the lower threshold that AP is computed with, with their masks.
 
     Raises:
-        ValueError: the image is not uint8 [H, W, 3].
+        ValueError: the image is none of these; the message says what it is.
     """
     return read_out(model, encode(model, image), instances=instances)
 
 
 @torch.inference_mode()
-def encode(model: Model, image: UInt8[np.ndarray, "H W 3"]) -> Encoded:
+def encode(model: Model, image: UInt8[np.ndarray, "H W 3"] | Any) -> Encoded:
     """Runs the network, once: class logits, filters, and the Panoptic-Feature of an RGB image of any size.
 
     Nothing in the result depends on thresholds or merge rules, so `read_out` may be called on it again and again.
 
     Raises:
-        ValueError: the image is not uint8 [H, W, 3].
+        ValueError: the image is none that `as_image` takes.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"an image is uint8 of shape (H, W, 3), RGB; got {image.dtype} of shape {image.shape}")
+    image = as_image(image)
     start = perf_counter()
     scaled = _test_transform(model)(_bare_sample(image)).image
     with _arithmetic(model, model.config.inference):

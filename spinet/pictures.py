@@ -4,23 +4,81 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from spinet.data.segments import Categories, encode_ids
+from spinet.data.readers import read_image
+from spinet.data.segments import Categories, DataError, encode_ids
+from spinet.evaluate.names import Id, Names, forms, matched_names, names_of
 from spinet.figures.overlay import draw_panoptic
 from spinet.inference import Prediction
-from spinet.runs import atomic_write
+from spinet.lock import owned
+from spinet.runs import atomic_write, sealed, visible
 
 PHOTOS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts"}
+LOOK_ALIKE = VIDEOS | set(
+    ".gif .heic .heif .avif .jp2 .jxl .jfif .svg .pdf .psd .dng .cr2 .cr3 .nef .arw .raw .exr .hdr .pgm .pbm".split()
+)
+"""In a folder, what is named as left out."""
 
 
 class PictureError(ValueError):
     """A file that is no picture."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo or a video that was found."""
+
+    path: Path
+    file_name: str  # relative to the folder that was named, or the file's own
+
+    def read(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Name, without suffix, and RGB image, uint8 [H, W, 3], of the photo or of each frame of the video.
+
+        Raises:
+            PictureError: the file is missing, of an unknown kind, or broken.
+        """
+        name = "_".join(Path(self.file_name).with_suffix("").parts)
+        if not self.path.is_file():
+            raise PictureError(f"{self.path}: no such file")
+        if self.path.suffix.lower() in VIDEOS:
+            for number, frame in enumerate(_read_frames(self.path)):
+                yield f"{name}_{number:06d}", frame
+            return
+        try:
+            image = read_image(self.path)
+        except DataError as error:
+            raise PictureError(f"{error}; photos are {', '.join(sorted(PHOTOS))}") from None
+        yield name, image
+
+
+def find_pictures(inputs: list[Path]) -> tuple[list[Source], list[Path]]:
+    """The photos and videos that are named, the photos in folders, and what of a folder looks like one but is not read.
+
+    Hidden files of a folder are no pictures.
+
+    Raises:
+        PictureError: a folder has no photo.
+    """
+    sources, left_out = [], []
+    for path in inputs:
+        if not path.is_dir():
+            sources.append(Source(path, path.name))
+            continue
+        files = sorted(file for file in path.rglob("*") if visible(file, path) and file.is_file())
+        photos = [file for file in files if file.suffix.lower() in PHOTOS]
+        if not photos:
+            raise PictureError(f"{path}: no photo in this folder ({', '.join(sorted(PHOTOS))})")
+        sources += [Source(photo, photo.relative_to(path).as_posix()) for photo in photos]
+        left_out += [file for file in files if file.suffix.lower() in LOOK_ALIKE]
+    return sources, left_out
 
 
 def read_pictures(inputs: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
@@ -29,30 +87,8 @@ def read_pictures(inputs: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
     Raises:
         PictureError: a file is missing, of an unknown kind, or broken; a folder has no photo.
     """
-    for path in inputs:
-        if path.is_dir():
-            photos = sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTOS)
-            if not photos:
-                raise PictureError(f"{path}: no photo in this folder ({', '.join(sorted(PHOTOS))})")
-            for photo in photos:
-                yield "_".join(photo.relative_to(path).with_suffix("").parts), _read_photo(photo)
-        elif path.suffix.lower() in VIDEOS and path.is_file():
-            for number, frame in enumerate(_read_frames(path)):
-                yield f"{path.stem}_{number:06d}", frame
-        else:
-            yield path.stem, _read_photo(path)
-
-
-def _read_photo(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise PictureError(f"{path}: no such file")
-    try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise PictureError(f"{path}: not a picture, or truncated; photos are {', '.join(sorted(PHOTOS))}")
-    return image
+    for source in find_pictures(inputs)[0]:
+        yield from source.read()
 
 
 def _read_frames(path: Path) -> Iterator[np.ndarray]:
@@ -72,28 +108,44 @@ class PredictionWriter:
     """Writes predictions to a folder: `panoptic/*.png` and `panoptic.json` (COCO format), `overlay/*.png`.
 
     The JSON is written by `close`, if there was a picture; its segments also say `score` (things), `area` and `bbox`.
+    Pictures are numbered from 1, or have the ids that `ids` gives to their file names.
+
+    Raises:
+        PictureError: the folder holds predictions, or another process writes there.
     """
 
-    def __init__(self, folder: Path, categories: Categories):
+    def __init__(self, folder: Path, categories: Categories, *, ids: dict[str, Id] | None = None):
+        if held := next((name for name in ("panoptic.json", "panoptic", "overlay") if (folder / name).exists()), None):
+            raise PictureError(f"{folder}: holds predictions already ({held}); choose another --out, or delete them")
+        if folder.exists() and not folder.is_dir():
+            raise PictureError(f"{folder}: is a file, where a folder is to be made; choose another --out")
         self.folder = folder
         self.categories = categories
+        self.ids = ids
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.names: set[str] = set()
+        self.file_names: set[str] = set()
+        self.lock = ExitStack()
 
-    def write(self, name: str, image: np.ndarray, prediction: Prediction) -> None:
-        """Adds one picture; a name that was there before gets a number."""
+    def write(self, name: str, image: np.ndarray, prediction: Prediction, *, file_name: str | None = None) -> None:
+        """Adds one picture; a name that was there before gets a number. `file_name` is that of the picture itself."""
+        if not self.names:
+            self.lock.enter_context(owned(self.folder))
         unique, count = name, 1
         while unique in self.names:
             count += 1
             unique = f"{name}_{count}"
         self.names.add(unique)
+        if file_name is None or file_name in self.file_names:
+            file_name = f"{unique}{Path(file_name).suffix if file_name else '.png'}"
+        self.file_names.add(file_name)
         overlay = draw_panoptic(image, prediction.ids, prediction.segments, self.categories)
         _write_png(self.folder / "panoptic" / f"{unique}.png", encode_ids(prediction.ids))
         _write_png(self.folder / "overlay" / f"{unique}.png", overlay)
         height, width = prediction.ids.shape
-        identity = len(self.images) + 1
-        self.images.append({"id": identity, "file_name": f"{unique}.png", "height": height, "width": width})
+        identity = len(self.images) + 1 if self.ids is None else self.ids[file_name]
+        self.images.append({"id": identity, "file_name": file_name, "height": height, "width": width})
         segments = [
             {"iscrowd": 0, **{key: value for key, value in segment.items() if key != "isthing"}}
             for segment in prediction.segments
@@ -101,13 +153,31 @@ class PredictionWriter:
         self.annotations.append({"image_id": identity, "file_name": f"{unique}.png", "segments_info": segments})
 
     def close(self) -> None:
-        if not self.images:
-            return
-        categories = [
-            {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in self.categories.all
-        ]
-        content = {"images": self.images, "annotations": self.annotations, "categories": categories}
-        atomic_write(self.folder / "panoptic.json", json.dumps(content).encode())
+        if self.images:
+            categories = [
+                {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)}
+                for c in self.categories.all
+            ]
+            content = {"images": self.images, "annotations": self.annotations, "categories": categories}
+            atomic_write(self.folder / "panoptic.json", json.dumps(sealed(content)).encode())
+        self.lock.close()
+
+
+def ids_of_truth(sources: list[Source], gt_json: Path) -> dict[str, Id]:
+    """The image ids that a ground truth in COCO panoptic format gives to pictures, by their file names.
+
+    Raises:
+        PictureError: the file cannot be read, or knows none of the pictures.
+    """
+    try:
+        truth = names_of(json.loads(gt_json.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PictureError(f"{gt_json}: no ground truth in COCO panoptic format ({error})") from None
+    own: Names = {source.file_name: forms(source.file_name) for source in sources}
+    found = {str(name): image_id for image_id, name in matched_names(truth, own).items()}
+    if not found:
+        raise PictureError(f"{gt_json}: has none of the {len(sources)} pictures under its file name")
+    return found
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from typing import IO, Any
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES = ("spinet", "torch", "torchvision", "timm", "accelerate", "numpy", "opencv-python-headless", "pycocotools")
 DESCRIPTIONS = ("data", "device", "versions", "config", "metrics")  # dictionaries
+SEAL = "sha256"  # the last key of a file that says whether the others are as they were written
 KEYS = ("experiment", "seed", "status", "created", "commit", "dirty", "iterations", "hours", *DESCRIPTIONS)
 
 
@@ -65,40 +66,46 @@ def new_record(
 def write_record(record: Mapping[str, Any], path: str | Path) -> None:
     """Writes a record as strict JSON (nan and infinity as null, keys as strings), whole or not at all, see `atomic`.
 
-    Raises `RecordError` if a key is missing or a value has no place in JSON, `OSError` naming `path` if it cannot be
-    written; an older record then stays as it was.
+    Its sha256 is its last key. Raises `RecordError` if a key is missing or a value has no place in JSON, `OSError`
+    naming `path` if it cannot be written; an older record then stays as it was.
     """
     _check(record, path)
-    write_json(record, path)
+    write_json(record, path, seal=True)
 
 
-def write_json(content: Any, path: str | Path) -> None:
-    """Writes strict JSON as `write_record` does: arrays as lists, nan and infinity as null, all keys as strings."""
+def write_json(content: Any, path: str | Path, *, seal: bool = False) -> None:
+    """Writes strict JSON: arrays as lists, nan and infinity as null, all keys as strings.
+
+    With `seal` an object's sha256 becomes its last key.
+    """
     try:
-        text = json.dumps(_strict(content), indent=1, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(sealed(content) if seal else _strict(content), indent=1, allow_nan=False, ensure_ascii=False)
     except TypeError as error:
         raise RecordError(f"{path}: {error}: give numbers, strings, lists and dictionaries") from None
     atomic_write(path, text.encode() + b"\n")
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """The record in a file. Raises `RecordError` if there is none."""
-    record = _read_json(path)
-    _check(record, path)
-    return record
+    """The record in a file. Raises `RecordError` if there is none, or if it is not as it was written."""
+    return _checked(_read_json(path), path)
 
 
-def find_records(folder: str | Path) -> dict[Path, dict[str, Any]]:
+def find_records(folder: str | Path, *, broken: list[RecordError] | None = None) -> dict[Path, dict[str, Any]]:
     """All records in the JSON files below a folder, oldest first.
 
-    JSON files without the key `experiment` are something else and left out; broken ones raise `RecordError`.
+    JSON files without the key `experiment` are something else and left out, and so are hidden ones. Broken ones raise
+    `RecordError`; with a list `broken` their errors are added to it, and the others are still read.
     """
-    contents = {path: _read_json(path) for path in sorted(Path(folder).rglob("*.json"))}
-    records = {
-        path: content for path, content in contents.items() if isinstance(content, dict) and "experiment" in content
-    }
-    for path, record in records.items():
-        _check(record, path)
+    root, records = Path(folder), {}
+    for path in sorted(path for path in root.rglob("*.json") if visible(path, root)):
+        try:
+            content = _read_json(path)
+            if isinstance(content, dict) and "experiment" in content:
+                records[path] = _checked(content, path)
+        except RecordError as error:
+            if broken is None:
+                raise
+            broken.append(error)
     return dict(sorted(records.items(), key=lambda item: str(item[1]["created"])))
 
 
@@ -173,6 +180,22 @@ def source_state() -> tuple[str | None, bool | None]:
         return None, None
 
 
+def visible(path: Path, root: Path) -> bool:
+    """Whether no name from `root` down starts with a dot: other systems leave `._photo.jpg` beside a photo."""
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with a last key that holds the sha256 of all others."""
+    content = {key: value for key, value in _strict(content).items() if key != SEAL}
+    return content | {SEAL: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
+def is_intact(content: Mapping[str, Any]) -> bool:
+    """Whether a JSON object is as `sealed` left it; true where it has no seal."""
+    return SEAL not in content or sealed(content)[SEAL] == content[SEAL]
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of `path` when the block ends well, and leaves no trace when it does not.
@@ -237,9 +260,17 @@ def _check(record: Any, path: str | Path) -> None:
         raise RecordError(f"{path}: holds {type(record).__name__}, not a run record")
     if missing := [key for key in KEYS if key not in record]:
         raise RecordError(f"{path}: no run record, it lacks {', '.join(missing)}: make records with `new_record`")
+    if not is_intact(record):
+        raise RecordError(f"{path}: damaged, or edited since it was written (its sha256 is another); repeat the run")
     for key in DESCRIPTIONS:
         if not isinstance(record[key], Mapping):
             raise RecordError(f"{path}: `{key}` is {type(record[key]).__name__}, not a dictionary")
+
+
+def _checked(record: Any, path: str | Path) -> dict[str, Any]:
+    """The record without its seal. Raises `RecordError` like `_check`."""
+    _check(record, path)
+    return {key: value for key, value in record.items() if key != SEAL}
 
 
 def _strict(value: Any) -> Any:

@@ -332,7 +332,7 @@ FAULTS = {
     "an absolute path": (setting(1, "annotation", "file_name", "/etc/hostname"), "inside"),
     "a drive": (setting(0, "annotation", "file_name", "C:x.png"), "inside"),
     "no name": (setting(0, "annotation", "file_name", ""), "inside"),
-    "no file": (setting(1, "annotation", "file_name", "999.png"), "999.png: no such file"),
+    "names against ids": (setting(1, "annotation", "file_name", "999.png"), "image 0 has the file_name .000.*.999"),
     "an image id of a wrong type": (setting(1, "annotation", "image_id", 1.5), "image_id 1.5"),
     "segments of a wrong type": (setting(1, "annotation", "segments_info", {"id": 1}), "segments_info"),
     "an unknown category": (setting(1, "segment", "category_id", 1234), "unknown category_id 1234"),

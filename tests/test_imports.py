@@ -26,7 +26,7 @@ ARROWS = {
     "model.spinet": ["layers", "config", "model"],
     "objective": ["config", "objective"],
     "data": ["data", "runs"],
-    "evaluate": ["evaluate", "data.segments"],
+    "evaluate": ["evaluate", "data.readers", "data.segments", "runs"],
     "baselines.config": [],
     "baselines": ["baselines", "config", "data", "layers", "mask_logits", "merging", "model", "objective"],
     "weights": ["baselines", "config", "data.segments", "model", "objective", "runs"],

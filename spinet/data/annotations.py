@@ -13,12 +13,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from spinet.data.readers import read_bytes
 from spinet.data.segments import Categories, Category, DataError
 
 MAX_ID = 2**24 - 1  # what three colours of eight bits can say
+UNSTATED = -1
 
 
 def _inside(name: str) -> str:
@@ -29,9 +31,14 @@ def _inside(name: str) -> str:
     return name
 
 
+def _number(value: Any) -> Any:
+    """Other converters write true and false for 1 and 0."""
+    return int(value) if isinstance(value, bool) else value
+
+
 FileName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_inside)]
 ImageId = Annotated[int, Field(ge=0, lt=2**63)] | FileName  # ids name files, too
-Flag = Annotated[int, Field(ge=0, le=1)]
+Flag = Annotated[int, BeforeValidator(_number), Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=65535)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -117,7 +124,7 @@ class Segments:
     ids: np.ndarray  # int32 [K]
     category_ids: np.ndarray  # int32 [K]
     crowd: np.ndarray  # bool [K]
-    areas: np.ndarray  # int64 [K], pixels; -1 where the file does not say
+    areas: np.ndarray  # int64 [K], pixels; `UNSTATED` where the file does not say
 
 
 @dataclass(frozen=True)
@@ -130,13 +137,15 @@ class ImageRecord:
     width: int
     height: int
     segments: Segments
+    left_out: frozenset[int] = frozenset()  # ids of segments whose entries are faulty
 
     @property
     def segments_info(self) -> list[dict[str, int]]:
-        """The segments as the official evaluation takes them."""
+        """The segments as the official evaluation takes them; without `area` where the file does not say it."""
         columns = self.segments.ids, self.segments.category_ids, self.segments.crowd, self.segments.areas
         names = "id", "category_id", "iscrowd", "area"
-        return [dict(zip(names, map(int, row), strict=True)) for row in zip(*columns, strict=True)]
+        rows = (dict(zip(names, map(int, row), strict=True)) for row in zip(*columns, strict=True))
+        return [{name: value for name, value in row.items() if (name, value) != ("area", UNSTATED)} for row in rows]
 
 
 @dataclass(frozen=True)
@@ -167,9 +176,12 @@ def parse(split: Split, faults: Faults) -> Document:
             raise DataError(f'{path}: has no list "{name}", so it is not a panoptic JSON file')
 
     where = path.name
-    categories = _entries(CategoryEntry, content["categories"], f"{where} categories", faults)
-    images = _entries(ImageEntry, content["images"], f"{where} images", faults)
-    annotations = _entries(AnnotationEntry, content["annotations"], f"{where} annotations", faults)
+    # what follows from a faulty entry is no fault of its own
+    categories, bad_categories = _entries(CategoryEntry, content["categories"], f"{where} categories", "id", faults)
+    images, bad_images = _entries(ImageEntry, content["images"], f"{where} images", "id", faults)
+    annotations, bad_annotations = _entries(
+        AnnotationEntry, content["annotations"], f"{where} annotations", "image_id", faults
+    )
 
     categories = list(_unique(categories, "id", where, "duplicate category id", faults).values())
     categories = list(_unique(categories, "name", where, "duplicate category name", faults).values())
@@ -179,33 +191,39 @@ def parse(split: Split, faults: Faults) -> Document:
     annotations = list(_unique(annotations, "file_name", where, "duplicate panoptic file name", faults).values())
 
     annotation_of = {annotation.image_id: annotation for annotation in annotations}
-    for image_id in annotation_of.keys() - {image.id for image in images}:
+    for image_id in annotation_of.keys() - {image.id for image in images} - bad_images:
         faults.add("annotation without image", where, f"image_id {image_id!r}")
     known = {category.id for category in categories}
     records = []
     for image in images:
         annotation = annotation_of.get(image.id)
         if annotation is None:
-            faults.add("image without annotation", where, f"id {image.id!r}")
+            if image.id not in bad_annotations:
+                faults.add("image without annotation", where, f"id {image.id!r}")
             continue
         place = f"{where} {annotation.file_name}"
         segments = _unique(annotation.segments_info, "id", place, "duplicate segment id", faults)
-        for segment in list(segments.values()):
-            if segment.category_id not in known:
+        usable = [segment for segment in segments.values() if segment.category_id in known]
+        left_out = segments.keys() - {segment.id for segment in usable}
+        for segment in (segments[id_] for id_ in sorted(left_out)):
+            if segment.category_id not in bad_categories:
                 faults.add("unknown category", place, f"segment {segment.id} has category_id {segment.category_id}")
-                del segments[segment.id]
-        records.append(_record(split, image, annotation.file_name, list(segments.values())))
+        records.append(_record(split, image, annotation.file_name, usable, frozenset(left_out)))
     kinds = [Category(c.id, c.name, bool(c.isthing), (c.color[0], c.color[1], c.color[2])) for c in categories]
     return Document(Categories.of(kinds), records, hashlib.sha256(raw).hexdigest())
 
 
-def _entries(model: type[Any], items: list[Any], where: str, faults: Faults) -> list[Any]:
-    """The items that fit the model."""
-    entries = []
+def _entries(
+    model: type[Any], items: list[Any], where: str, key: str, faults: Faults
+) -> tuple[list[Any], set[int | str]]:
+    """The items that fit the model, and what the others have under the key."""
+    entries, others = [], set()
     for index, item in enumerate(items):
         try:
             entries.append(model.model_validate(item))
         except ValidationError as error:
+            if isinstance(item, dict) and isinstance(value := item.get(key), int | str):
+                others.add(value)
             places = set()  # a value that fits none of two types is one fault
             for fault in error.errors(include_url=False):
                 kind = "file name leaves the folder" if fault["type"] == "outside" else "malformed entry"
@@ -214,7 +232,7 @@ def _entries(model: type[Any], items: list[Any], where: str, faults: Faults) -> 
                     continue
                 places.add(place)
                 faults.add(kind, f"{where}[{index}]", f"{place}: {fault['msg']}, got {str(fault['input'])[:80]!r}")
-    return entries
+    return entries, others
 
 
 def _unique(entries: list[Any], key: str, where: str, kind: str, faults: Faults) -> dict[Any, Any]:
@@ -228,25 +246,20 @@ def _unique(entries: list[Any], key: str, where: str, kind: str, faults: Faults)
     return first
 
 
-def _record(split: Split, image: ImageEntry, file_name: str, segments: list[SegmentEntry]) -> ImageRecord:
+def _record(
+    split: Split, image: ImageEntry, file_name: str, segments: list[SegmentEntry], left_out: frozenset[int]
+) -> ImageRecord:
     return ImageRecord(
         image_id=image.id,
         image=split.image_path(image),
         panoptic=split.folder / file_name,
         width=image.width,
         height=image.height,
+        left_out=left_out,
         segments=Segments(
             ids=np.array([s.id for s in segments], np.int32),
             category_ids=np.array([s.category_id for s in segments], np.int32),
             crowd=np.array([s.iscrowd for s in segments], bool),
-            areas=np.array([-1 if s.area is None else min(s.area, 2**40) for s in segments], np.int64),
+            areas=np.array([UNSTATED if s.area is None else min(s.area, 2**40) for s in segments], np.int64),
         ),
     )
-
-
-def read_bytes(path: Path) -> bytes:
-    """The file's content. Raises `DataError` where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; run: spinet data check") from None

@@ -6,15 +6,19 @@ The panoptic files, `gtFine/cityscapes_panoptic_{split}`, are not in the downloa
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from spinet.data.annotations import ImageEntry, Split, read_bytes
+from spinet.data.annotations import ImageEntry, Split
+from spinet.data.readers import read_bytes
 from spinet.data.segments import DataError
+from spinet.runs import visible
 
 SPLITS = ("train", "val", "test")
+IMAGE = "_leftImg8bit.png"
 INSTANCE_IDS = "_gtFine_instanceIds.png"
 LABEL_IDS = "_gtFine_labelIds.png"
 
@@ -33,18 +37,26 @@ def splits(root: Path) -> dict[str, Split]:
 def split(root: Path, name: str) -> Split:
     """The split, whether it is there or not."""
     folder = root / "gtFine" / f"cityscapes_panoptic_{name}"
+    images = root / "leftImg8bit" / name
+
+    @cache
+    def places() -> dict[str, Path]:
+        return {path.name: path for path in files(images, IMAGE)}
 
     def image_path(image: ImageEntry) -> Path:
-        # "file_name" in the official JSON file names no file; the id is "{city}_{sequence}_{frame}"
+        # "file_name" in the official JSON file names no file; the id is "{city}_{sequence}_{frame}", and its folder,
+        # which nothing says, may have another name than the city
         city = str(image.id).rsplit("_", 2)[0]
-        return root / "leftImg8bit" / name / city / f"{image.id}_leftImg8bit.png"
+        return places().get(f"{image.id}{IMAGE}", images / city / f"{image.id}{IMAGE}")
 
     return Split(name, folder.with_name(f"{folder.name}.json"), folder, image_path)
 
 
 def instance_file(root: Path, name: str, image_id: int | str) -> Path:
-    """The instance annotations of an image."""
-    return root / "gtFine" / name / str(image_id).rsplit("_", 2)[0] / f"{image_id}{INSTANCE_IDS}"
+    """The instance annotations of an image, in the folder of its city or in another."""
+    folder, file = root / "gtFine" / name, f"{image_id}{INSTANCE_IDS}"
+    expected = folder / str(image_id).rsplit("_", 2)[0] / file
+    return expected if expected.is_file() else next(folder.glob(f"*/{file}"), expected)
 
 
 def read_instance_ids(path: Path) -> np.ndarray:
@@ -64,4 +76,9 @@ def read_instance_ids(path: Path) -> np.ndarray:
 
 def instance_files(root: Path, name: str) -> list[Path]:
     """The instance annotations of a split, which the panoptic files are made from."""
-    return sorted((root / "gtFine" / name).glob(f"*/*{INSTANCE_IDS}"))
+    return files(root / "gtFine" / name, INSTANCE_IDS)
+
+
+def files(folder: Path, ending: str) -> list[Path]:
+    """The files with that ending in the cities of a split."""
+    return sorted(path for path in folder.glob(f"*/*{ending}") if visible(path, folder))

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from spinet.data.annotations import ImageRecord, read_bytes
-from spinet.data.segments import Categories, DataError, RawSample, Sample
+from spinet.data.annotations import ImageRecord
+from spinet.data.readers import read_image, read_panoptic_png
+from spinet.data.segments import Categories, Category, DataError, RawSample, Sample
 
 
-def read_picture(path: Path, *, width: int, height: int) -> np.ndarray:
-    """The picture as RGB, uint8 [height, width, 3], whatever its own colours and depth are; as stored, not turned.
+def read_sized(read: Callable[[Path], np.ndarray], path: Path, *, width: int, height: int) -> np.ndarray:
+    """What a reader makes of a file, uint8 [height, width, 3].
 
     Raises:
-        DataError: the file is missing, broken, truncated or of another size.
+        DataError: the reader's own, or the file is of another size.
     """
-    try:
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        picture = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), flags)
-    except cv2.error:  # empty, or larger than OpenCV allows
-        picture = None
-    if picture is None:
-        raise DataError(f"{path}: truncated or not a picture; fetch it again")
+    picture = read(path)
     if picture.shape[:2] != (height, width):
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise DataError(f"{path}: is {size} pixels, the JSON file says {width} × {height}; run: spinet data check")
@@ -53,19 +47,31 @@ class PanopticDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.records)
 
+    def with_categories(self, categories: Categories) -> PanopticDataset:
+        """The same images under the labels of other categories, those of a network say.
+
+        Ids decide: neither order nor colours matter, nor categories that no segment has.
+
+        Raises:
+            DataError: a segment's category is not among them, or is another class there.
+        """
+        if found := strangers(self.records, self.categories, categories):
+            raise DataError(f"{self.root}, {self.split}: {found[0]}; ids must mean the same classes everywhere")
+        return replace(self, categories=categories)
+
     def read(self, index: int) -> RawSample:
         """Decodes the two files of an image, and no more.
 
         Raises:
-            DataError: one of them is missing, broken, truncated or of another size than the JSON file says.
+            DataError: one of them cannot be read, or is of another size than the JSON file says.
         """
         record = self.records[index]
         size = {"width": record.width, "height": record.height}
         labels = [self.categories.label_of[category_id] for category_id in record.segments.category_ids.tolist()]
         return RawSample(
             image_id=record.image_id,
-            image=read_picture(record.image, **size),
-            panoptic=read_picture(record.panoptic, **size),
+            image=read_sized(read_image, record.image, **size),
+            panoptic=read_sized(read_panoptic_png, record.panoptic, **size),
             ids=record.segments.ids,
             labels=torch.tensor(labels, dtype=torch.int64),
             crowd=torch.from_numpy(record.segments.crowd),
@@ -77,3 +83,21 @@ class PanopticDataset(Dataset[Sample]):
         return self.read(index).look_up()
 
     __getitem__ = load
+
+
+def strangers(records: list[ImageRecord], own: Categories, others: Categories) -> list[str]:
+    """The categories of the records' segments that are not among others, or are other classes there."""
+    used = {category_id for record in records for category_id in record.segments.category_ids.tolist()}
+    known = {category.id: category for category in others.all}
+    found = []
+    for category in own.all:
+        other = known.get(category.id)
+        if category.id not in used or (other and (other.name, other.isthing) == (category.name, category.isthing)):
+            continue
+        there = f"is {_told(other)} elsewhere" if other else "is unknown elsewhere"
+        found.append(f"category {category.id}, {_told(category)}, {there}")
+    return found
+
+
+def _told(category: Category) -> str:
+    return f"{category.name!r} ({'thing' if category.isthing else 'stuff'})"

@@ -10,27 +10,22 @@ import io
 import json
 import os
 import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
-from PIL import Image
 
 from spinet.data import cityscapes, find_splits
-from spinet.data.annotations import Faults, ImageRecord, Split, parse
-from spinet.data.panoptic import read_picture
-from spinet.data.segments import VOID, Categories, DataError, decode_ids
-
-Finding = tuple[str, Path, str]  # kind of fault, file, what is wrong
+from spinet.data.annotations import Document, Faults, ImageRecord, Split, parse
+from spinet.data.examine import Findings, examine, pixel_counts
+from spinet.data.panoptic import strangers
+from spinet.data.segments import Categories, DataError
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def prepare_cityscapes(root: str | Path) -> list[Prepared]:
 
 def _check_instances(path: Path) -> None:
     """Raises `DataError` unless the file holds instance ids as the official script expects them."""
-    for value in _areas(cityscapes.read_instance_ids(path)):
+    for value in pixel_counts(cityscapes.read_instance_ids(path)):
         if (value if value < 1000 else value // 1000) not in id2label:
             raise DataError(f"{path}: instance id {value} has no Cityscapes label; fetch the file again")
 
@@ -98,6 +93,12 @@ class Report:
     def ok(self) -> bool:
         return not self.faults.count
 
+    def add(self, found: Findings, root: Path) -> None:
+        """Takes down what was found of an image in the folder `root`."""
+        for tallies, findings in ((self.faults, found.faults), (self.warnings, found.warnings)):
+            for kind, path, detail in findings:
+                tallies.add(kind, _relative(path, root), detail)
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {"ok": self.ok, **asdict(self)}
@@ -123,16 +124,21 @@ def check(root: str | Path, *, splits: Iterable[str] | None = None, workers: int
     except DataError as error:
         report.faults.add("no data", root, str(error))
         return report
+    documents: dict[str, Document] = {}
     wanted = list(found) if splits is None else list(splits)
     for name in wanted:
         if name not in found:
             report.faults.add("no such split", root, f"{name!r}; there are: {', '.join(found)}")
         else:
-            _check_split(root, found[name], report, workers)
+            _check_split(root, found[name], report, workers, documents)
+    first = next(iter(documents), None)
+    for name, document in documents.items():
+        for stranger in strangers(document.records, document.categories, documents[first or name].categories):
+            report.faults.add("other classes than in another split", found[name].annotations.name, stranger)
     return report
 
 
-def _check_split(root: Path, split: Split, report: Report, workers: int) -> None:
+def _check_split(root: Path, split: Split, report: Report, workers: int, documents: dict[str, Document]) -> None:
     gt_files = cityscapes.instance_files(root, split.name) if cityscapes.recognised(root) else []
     if not split.annotations.is_file():
         command = f"spinet data prepare cityscapes {root}"
@@ -143,19 +149,28 @@ def _check_split(root: Path, split: Split, report: Report, workers: int) -> None
     except DataError as error:
         report.faults.add("unusable JSON file", split.annotations.name, str(error))
         return
+    documents[split.name] = document
+    if not document.records and not report.faults.count:
+        report.faults.add("no image", split.annotations.name, "lists none")
     report.images[split.name] = len(document.records)
     _count_segments(document.categories, document.records, split, report)
+    others: dict[str, tuple[Path, ...]] = {}
     if gt_files:
         listed = {f"{record.image_id}{cityscapes.INSTANCE_IDS}" for record in document.records}
         for path in gt_files:
             if path.name not in listed:
                 report.faults.add("annotation not in the JSON file", _relative(path, root), "prepare it again")
-    examine = partial(_examine, ground_truth=root / "gtFine" / split.name if gt_files else None)
+        folder = root / "gtFine" / split.name
+        city_of = {path.name.removesuffix(cityscapes.INSTANCE_IDS): path.parent for path in gt_files}
+        for record in document.records:
+            city = city_of.get(str(record.image_id), folder / record.image.parent.name)
+            endings = cityscapes.INSTANCE_IDS, cityscapes.LABEL_IDS
+            others[str(record.image_id)] = tuple(city / f"{record.image_id}{ending}" for ending in endings)
+    jobs = document.records, [others.get(str(record.image_id), ()) for record in document.records]
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(workers)) if workers > 1 else None
-        for findings in pool.map(examine, document.records, chunksize=16) if pool else map(examine, document.records):
-            for kind, path, detail in findings:
-                report.faults.add(kind, _relative(path, root), detail)
+        for found in pool.map(examine, *jobs, chunksize=16) if pool else map(examine, *jobs):
+            report.add(found, root)
 
 
 def _count_segments(categories: Categories, records: list[ImageRecord], split: Split, report: Report) -> None:
@@ -164,6 +179,8 @@ def _count_segments(categories: Categories, records: list[ImageRecord], split: S
         report.segments[category.name] = report.segments.get(category.name, 0) + counts[category.id]
     stuff = np.array([category.id for category in categories.stuff])
     for record in records:
+        if not len(record.segments.ids):
+            report.warnings.add("image without any segment", record.panoptic.name, "it teaches and tests nothing")
         crowd = record.segments.crowd & np.isin(record.segments.category_ids, stuff)
         for segment_id in record.segments.ids[crowd].tolist():
             report.warnings.add("crowd flag on stuff", record.panoptic.name, f"segment {segment_id}")
@@ -171,65 +188,3 @@ def _count_segments(categories: Categories, records: list[ImageRecord], split: S
 
 def _relative(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) else path
-
-
-def _examine(record: ImageRecord, *, ground_truth: Path | None) -> list[Finding]:
-    """All that is wrong with the files of one image; Cityscapes has label and instance files in `ground_truth`, too."""
-    cv2.setNumThreads(0)
-    found: list[Finding] = []
-    _open_picture(record.image, record, "image", found)
-    png = _open_picture(record.panoptic, record, "panoptic PNG", found)
-    if png is not None:
-        found += _segment_faults(record, decode_ids(png))
-    if ground_truth is not None:
-        for ending in (cityscapes.INSTANCE_IDS, cityscapes.LABEL_IDS):
-            path = ground_truth / record.image.parent.name / f"{record.image_id}{ending}"
-            _open_picture(path, record, "ground truth PNG", found)
-    return found
-
-
-def _open_picture(path: Path, record: ImageRecord, what: str, found: list[Finding]) -> np.ndarray | None:
-    """The picture, uint8 [H, W, 3], or None and a finding. No more is decoded than the JSON file says that there is."""
-    if not path.is_file():
-        found.append((f"{what} missing", path, "no such file"))
-        return None
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as header:
-            size, mode, kind = header.size, header.mode, header.format
-        if size != (record.width, record.height):
-            wanted = f"the JSON file says {record.width} × {record.height}"
-            found.append((f"{what} of another size", path, f"is {size[0]} × {size[1]} pixels, {wanted}"))
-        elif what == "panoptic PNG" and (mode, kind) != ("RGB", "PNG"):
-            found.append((f"{what} of another kind", path, f"is {kind}, mode {mode}, not PNG with 8 bits of R, G, B"))
-        else:
-            return read_picture(path, width=record.width, height=record.height)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises; DataError
-        found.append((f"{what} broken", path, "truncated, damaged or not a picture"))
-    return None
-
-
-def _segment_faults(record: ImageRecord, ids: np.ndarray) -> list[Finding]:
-    """Where the pixels, int32 [H, W], and the JSON entry of an image disagree."""
-    areas = _areas(ids)
-    areas.pop(VOID, None)
-    stated = dict(zip(record.segments.ids.tolist(), record.segments.areas.tolist(), strict=True))
-    found: list[Finding] = []
-    for segment_id in sorted(areas.keys() - stated.keys()):
-        detail = f"segment id {segment_id}, {areas[segment_id]} pixels"
-        found.append(("segment not in the JSON file", record.panoptic, detail))
-    for segment_id in sorted(stated.keys() - areas.keys()):
-        found.append(("segment not in the PNG", record.panoptic, f"segment id {segment_id}"))
-    for segment_id in sorted(stated.keys() & areas.keys()):
-        if stated[segment_id] not in (-1, areas[segment_id]):
-            detail = f"segment {segment_id}: {stated[segment_id]} stated, {areas[segment_id]} pixels"
-            found.append(("wrong area", record.panoptic, detail))
-    return found
-
-
-def _areas(ids: np.ndarray) -> dict[int, int]:
-    """Pixels of each value, by runs: maps have far fewer of these than pixels."""
-    flat = ids.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    lengths = np.diff(starts, append=flat.size)
-    values, run_of = np.unique(flat[starts], return_inverse=True)
-    return dict(zip(values.tolist(), np.bincount(run_of, lengths).astype(int).tolist(), strict=True))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from spinet.data.segments import Categories, Category
+from spinet.data.readers import read_panoptic_png
+from spinet.data.segments import Categories, Category, DataError, decode_ids
+from spinet.evaluate.names import matched, names_of
 from spinet.evaluate.overlaps import EvaluationError
 from spinet.evaluate.panoptic_quality import PanopticQuality
+from spinet.runs import is_intact
 
 # PNG file and segments of an image, in the ground truth and in the prediction
 Pair = tuple[Path, Sequence[Mapping[str, Any]], Path, Sequence[Mapping[str, Any]]]
@@ -38,7 +41,7 @@ def evaluate_files(
 
     Raises `EvaluationError`, naming file, value and remedy, if anything is missing or contradicts itself; also, as the
     official code, if an image has no prediction (write a PNG file of zeros and an empty `segments_info` where nothing
-    was found). Predictions of other images are ignored, as there.
+    was found). Predictions of other images are ignored, as there. Which prediction is whose is settled by `matched`.
     """
     start = time.perf_counter()
     if workers < 1:
@@ -46,14 +49,14 @@ def evaluate_files(
     gt_json, pred_json = Path(gt_json), Path(pred_json)
     truth = _read_json(gt_json)
     categories = _categories(truth, gt_json)
+    predicted = _read_json(pred_json)
+    if not is_intact(predicted):
+        message = f"{pred_json}: edited or damaged since it was written (its sha256 is another); evaluated as it is"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
     gt = _annotations(truth, gt_json, _folder(gt_json, gt_dir))
-    pred = _annotations(_read_json(pred_json), pred_json, _folder(pred_json, pred_dir))
-    if missing := [image_id for image_id in gt if image_id not in pred]:
-        raise EvaluationError(
-            f"{pred_json}: no prediction for {len(missing)} of {len(gt)} images, the first is {missing[0]!r}: predict "
-            "every image of the ground truth"
-        )
-    pairs = [(*gt[image_id], *pred[image_id]) for image_id in gt]
+    pred = _annotations(predicted, pred_json, _folder(pred_json, pred_dir))
+    partner = matched(names_of(truth), names_of(predicted), pred_json)
+    pairs = [(*gt[image_id], *pred[partner[image_id]]) for image_id in gt]
     for gt_png, _, pred_png, _ in pairs:
         for png in gt_png, pred_png:
             if not png.is_file():
@@ -68,25 +71,14 @@ def evaluate_files(
 
 
 def read_ids(png: str | Path) -> np.ndarray:
-    """Segment ids, uint32 [H, W], of a panoptic PNG file.
+    """Segment ids, int32 [H, W], of a panoptic PNG file.
 
     Raises `EvaluationError` unless it is an undamaged 8-bit RGB file.
     """
     try:
-        data = np.fromfile(png, dtype=np.uint8)
-    except OSError as error:
-        raise EvaluationError(f"{png}: cannot be read ({error.strerror})") from None
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None:
-        raise EvaluationError(f"{png}: not a PNG file, or a damaged one: write it again")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
-        raise EvaluationError(
-            f"{png}: {image.dtype} of shape {image.shape}: store segment ids as 8-bit RGB, id = R + 256 G + 65536 B"
-        )
-    # four bytes R G B A are a little-endian integer: no arithmetic but dropping A
-    rgba = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    ids = rgba.view("<u4")[..., 0]
-    return np.bitwise_and(ids, 0xFFFFFF, out=ids)
+        return decode_ids(read_panoptic_png(Path(png)))
+    except DataError as error:
+        raise EvaluationError(str(error)) from None
 
 
 def _evaluate(categories: Categories, pair: Pair) -> PanopticQuality:
@@ -103,7 +95,8 @@ def _folder(json_file: Path, folder: str | Path | None) -> Path:
     folder = Path(folder) if folder is not None else json_file.with_suffix("")
     if not folder.is_dir():
         raise EvaluationError(
-            f"{folder}: no such folder; the PNG files of {json_file} are looked for there: name theirs"
+            f"{folder}: no such folder; the PNG files of {json_file} are looked for there: name theirs by --gt-dir or "
+            "--pred-dir"
         )
     return folder
 
