@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -116,7 +117,8 @@ def test_contour_head_is_read_at_every_pixel(sample, monkeypatch):
     encoded.features.phi = encoded.features.phi_stuff = F.pixel_unshuffle((20 * contour - 10)[None, None], 4)
     assert np.array_equal(contour_map(head, encoded) > 0.5, contour.numpy() > 0)
     assert feature_metrics(MODEL, [sample], contour=head)["contour_f"] == pytest.approx(1)
-    encoded.features.phi = encoded.features.phi_stuff = torch.zeros_like(encoded.features.phi)  # a contour everywhere, or nowhere
+    nothing = torch.zeros_like(encoded.features.phi)
+    encoded.features.phi = encoded.features.phi_stuff = nothing  # a contour everywhere, or nowhere
     true = float(contour.mean())
     flat = feature_metrics(MODEL, [sample], contour=head, tolerance=0)
     assert flat["contour_f"] == pytest.approx(2 * true / (1 + true), abs=0.1)
@@ -204,7 +206,8 @@ def test_heads_of_the_auxiliary_tasks_are_kept(tmp_path):
 
 def test_a_quarter_of_the_cells_comes_from_one_quarter_of_the_deconvolution():
     """Where the features before the deconvolution are equal everywhere, so is φ in each quarter, and nowhere else."""
-    generator = MODEL.network.panoptic_feature
+    generator = deepcopy(MODEL.network.panoptic_feature)
+    torch.nn.init.normal_(generator.deconvolution.weight)  # its taps start alike
     phi = generator.deconvolution(torch.ones(1, generator.deconvolution.in_channels, 4, 6))[0].detach().numpy()
     field = Field(phi, np.ones(phi.shape[1:], dtype=int), np.array([0]))
     inside = quarter(field)

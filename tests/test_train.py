@@ -183,7 +183,7 @@ def test_both_auxiliary_tasks_teach_both_features_of_the_separate_variant(city: 
     config = replace(MICRO, model=replace(MICRO.model, separate=True))
     samples = [open_dataset(city, "train")[index] for index in range(2)]
     batch = collate(samples, seeds=[0, 1])
-    model = build_model(config, open_dataset(city, "train").categories, pretrained=False)
+    model = build_model(config, open_dataset(city, "train").categories, weights_follow=True)
     training = make_training(model)
     targets = target_builder(model)(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
     losses = training(batch, targets, targets.counts())

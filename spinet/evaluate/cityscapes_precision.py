@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
@@ -66,7 +66,7 @@ class CityscapesPrecision:
             if not np.isfinite(score):
                 raise EvaluationError(f"image {image_id!r}: an instance has the score {score}: give a finite one")
             mask: Any = instance["mask"]
-            mask = rle_codec.decode(mask).astype(bool) if isinstance(mask, Mapping) else np.asarray(mask)
+            mask = rle_codec.decode(cast(Any, mask)).astype(bool) if isinstance(mask, Mapping) else np.asarray(mask)
             if mask.shape != instance_ids.shape:
                 raise EvaluationError(
                     f"image {image_id!r}: a mask has the size {mask.shape}, the image {instance_ids.shape}"
