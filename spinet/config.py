@@ -189,15 +189,17 @@ COCO_R50 = Config(
 
 SMALL = Config(
     model=ModelConfig(
-        backbone="resnet18",
-        norm="group",
-        pretrained=False,
+        backbone="tf_efficientnet_lite0",  # its ImageNet weights are a package: no hub is asked
+        freeze_stages=3,
+        group_channels=8,
         fpn_channels=128,
         filter_channels=128,
         feature_channels=128,
         coordinate_frame="pixels",  # with the waves, found to learn fastest where objects are many and alike
         coordinate_frequencies=6,
+        coordinate_skip=True,
     ),
+    objective=ObjectiveConfig(things=2.0, triplet_ramp=1 / 3),
     input=InputConfig(scale=(0.75, 1.5), scale_unit="factor", crop=(384, 768), workers=8),
     train=TrainConfig(
         iterations=6000,
@@ -218,23 +220,12 @@ SMALL = Config(
 
 TINY = replace(
     SMALL,
-    model=ModelConfig(
-        backbone="tf_efficientnet_lite0",
-        freeze_stages=3,
-        group_channels=8,
-        fpn_channels=64,
-        filter_channels=64,
-        feature_channels=64,
-        head_convs=2,
-        coordinate_frame="pixels",
-        coordinate_frequencies=6,
-        coordinate_skip=True,
-    ),
-    objective=ObjectiveConfig(things=2.0, triplet_ramp=1 / 3, semantic_stride=4, samples_per_image=64),
+    model=replace(SMALL.model, fpn_channels=64, filter_channels=64, feature_channels=64, head_convs=2),
+    objective=replace(SMALL.objective, semantic_stride=4, samples_per_image=64),
     input=InputConfig(scale=(0.75, 1.25), scale_unit="factor", crop=(256, 512), workers=1),
     train=replace(
         SMALL.train,
-        iterations=800,
+        iterations=1600,
         batch_size=4,
         images_per_device=4,
         reference_batch=4,

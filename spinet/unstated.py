@@ -16,6 +16,17 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "spinet" / "config.py"
 PAGE = ROOT / "docs" / "unstated.md"
 
+UNSTATED, BEYOND = "unstated", "beyond the paper"
+"""Marks of fields in spinet/config.py."""
+
+BEYOND_HEAD = """
+## Beyond the paper
+
+Options that the method of the paper does not have. All are off in `cityscapes_r50` and `coco_r50`; `tiny` and `small`
+switch some on. `spinet sweep --groups learning` measures what they bring.
+
+"""
+
 CODE = {
     "§3.1": "spinet/model/fpn.py",
     "§3.2": "spinet/model/filter_sampling.py",
@@ -155,10 +166,11 @@ class Choice:
     reason: str
 
 
-def choices(source: str) -> list[Choice]:
+def choices(source: str, mark: str = UNSTATED) -> list[Choice]:
     """The fields marked "unstated", in their order, from the source of a module like spinet/config.py.
 
     The mark stands in the comment behind the field; the classes' order and names come from the fields of `Config`.
+    With the mark "beyond the paper" they are options that the method of the paper does not have.
     """
     tree = ast.parse(source)
     comments = {
@@ -180,7 +192,7 @@ def choices(source: str) -> list[Choice]:
             continue
         for name, annotation, node in _fields(classes[class_name]):
             comment = comments.get(node.end_lineno or node.lineno, "")
-            if "unstated" not in comment or node.value is None:
+            if mark not in comment or node.value is None:
                 continue
             default = ast.get_source_segment(source, node.value) or ""
             values = _values(source, aliases.get(annotation, node.annotation))
@@ -202,15 +214,21 @@ def page(source: str) -> str:
     ]
     for section in dict.fromkeys(row.section for row in rows):
         parts.append(f"\n### {section}\n\n")
-        parts += _table(
-            ("field", "default", "alternatives", "reason"),
-            [
-                (f"`{row.field}`", f"`{row.default}`", ", ".join(f"`{v}`" for v in row.alternatives), row.reason)
-                for row in rows
-                if row.section == section
-            ],
-        )
+        parts += _fields_table([row for row in rows if row.section == section], row_name="reason")
+    if extras := choices(source, BEYOND):
+        parts.append(BEYOND_HEAD)
+        parts += _fields_table(extras, row_name="what it does")
     return _linked("".join(parts))
+
+
+def _fields_table(rows: Sequence[Choice], row_name: str) -> list[str]:
+    return _table(
+        ("field", "default", "alternatives", row_name),
+        [
+            (f"`{row.field}`", f"`{row.default}`", ", ".join(f"`{v}`" for v in row.alternatives), row.reason)
+            for row in rows
+        ],
+    )
 
 
 def main() -> None:
@@ -247,7 +265,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _reason(comment: str) -> str:
     """The comment without its mark, where that comes first: "unstated (§4): why" is "§4: why"."""
-    mark = re.match(r"unstated(?: \(([^)]*)\))?[:;] *", comment)
+    mark = re.match(rf"(?:{UNSTATED}|{BEYOND})(?: \(([^)]*)\))?[:;] *", comment)
     if mark is None:
         return comment
     return (f"{mark[1]}: " if mark[1] else "") + comment[mark.end() :]

@@ -20,12 +20,9 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "input.scale": [0.375, 0.625],
         "input.test_scale": 0.5,
         "input.workers": 0,
-        "objective.sampling": "instance",
-        "model.reach": 128,
         "train.iterations": 300,
         "train.warmup": 20,
         "train.checkpoint_every": 100,
-        "inference.fill_threshold": 0.1,
     },
     "dsb2018": {  # a third of the pixels of the run in the README, and the settings that it found to help
         "input.crop": [192, 192],
