@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinet.config import InferenceConfig
@@ -24,6 +24,7 @@ class Candidates:
     kept: Float[Tensor, "n"]  # share of the score that the removal of duplicates left, 0 … 1
     logits: MaskLogits  # stride 4 of the network's input
     locations: Locations  # where their filters were sampled
+    areas: Int[Tensor, "n"]  # cells of each mask
 
     def __getitem__(self, chosen: Tensor) -> Candidates:
         return Candidates(
@@ -33,6 +34,7 @@ class Candidates:
             self.kept[chosen],
             self.logits[chosen],
             Locations(*(part[chosen] for part in self.locations)),
+            self.areas[chosen],
         )
 
 
@@ -43,15 +45,23 @@ def rank(
     logits: MaskLogits,
     config: InferenceConfig,
 ) -> Candidates:
-    """Scores masks, drops empty ones, and marks duplicates down."""
-    inside = logits.above(mask_cut(config))
-    area = torch.bincount(inside.indices()[0], minlength=len(logits))
-    # unsafe: its check of the lengths fails where there is no mask
-    probability = torch.segment_reduce(inside.values().sigmoid(), "sum", lengths=area, unsafe=True)
+    """Scores masks, and marks duplicates down; those that are empty come last.
+
+    Masks are held as the processor likes them: on CPUs by their cells, which are few, on CUDA by all cells of the map,
+    whose overlaps are one product of matrices.
+    """
+    if logits.values.is_cuda:
+        cells = logits.whole().flatten(1)
+        inside = cells > mask_cut(config)
+        area, probability = inside.sum(1), (cells.sigmoid() * inside).sum(1)
+    else:
+        inside = logits.above(mask_cut(config))
+        area = torch.bincount(inside.indices()[0], minlength=len(logits))
+        # unsafe: its check of the lengths fails where there is no mask
+        probability = torch.segment_reduce(inside.values().sigmoid(), "sum", lengths=area, unsafe=True)
     scores = confidences * probability / area.clamp(min=1)
     order = scores.argsort(descending=True, stable=True)
-    order = order[area[order] > 0]
-    kept = torch.ones_like(scores[order])
+    kept = torch.ones_like(scores)
     if config.duplicates != "none" and len(order):
         same = labels[order, None] == labels[order]
         iou = mask_iou(inside)[order][:, order].triu(1) * same
@@ -63,7 +73,9 @@ def rank(
     best = scores.argsort(descending=True, stable=True)
     chosen = order[best]
     places = Locations(*(part[chosen] for part in locations))
-    return Candidates(labels[chosen], scores[best], confidences[chosen], kept[best], logits[chosen], places)
+    return Candidates(
+        labels[chosen], scores[best], confidences[chosen], kept[best], logits[chosen], places, area[chosen]
+    )
 
 
 def mask_cut(config: InferenceConfig) -> float:
@@ -71,18 +83,22 @@ def mask_cut(config: InferenceConfig) -> float:
     return float(torch.logit(torch.tensor(config.mask_threshold)))
 
 
-def mask_iou(inside: Float[Tensor, "n cells"]) -> Float[Tensor, "n n"]:
-    """Intersection over union of every pair of masks, of which a sparse matrix holds the cells: `MaskLogits.above`."""
-    masks = torch.sparse_coo_tensor(
-        inside.indices(),
-        torch.ones_like(inside.values()),
-        inside.shape,
-        is_coalesced=True,
-        check_invariants=False,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        intersection = torch.sparse.mm(masks, masks.t()).to_dense()
+def mask_iou(inside: Float[Tensor, "n cells"] | Bool[Tensor, "n cells"]) -> Float[Tensor, "n n"]:
+    """Intersection over union of every pair of masks: the sparse matrix of `MaskLogits.above`, or true and false."""
+    if inside.is_sparse:
+        masks = torch.sparse_coo_tensor(
+            inside.indices(),
+            torch.ones_like(inside.values()),
+            inside.shape,
+            is_coalesced=True,
+            check_invariants=False,
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            intersection = torch.sparse.mm(masks, masks.t()).to_dense()
+    else:
+        masks = inside.float()  # counts below 2^24 are exact
+        intersection = masks @ masks.t()
     area = intersection.diagonal()
     return intersection / (area[:, None] + area - intersection).clamp(min=1)
 

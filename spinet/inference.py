@@ -5,6 +5,8 @@ Every rule that the paper leaves open is a field of `InferenceConfig`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -23,10 +25,14 @@ from spinet.data.transforms import EvalTransform
 from spinet.duplicates import Candidates, mask_cut, rank
 from spinet.mask_logits import MaskLogits
 from spinet.merging import Resampler, merge
+from spinet.merging_at_once import Merged, masks_at_once, merge_at_once
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import Features, SPINet
-from spinet.precision import resolve
+from spinet.precision import exact_float32, resolve
 from spinet.weights import Model
+
+ROUNDS = 4
+"""Instances that the merge on CUDA may drop before it has to be done again."""
 
 
 @dataclass
@@ -84,7 +90,7 @@ def encode(model: Model, image: UInt8[np.ndarray, "H W 3"] | Any) -> Encoded:
     start = perf_counter()
     scaled = _test_transform(model)(_bare_sample(image)).image
     with _arithmetic(model, model.config.inference):
-        features = model.network(scaled[None].to(model.device))
+        features = model.network(_upload(scaled, model.device)[None])
     synchronise(model.device)
     return Encoded(
         features=features,
@@ -108,7 +114,14 @@ def find_candidates(
         The candidates by falling score, duplicates marked in `kept` but not dropped, and the stuff logits, both at
         stride 4 of the network's input; `encoded.resampler()` brings them to pixels of the image.
     """
-    config = config or model.config.inference
+    candidates, stuff_logits = _find(model, encoded, config or model.config.inference, threshold)
+    return candidates[candidates.areas > 0], stuff_logits
+
+
+def _find(
+    model: Model, encoded: Encoded, config: InferenceConfig, threshold: float | None
+) -> tuple[Candidates, Float[Tensor, "N_s h w"]]:
+    """The same, with candidates whose mask is empty, last."""
     locations, labels, confidences = find_peaks(
         [level[0].float() for level in encoded.features.class_logits],
         threshold=config.threshold if threshold is None else threshold,
@@ -145,26 +158,108 @@ def read_out(
         reading = model.network.read(encoded.features, encoded.network_size, config, instances=instances)
         return _prediction(reading.resized(encoded.size), model.categories, encoded.seconds, start)
     threshold = min(config.ap_threshold, config.threshold) if instances else config.threshold
-    candidates, stuff_logits = find_candidates(model, encoded, config, threshold=threshold)
+    candidates, stuff_logits = _find(model, encoded, config, threshold)
+    read = _read_at_once if stuff_logits.is_cuda else _read_in_turn
+    return read(model, encoded, candidates, stuff_logits, config, start, instances=instances)
+
+
+def _read_in_turn(
+    model: Model,
+    encoded: Encoded,
+    candidates: Candidates,
+    stuff_logits: Float[Tensor, "N_s h w"],
+    config: InferenceConfig,
+    start: float,
+    *,
+    instances: bool,
+) -> Prediction:
+    """One instance after the other, each where it is: the way for a processor."""
+    candidates = candidates[candidates.areas > 0]
     resampler = encoded.resampler()
     semantic = resampler.labels(stuff_logits)
     confident = candidates[(candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)]
     kind = model.config.objective.semantic_classes
     ids, segments = merge(confident, stuff_logits, semantic, resampler, model.categories, config, kind)
     found = _instances(candidates, resampler, model.categories, config) if instances else []
-    class_map = None
-    if kind == "stuff+thing" and instances:
-        class_logits = _finest([level[0].float() for level in encoded.features.class_logits])
-        class_map = encoded.resampler(model.network.strides[0]).whole(class_logits).argmax(0).cpu().numpy()
+    class_map = _class_map(model, encoded) if instances else None
     return Prediction(
         ids=ids.cpu().numpy(),
         segments=segments,
         instances=found,
         semantic=semantic.cpu().numpy(),
-        class_map=class_map,
+        class_map=None if class_map is None else class_map.cpu().numpy(),
         network_seconds=encoded.seconds,
         post_seconds=perf_counter() - start,
     )
+
+
+def _read_at_once(
+    model: Model,
+    encoded: Encoded,
+    candidates: Candidates,
+    stuff_logits: Float[Tensor, "N_s h w"],
+    config: InferenceConfig,
+    start: float,
+    *,
+    instances: bool,
+) -> Prediction:
+    """All instances as one tensor, and one wait for the device at the end: the way for CUDA."""
+    resampler, kind = encoded.resampler(), model.config.objective.semantic_classes
+    logits = resampler.whole(stuff_logits)
+    masks = masks_at_once(candidates, resampler, config)
+    confident = (candidates.areas > 0) & (candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)
+    class_map = _class_map(model, encoded) if instances else None
+    labels, outputs = len(model.categories.all), len(stuff_logits)
+    rounds, settled = ROUNDS, False
+    while not settled:
+        merged = merge_at_once(
+            candidates, masks, confident, logits, resampler, model.categories, config, kind, rounds=rounds
+        )
+        wanted = [
+            merged.settled,
+            _smallest(merged.ids, len(masks) + outputs),
+            _smallest(logits.argmax(0), outputs),
+            merged.things,
+            merged.stuff,
+            candidates.labels,
+            candidates.scores,
+            candidates.areas,
+            *([masks] if instances else []),
+            *([_smallest(class_map, labels)] if class_map is not None else []),
+        ]
+        settled, ids, semantic, things, stuff, thing_labels, scores, areas, *rest = _fetch(wanted)
+        rounds *= 4
+    segments = Merged.segments(things, stuff, thing_labels, scores, model.categories)
+    found = (
+        [
+            {"category_id": model.categories.all[label].id, "score": score, "mask": mask}
+            for label, score, area, mask in zip(thing_labels.tolist(), scores.tolist(), areas, rest[0], strict=True)
+            if area
+        ]
+        if instances
+        else []
+    )
+    return Prediction(
+        ids=ids.astype(np.int32),
+        segments=segments,
+        instances=found,
+        semantic=semantic.astype(np.int64),
+        class_map=rest[1].astype(np.int64) if class_map is not None else None,
+        network_seconds=encoded.seconds,
+        post_seconds=perf_counter() - start,
+    )
+
+
+def _smallest(values: Int[Tensor, "H W"], largest: int) -> Int[Tensor, "H W"]:
+    """Values 0 … `largest` in as few bytes as hold them."""
+    return values.to(torch.uint8 if largest < 2**8 else torch.int16 if largest < 2**15 else torch.int32)
+
+
+def _fetch(tensors: list[Tensor]) -> list[np.ndarray]:
+    """The tensors in the host's memory, page-locked, after one wait for all of them."""
+    fetched = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    synchronise(tensors[0].device)
+    return [tensor.numpy() for tensor in fetched]
 
 
 def _prediction(reading: Reading, categories: Categories, network_seconds: float, start: float) -> Prediction:
@@ -185,6 +280,14 @@ def _prediction(reading: Reading, categories: Categories, network_seconds: float
     )
 
 
+def _class_map(model: Model, encoded: Encoded) -> Int[Tensor, "H W"] | None:
+    """The class head's best thing label at each pixel, where the stuff path has one output for all things."""
+    if model.config.objective.semantic_classes != "stuff+thing" or not model.categories.num_things:
+        return None
+    class_logits = _finest([level[0].float() for level in encoded.features.class_logits])
+    return encoded.resampler(model.network.strides[0]).whole(class_logits).argmax(0)
+
+
 def find_peaks(
     class_logits: list[Float[Tensor, "N_t H_l W_l"]], *, threshold: float, peak: int, top: int
 ) -> tuple[Locations, Int[Tensor, "n"], Float[Tensor, "n"]]:
@@ -195,18 +298,23 @@ def find_peaks(
         peak: a place must be the largest of its peak × peak neighbourhood in its class map; 1 takes all.
         top: places at most.
     """
-    places, labels, confidences = [], [], []
-    for level, logits in enumerate(class_logits):
+    scores, peaks, shapes, start = [], [], [], 0
+    for logits in class_logits:
         score = logits.sigmoid()
-        largest = F.max_pool2d(score[None], peak, stride=1, padding=peak // 2)[0]
-        label, y, x = torch.nonzero((score >= threshold) & (score == largest), as_tuple=True)
-        places.append(torch.stack([torch.full_like(y, level), y, x], dim=1))
-        labels.append(label)
-        confidences.append(score[label, y, x])
-    place, label, confidence = torch.cat(places), torch.cat(labels), torch.cat(confidences)
-    confidence, order = confidence.sort(descending=True, stable=True)
-    order = order[:top]
-    return Locations(*place[order].unbind(1)), label[order], confidence[:top]
+        largest = F.max_pool2d(score[None], peak, stride=1, padding=peak // 2)[0] if len(score) else score
+        scores.append(score.flatten())
+        peaks.append(((score >= threshold) & (score == largest)).flatten())
+        shapes.append((start, score.shape[1] * score.shape[2], score.shape[2]))
+        start += score.numel()
+    # one look for all levels: the host waits for the device each time
+    found = torch.nonzero(torch.cat(peaks))[:, 0]
+    confidence, order = torch.cat(scores)[found].sort(descending=True, stable=True)
+    confidence, found = confidence[:top], found[order[:top]]
+    table = torch.tensor(shapes).to(found.device, non_blocking=True)
+    level = (found[:, None] >= table[1:, 0]).sum(1)
+    first, cells, width = table[level].unbind(1)
+    label, cell = (found - first) // cells, (found - first) % cells
+    return Locations(level, cell // width, cell % width), label, confidence
 
 
 def _instances(
@@ -230,14 +338,23 @@ def _finest(class_logits: list[Float[Tensor, "N_t H_l W_l"]]) -> Float[Tensor, "
     return torch.stack([F.interpolate(level[None], size, mode="bilinear")[0] for level in class_logits]).amax(0)
 
 
-def _arithmetic(model: Model, config: InferenceConfig) -> torch.autocast:
+@contextmanager
+def _arithmetic(model: Model, config: InferenceConfig) -> Iterator[None]:
     reduced = resolve(config.precision, model.device) == "bf16"
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=reduced)
+    with exact_float32(), torch.autocast(model.device.type, torch.bfloat16, enabled=reduced):
+        yield
 
 
 def _test_transform(model: Model) -> EvalTransform:
     source = model.config.input
     return EvalTransform(scale=source.test_scale, scale_unit=source.scale_unit, max_long_side=source.max_long_side)
+
+
+def _upload(image: UInt8[Tensor, "3 H W"], device: torch.device) -> UInt8[Tensor, "3 H W"]:
+    """The picture on the device: to CUDA its bytes go as they lie, channels last, and nobody waits for them."""
+    if device.type != "cuda":
+        return image.contiguous().to(device)
+    return image.pin_memory().to(device, non_blocking=True)
 
 
 def _bare_sample(image: np.ndarray) -> Sample:

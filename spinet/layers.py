@@ -23,7 +23,75 @@ class ConvGNReLU(nn.Sequential):
 
 def group_norm(channels: int, **options: Any) -> nn.GroupNorm:
     """Group normalisation with 32 groups, fewer where the channels do not divide or a group would be one channel."""
-    return nn.GroupNorm(math.gcd(32, channels if channels > 32 else max(1, channels // 2)), channels, **options)
+    return GroupNorm(math.gcd(32, channels if channels > 32 else max(1, channels // 2)), channels, **options)
+
+
+class GroupNorm(nn.GroupNorm):
+    """PyTorch's; on CUDA with its input's type and order in memory, statistics in float32.
+
+    There autocast and PyTorch's kernel would turn the input into float32 with channels first, and the convolution that
+    follows turn both back: more bytes than those of the convolutions around it.
+    """
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        if not input.is_cuda:
+            return super().forward(input)
+        with torch.autocast("cuda", enabled=False):
+            return group_norm_in_order(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm_in_order(
+    x: Float[Tensor, "B C H W"],
+    groups: int,
+    weight: Float[Tensor, "C"],
+    bias: Float[Tensor, "C"],
+    eps: float,
+) -> Float[Tensor, "B C H W"]:
+    """Group normalisation by sums over the pixels of each channel, which need no order of the channels."""
+    return _GroupNormInOrder.apply(x, groups, weight, bias, eps)  # pyright: ignore[reportReturnType]
+
+
+class _GroupNormInOrder(torch.autograd.Function):
+    """y = w (x − μ) / σ + b, with μ and σ of each image's groups."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        exact = torch.promote_types(x.dtype, torch.float32)
+        count = x[0].numel() // groups
+        total = x.sum((2, 3), dtype=exact)
+        squares = torch.linalg.vector_norm(x, dim=(2, 3), dtype=exact).square()
+        mean = _over_groups(total, groups) / count  # [B, C], equal within a group
+        deviation = (_over_groups(squares, groups) / count - mean.square()).clamp(min=0).add(eps).rsqrt()  # 1 / σ
+        scale = weight * deviation
+        shift = bias - mean * scale
+        ctx.save_for_backward(x, weight, mean, deviation)
+        ctx.groups, ctx.count = groups, count
+        return torch.addcmul(_spread(shift, x), x, _spread(scale, x))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, mean, deviation = ctx.saved_tensors
+        (dy,) = gradients
+        # with x̂ = (x − μ) / σ and g = w dy: dx = (g − mean of g − x̂ · mean of g x̂) / σ, means over a group
+        sum_dy = dy.sum((2, 3), dtype=mean.dtype)
+        sum_dy_normed = ((dy * x).sum((2, 3), dtype=mean.dtype) - mean * sum_dy) * deviation  # Σ dy x̂
+        first = _over_groups(weight * sum_dy, ctx.groups) / ctx.count
+        second = _over_groups(weight * sum_dy_normed, ctx.groups) / ctx.count
+        of_x = -second * deviation.square()
+        rest = -first * deviation - of_x * mean
+        dx = torch.addcmul(_spread(rest, x), x, _spread(of_x, x))
+        dx = torch.addcmul(dx, dy, _spread(weight * deviation, x))
+        return dx, None, sum_dy_normed.sum(0).to(weight.dtype), sum_dy.sum(0).to(weight.dtype), None
+
+
+def _over_groups(values: Float[Tensor, "B C"], groups: int) -> Float[Tensor, "B C"]:
+    """The sums over groups of channels, at each channel of theirs."""
+    grouped = values.unflatten(1, (groups, -1))
+    return grouped.sum(2, keepdim=True).expand_as(grouped).flatten(1)
+
+
+def _spread(values: Float[Tensor, "B C"], like: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C 1 1"]:
+    return values[:, :, None, None].to(like.dtype)
 
 
 def set_group_channels(module: nn.Module, channels: int) -> None:

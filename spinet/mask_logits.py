@@ -56,6 +56,8 @@ class MaskLogits:
     def whole(self) -> Float[Tensor, "n h w"]:
         """The whole maps, with −1e4 where nothing is known."""
         n, p, q = self.values.shape
+        if (p, q) == self.size:
+            return self.values
         maps = self.values.new_full((n, *self.size), -1e4)
         number, rows, columns = (torch.arange(length, device=maps.device) for length in (n, p, q))
         rows, columns = self.top[:, None] + rows, self.left[:, None] + columns

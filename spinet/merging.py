@@ -36,9 +36,11 @@ class Resampler:
     def whole(self, logits: Float[Tensor, "n h w"]) -> Float[Tensor, "n H W"]:
         """All pixels."""
         scale = [self.stride * out / inner for out, inner in zip(self.size, self.network_size, strict=True)]
-        pixels_first = logits[None].contiguous(memory_format=torch.channels_last)  # several times as fast
+        maps = logits[None]
+        if not maps.is_cuda:
+            maps = maps.contiguous(memory_format=torch.channels_last)  # several times as fast
         # rounding must not cost the last row or column
-        enough = F.interpolate(pixels_first, scale_factor=[s * (1 + 1e-9) for s in scale], mode="bilinear")[0]
+        enough = F.interpolate(maps, scale_factor=[s * (1 + 1e-9) for s in scale], mode="bilinear")[0]
         return enough[:, : self.size[0], : self.size[1]]
 
     def labels(self, logits: Float[Tensor, "n h w"]) -> Int[Tensor, "H W"]:

@@ -418,7 +418,7 @@ def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
     scores = torch.linspace(0.9, 0.5, 6)
     labels = torch.arange(6) % 3
     masks = MaskLogits.of(logits)
-    candidates = Candidates(labels, scores, scores, torch.ones(6), masks, Locations(*[labels] * 3))
+    candidates = Candidates(labels, scores, scores, torch.ones(6), masks, Locations(*[labels] * 3), torch.ones(6))
     placed = [
         Placed(label, score, window, resampler.one(masks, number, window) > 0)
         for number, (label, score, window) in enumerate(

@@ -18,6 +18,7 @@ from spinet.inference import Prediction, encode, find_candidates, find_peaks, pr
 from spinet.layers import Coordinates
 from spinet.mask_logits import MaskLogits
 from spinet.merging import Resampler, merge
+from spinet.merging_at_once import Merged, masks_at_once, merge_at_once
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.single_shot import SingleShot, within_reach
 from spinet.model.spinet import SPINet
@@ -139,13 +140,16 @@ def test_nms(seed):
 
 def as_candidates(logits, labels, confidences, **config):
     nowhere = torch.arange(len(logits))
-    return rank(
+    found = rank(
         Locations(nowhere, nowhere, nowhere),
         torch.as_tensor(labels),
         torch.as_tensor(confidences),
         MaskLogits.of(logits),
         InferenceConfig(**config),
     )
+    empty = found.areas == 0
+    assert not empty[: len(empty) - int(empty.sum())].any()  # empty ones come last
+    return found[~empty]
 
 
 @pytest.mark.parametrize("duplicates", ["matrix", "mask", "none"])
@@ -345,10 +349,28 @@ def run_merge(mask_logits, labels, stuff_logits, kind="all", things=2, stuff=3, 
         torch.ones(count),
         MaskLogits.of(mask_logits),
         Locations(*[torch.zeros(count)] * 3),
+        (mask_logits > 0).flatten(1).sum(1),
     )
     resampler = Resampler(network_size=size, size=size, device=CPU)
     semantic = fourfold(stuff_logits).argmax(0)
-    ids, segments = merge(candidates, stuff_logits, semantic, resampler, make_categories(things, stuff), config, kind)
+    categories = make_categories(things, stuff)
+    ids, segments = merge(candidates, stuff_logits, semantic, resampler, categories, config, kind)
+    # the way of CUDA, where all instances are merged at once
+    merged = merge_at_once(
+        candidates,
+        masks_at_once(candidates, resampler, config),
+        torch.ones(count, dtype=torch.bool),
+        resampler.whole(stuff_logits),
+        resampler,
+        categories,
+        config,
+        kind,
+        rounds=count,
+    )
+    facts = (part.numpy() for part in (merged.things, merged.stuff, candidates.labels, scores))
+    assert merged.settled
+    assert Merged.segments(*facts, categories) == segments
+    assert torch.equal(merged.ids, ids)
     return ids.numpy(), segments
 
 
@@ -544,6 +566,8 @@ PADDING = 4  # the mean colour, which pads an image, reads as this region
 
 class ReadColours(nn.Module):
     """Stands for the backbone: red / 30 names a pixel's region, green marks where its filter is to be sampled."""
+
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
     def forward(self, x):
         mean, std = 255 * torch.tensor([0.485, 0.456]), 255 * torch.tensor([0.229, 0.224])

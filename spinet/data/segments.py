@@ -160,11 +160,13 @@ class Batch:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A value with the function applied to each tensor in it: in lists, and in fields of data classes."""
+    """A value with the function applied to each tensor in it: in lists, dictionaries, and fields of data classes."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, list):
         return [map_tensors(item, function) for item in value]
+    if isinstance(value, dict):
+        return {key: map_tensors(item, function) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in fields(value)]
         return replace(value, **{name: map_tensors(getattr(value, name), function) for name in names})

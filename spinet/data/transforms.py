@@ -98,7 +98,7 @@ class EvalTransform:
             height, width = (max(1, round(side * factor)) for side in sample.size)
             image = resize_image(image, height, width)
         window = torch.tensor([0, 0, image.shape[2], image.shape[1]], dtype=torch.float32)
-        return replace(sample, image=image.contiguous(), window=window)
+        return replace(sample, image=image, window=window)
 
 
 def scale_factor(size: tuple[int, int], scale: float, unit: ScaleUnit, max_long_side: int | None) -> float:

@@ -147,7 +147,8 @@ class SPINet(nn.Module):
         """
         height, width = images.shape[-2:]
         if windows is None:
-            windows = torch.tensor([0.0, 0.0, width, height], device=images.device).expand(len(images), 4)
+            windows = torch.zeros(len(images), 4, device=images.device)
+            windows[:, 2], windows[:, 3] = width, height
         x = (images - self.mean) / self.std
         x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
         pyramid = self.fpn(self.backbone(x))
@@ -181,5 +182,6 @@ class SPINet(nn.Module):
 
     def places(self, locations: Locations) -> Float[Tensor, "n 2"]:
         """Row and column of the centre of each location's cell, pixels of the network's input."""
-        stride = torch.tensor(self.strides, device=locations.level.device)[locations.level, None]
+        strides = torch.tensor(self.strides).to(locations.level.device, non_blocking=True)
+        stride = strides[locations.level, None]
         return (torch.stack([locations.y, locations.x], dim=1) + 0.5) * stride

@@ -201,12 +201,13 @@ def _forget_outside(logits: Float[Tensor, "N H W"], offset: Float[Tensor, "N 3 3
 
 def take_shortcuts(network: SPINet) -> None:
     """All that give the same, in place. The deconvolution is put off neither where something stands between it and the
-    single-shot convolution, nor where things and stuff have a feature each."""
+    single-shot convolution, nor where things and stuff have a feature each. On CUDA levels are enlarged before their
+    convolution: there the bytes of nine taps cost more than the multiplications that they save."""
     lateral = network.fpn.lateral
     if "C2" in lateral:
         lateral["C2"] = nn.Sequential(nn.AvgPool2d(2), lateral["C2"])  # halved before its 1×1 convolution, not after
     for generator in (network.panoptic_feature, network.stuff_feature):
-        if generator is not None:
+        if generator is not None and not network.mean.is_cuda:
             _enlarge_last(generator)
     network.filter_sampling = FiltersOnDemand(network.filter_sampling)  # pyright: ignore[reportAttributeAccessIssue]
     generator, convolution = network.panoptic_feature, network.single_shot_convolution
