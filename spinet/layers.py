@@ -57,15 +57,13 @@ class _GroupNormInOrder(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         exact = torch.promote_types(x.dtype, torch.float32)
-        count = x[0].numel() // groups
-        total = x.sum((2, 3), dtype=exact)
-        squares = torch.linalg.vector_norm(x, dim=(2, 3), dtype=exact).square()
-        mean = _over_groups(total, groups) / count  # [B, C], equal within a group
-        deviation = (_over_groups(squares, groups) / count - mean.square()).clamp(min=0).add(eps).rsqrt()  # 1 / σ
-        scale = weight * deviation
-        shift = bias - mean * scale
+        norm = torch.linalg.vector_norm(x, dim=(2, 3), dtype=exact)
+        moments = torch.stack([x.mean((2, 3), dtype=exact), norm.square() / x[0, 0].numel()])
+        mean, square = moments.unflatten(2, (groups, -1)).mean(3, keepdim=True)  # [B, G, 1]
+        deviation = torch.addcmul(square, mean, mean, value=-1).clamp_(min=0).add_(eps).rsqrt_()  # 1 / σ
+        scale = weight.unflatten(0, (groups, -1)) * deviation
+        shift = torch.addcmul(bias.unflatten(0, (groups, -1)), mean, scale, value=-1)
         ctx.save_for_backward(x, weight, mean, deviation)
-        ctx.groups, ctx.count = groups, count
         return torch.addcmul(_spread(shift, x), x, _spread(scale, x))
 
     @staticmethod
@@ -73,25 +71,23 @@ class _GroupNormInOrder(torch.autograd.Function):
         x, weight, mean, deviation = ctx.saved_tensors
         (dy,) = gradients
         # with x̂ = (x − μ) / σ and g = w dy: dx = (g − mean of g − x̂ · mean of g x̂) / σ, means over a group
-        sum_dy = dy.sum((2, 3), dtype=mean.dtype)
-        sum_dy_normed = ((dy * x).sum((2, 3), dtype=mean.dtype) - mean * sum_dy) * deviation  # Σ dy x̂
-        first = _over_groups(weight * sum_dy, ctx.groups) / ctx.count
-        second = _over_groups(weight * sum_dy_normed, ctx.groups) / ctx.count
-        of_x = -second * deviation.square()
-        rest = -first * deviation - of_x * mean
-        dx = torch.addcmul(_spread(rest, x), x, _spread(of_x, x))
-        dx = torch.addcmul(dx, dy, _spread(weight * deviation, x))
-        return dx, None, sum_dy_normed.sum(0).to(weight.dtype), sum_dy.sum(0).to(weight.dtype), None
+        by_group = (mean.shape[1], -1)
+        total = dy.sum((2, 3), dtype=mean.dtype).unflatten(1, by_group)  # Σ dy, [B, G, c]
+        of_normed = (dy * x).sum((2, 3), dtype=mean.dtype).unflatten(1, by_group)
+        of_normed = (of_normed - mean * total) * deviation  # Σ dy x̂
+        w, pixels = weight.unflatten(0, by_group), x[0, 0].numel()
+        first = (w * total).mean(2, keepdim=True) / pixels
+        second = (w * of_normed).mean(2, keepdim=True) / pixels
+        slope = -second * deviation.square()
+        rest = -first * deviation - slope * mean
+        dx = torch.addcmul(_spread(rest.expand_as(total), x), x, _spread(slope.expand_as(total), x))
+        dx = torch.addcmul(dx, dy, _spread(w * deviation, x))
+        dw, db = (sums.sum(0).flatten().to(weight.dtype) for sums in (of_normed, total))
+        return dx, None, dw, db, None
 
 
-def _over_groups(values: Float[Tensor, "B C"], groups: int) -> Float[Tensor, "B C"]:
-    """The sums over groups of channels, at each channel of theirs."""
-    grouped = values.unflatten(1, (groups, -1))
-    return grouped.sum(2, keepdim=True).expand_as(grouped).flatten(1)
-
-
-def _spread(values: Float[Tensor, "B C"], like: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C 1 1"]:
-    return values[:, :, None, None].to(like.dtype)
+def _spread(values: Float[Tensor, "B G c"], like: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C 1 1"]:
+    return values.flatten(1)[:, :, None, None].to(like.dtype)
 
 
 def set_group_channels(module: nn.Module, channels: int) -> None:

@@ -225,6 +225,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     torch._C._ensureCUDADeviceGuardSet()
     torch._C._set_only_lift_cpu_tensors(True)
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", False)  # its batch norm has no other implementation
     for place, name, value in (
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (torch.cuda, "is_available", lambda: True),

@@ -59,7 +59,7 @@ def optimize_for_inference(
     if reduced:
         exact = {part for module in network.modules() if isinstance(module, Deformable) for part in module.modules()}
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module not in exact:
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module not in exact:
                 module.to(torch.bfloat16)
     if compile:
         network.forward = compiled(network.forward, model.device)
