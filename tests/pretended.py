@@ -39,8 +39,9 @@ WAITS = {  # operations whose result's size or value the host has to know, and h
 }
 NO_KERNEL = {  # views, allocations and questions about sizes
     *("view slice select expand permute transpose t unsqueeze squeeze detach alias as_strided split split_with_sizes "
-      "unbind _unsafe_view unfold diagonal lift_fresh _reshape_alias empty new_empty empty_like empty_strided "
-      "new_empty_strided is_pinned _indices _values is_coalesced _nnz sparse_dim dense_dim narrow movedim chunk").split()
+      "unbind _unsafe_view unfold diagonal lift_fresh _reshape_alias empty new_empty empty_like "
+      "empty_strided new_empty_strided is_pinned _indices _values is_coalesced _nnz sparse_dim dense_dim narrow "
+      "movedim chunk").split()
 }  # fmt: skip
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 
