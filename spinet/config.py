@@ -117,7 +117,7 @@ class TrainConfig:
     momentum: float = 0.9  # unstated: the siblings'
     weight_decay: float = 1e-4  # unstated: the siblings'; 0 on norms and biases
     clip_norm: float = 35.0  # unstated: the gradient's norm is clipped to this, the siblings'
-    precision: Precision = "fp32"  # unstated; "auto": bf16 where the processor has it, else fp32
+    precision: Precision = "auto"  # unstated; "auto": bf16 where the processor has it, else fp32
     seed: int = 0
     checkpoint_every: int = 1000
     evaluate_every: int = 5000
@@ -212,7 +212,6 @@ SMALL = Config(
         optimizer="adamw",
         weight_decay=0.05,
         clip_norm=10.0,
-        precision="auto",
         checkpoint_every=500,
         evaluate_every=2000,
     ),

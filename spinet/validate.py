@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch.distributed as dist
@@ -17,6 +19,8 @@ from spinet.evaluate.cityscapes_precision import THINGS
 from spinet.inference import predict
 from spinet.objective.targets import num_semantic
 from spinet.weights import Model
+
+T = TypeVar("T")
 
 
 def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
@@ -41,8 +45,10 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
     semantic = MeanIoU(outputs)
     times = []
     indices = range(rank, len(dataset), world_size)
-    for index in tqdm(indices, desc="evaluate", unit="image", disable=rank > 0, leave=False):
-        record, raw = dataset.records[index], dataset.read(index)
+    raws = (_ahead if model.device.type == "cuda" else map)(dataset.read, indices)
+    bar = tqdm(indices, desc="evaluate", unit="image", disable=rank > 0, leave=False)
+    for index, raw in zip(bar, raws, strict=True):
+        record = dataset.records[index]
         prediction = predict(model, raw.image, instances=True)
         gt_ids, gt_segments = decode_ids(raw.panoptic), record.segments_info
         panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
@@ -100,6 +106,19 @@ def semantic_labels(
     if kind == "stuff+thing":
         values = np.where(labels < things, model.categories.num_stuff, values)
     return np.concatenate([[-1], values if crowd is None else np.where(crowd, -1, values)])[segment_map]
+
+
+def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+    """The function's results in order, the next of which a thread computes while the caller is busy with one."""
+    with ThreadPoolExecutor(1) as thread:
+        coming: Future[T] | None = None
+        for item in items:
+            next_one = thread.submit(function, item)
+            if coming is not None:
+                yield coming.result()
+            coming = next_one
+        if coming is not None:
+            yield coming.result()
 
 
 def _gather(part: Any, rank: int, world_size: int) -> list[Any]:

@@ -26,6 +26,7 @@ from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.inference import encode, read_out
 from spinet.memory import keep_freed_memory
 from spinet.optimize import optimize_for_inference
+from spinet.precision import exact_float32, tf32
 from spinet.runs import new_record
 from spinet.weights import Model, build_model, freeze, load_model
 
@@ -59,6 +60,7 @@ class Contender:
         return readings
 
 
+@exact_float32()
 def benchmark(
     *,
     systems: Sequence[str],
@@ -80,7 +82,7 @@ def benchmark(
     (of two-stage detectors this holds proposals, suppression of boxes and the mask head), "post" from there to segments
     and map in the processor's memory. The picture is a `mosaic`; the outputs are made what a trained network would say
     of it, by `stage`, after the layers have computed all of theirs. A round runs every system once and then the
-    `Yardstick`; after one round to warm up, medians and quartiles over `repeats` rounds are given.
+    `Yardstick`; after one round to warm up, three if compiled, medians and quartiles of `repeats` are given.
     Threads are the process's, and so the same for all; so is memory, which is kept: see `keep_freed_memory`.
 
     The floor of a network is the larger of two times: its multiply-accumulates at the yardstick's rate, and the bytes
@@ -120,7 +122,8 @@ def benchmark(
     ]
     rows: list[dict[str, Any]] = []
     rates: list[dict[str, Any]] = []
-    progress = tqdm(total=len(instances) * len(contenders) * (repeats + 2), unit="run")
+    warm = 3 if compile else 1  # compiled networks are captured as a graph after their first run
+    progress = tqdm(total=len(instances) * len(contenders) * (repeats + warm + 1), unit="run")
     for count in instances:
         sample = mosaic(count, size, seed=seed)
         with ExitStack() as staged:
@@ -134,7 +137,7 @@ def benchmark(
             sticks: dict[Exact, Yardstick] = {
                 p: Yardstick(size, precision=DTYPE[p], device=torch.device(device)) for p in precision
             }
-            times, found = _rounds(contenders, sticks, sample, repeats, progress)
+            times, found = _rounds(contenders, sticks, sample, warm, repeats, progress)
             for contender in contenders:
                 rate, cost = sticks[contender.precision].rates(), dict(costs[contender.plain.network])
                 cost["network_bytes"] = cost.pop("network_values") * DTYPE[contender.precision].itemsize
@@ -161,6 +164,7 @@ def benchmark(
         "keeps_freed_memory": kept,
         "repeats": repeats,
         "compiled": compile,
+        "tf32": tf32(),
         "hours": (perf_counter() - start) / 3600,
         "rates": rates,
         "rows": rows,
@@ -216,16 +220,21 @@ def _run(contender: Contender, sample: Sample) -> dict[str, tuple[float, float, 
 
 
 def _rounds(
-    contenders: list[Contender], sticks: dict[Exact, Yardstick], sample: Sample, repeats: int, progress: tqdm
+    contenders: list[Contender],
+    sticks: dict[Exact, Yardstick],
+    sample: Sample,
+    warm: int,
+    repeats: int,
+    progress: tqdm,
 ) -> tuple[dict[Kind, list[tuple[float, float]]], dict[Kind, int]]:
-    """Seconds of network and post-processing in each round, and the things in the map."""
+    """Seconds of network and post-processing in each round after `warm` of them, and the things in the map."""
     times: dict[Kind, list[tuple[float, float]]] = defaultdict(list)
     found = {}
-    for number in range(repeats + 1):
+    for number in range(1 - warm, repeats + 1):
         for contender in contenders:
             progress.set_postfix_str(f"{contender.system}, round {number} of {repeats}")
             for system, (network, post, things) in _run(contender, sample).items():
-                if number:
+                if number > 0:
                     kind = (system, contender.precision, contender.optimized)
                     times[kind].append((network, post))
                     found[kind] = things

@@ -133,8 +133,8 @@ def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, semantic: Ten
     stride = network.PHI_STRIDE
     if isinstance(convolution, DeconvolvingSingleShot):
         stride, convolution = PanopticFeatureGenerator.STRIDE, convolution.single_shot
-    num_semantic = convolution.weight.shape[0]
-    length = phi.shape[1] - num_semantic
+    num_semantic, channels = convolution.weight.shape[:2]
+    length = channels - num_semantic
     codes = _codes(truth, length)
     classes = [torch.full_like(level, -SURE) for level in outputs.class_logits]
     filters = [torch.zeros_like(level) for level in outputs.filter_features]
@@ -147,7 +147,8 @@ def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, semantic: Ten
         filters[level][0, :length, y, x] = (SHARPNESS * _readers(codes).t()).to(filters[level].dtype)
     labels = _in_cells(semantic, stride)
     parts = [codes[_numbers(truth, stride)].permute(2, 0, 1), _logits(labels, num_semantic)[0]]
-    staged = _like(phi, torch.cat(parts)[None])
+    # before the deconvolution there are more channels, where coordinates enter once more
+    staged = _like(phi, F.pad(torch.cat(parts), (0, 0, 0, 0, 0, phi.shape[1] - channels))[None])
     return Features(classes, filters, staged, staged)
 
 
