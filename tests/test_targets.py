@@ -71,9 +71,10 @@ def test_every_instance_has_a_location_on_every_level_unless_smaller_ones_take_i
     assert build(beside, assignment="any").images[0].sample_instance.tolist() == [1] * 4
 
 
-def test_void_and_crowds_are_ignored_everywhere(scene):
+@pytest.mark.parametrize("assignment", ["centre", "any"])
+def test_void_and_crowds_are_ignored_everywhere(scene, assignment):
     segment_map, labels, crowd = scene(1, crowd=2)
-    targets = build((segment_map, labels, crowd), assignment="any")
+    targets = build((segment_map, labels, crowd), assignment=assignment)
     nobody = (segment_map == 0) | torch.tensor([False, *crowd])[segment_map]
     image = targets.images[0]
     assert (targets.semantic[0][nobody] == IGNORE).all()
@@ -81,9 +82,12 @@ def test_void_and_crowds_are_ignored_everywhere(scene):
     assert torch.equal(targets.contour[0] == IGNORE, nobody)
     assert targets.contour[0].max() == 1
     for stride, classes in zip(STRIDES, targets.classes, strict=True):
-        things = F.max_pool2d(torch.tensor([0.0, *((labels < 3) & ~crowd)])[segment_map][None], stride)[0] > 0
+        centre = slice(stride // 2, None, stride), slice(stride // 2, None, stride)
+        pixels = torch.tensor([0.0, *((labels < 3) & ~crowd)])[segment_map]
+        things = F.max_pool2d(pixels[None], stride)[0] if assignment == "any" else pixels[centre]
+        things = things > 0
         assert torch.equal(classes[0] >= 0, things)
-        ignored = nobody[stride // 2 :: stride, stride // 2 :: stride][~things]
+        ignored = nobody[centre][~things]
         assert torch.equal(classes[0][~things] == IGNORE, ignored)
         assert ignored.any()
     assert len(image.labels) == 2
