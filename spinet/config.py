@@ -94,6 +94,7 @@ class InputConfig:
     photo: float = 0.0  # beyond the paper: share of pictures with other hues, gamma, blur, noise and JPEG artefacts
     endless: bool = False  # beyond the paper: a SynthCity's training scenes are drawn on the fly, none of them twice
     test_scale: float | None = None  # §5.2: "preserve the full resolution"; COCO: 800, the siblings' (unstated)
+    whole_masks: bool = False  # unstated (§5.2, overlaps): COCO's instances_*.json is read, so that masks can overlap
     workers: int = 4  # loader processes a device
 
 

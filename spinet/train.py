@@ -105,7 +105,8 @@ def _train(
     accumulation = settings.batch_size // (micro * world)
     checkpoints = decide(accelerator, lambda: _existing(out, resume))
 
-    train_set, val_set = open_dataset(data, "train"), open_dataset(data, "val")
+    train_set = open_dataset(data, "train", whole_masks=config.input.whole_masks)
+    val_set = open_dataset(data, "val")
     set_seed(settings.seed)
     model = build_together(accelerator, config, train_set.categories, weights_follow=init is not None)
     initial = None

@@ -141,7 +141,11 @@ SETTLED = (
         "D_φ to D_φ: with the contour head 0.07 M parameters, as Table 3 has it",
     ),
     ("distance (§4)", "L2 with 10⁻⁶ under the root, for a finite gradient at 0"),
-    ("overlapping masks (§5.2)", "panoptic maps have none, so that the rule of the smaller instance never applies"),
+    (
+        "overlapping masks (§5.2)",
+        "panoptic maps have none; with `input.whole_masks` those of COCO's detection task say where things overlap, and"
+        " the smaller one has the location. Masks that filters must produce stay those of the panoptic map",
+    ),
     ("crowds", "ignored by every loss, like void and padding"),
     (
         "contour loss (Eq. 6)",

@@ -48,9 +48,14 @@ class BaselineTargetBuilder(TargetBuilder):
     """Builds `BaselineTargets` from segment maps; nothing about them is random."""
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, segment_maps: Int[Tensor, "B H W"], labels: list[Tensor], crowd: list[Tensor], seeds: list[int]
+        self,
+        segment_maps: Int[Tensor, "B H W"],
+        labels: list[Tensor],
+        crowd: list[Tensor],
+        seeds: list[int],
+        smallest_maps: Int[Tensor, "B H W"] | None = None,
     ) -> BaselineTargets:
-        """Targets on the device of the maps; the arguments are those of `TargetBuilder`."""
+        """Targets on the device of the maps; the arguments are those of `TargetBuilder`. Hidden parts play no role."""
         height, width = segment_maps.shape[-2:]
         maps = F.pad(segment_maps, (0, -width % self.divisor, 0, -height % self.divisor)).long()
         semantic, images = [], []

@@ -8,6 +8,7 @@ from spinet.data import cityscapes, coco
 from spinet.data.annotations import Faults, ImageRecord, Split, parse
 from spinet.data.panoptic import PanopticDataset
 from spinet.data.segments import VOID, Batch, Categories, Category, DataError, RawSample, Sample
+from spinet.data.whole_masks import read_whole_masks
 
 __all__ = [
     "VOID",
@@ -42,10 +43,11 @@ def find_splits(root: str | Path) -> dict[str, Split]:
     return splits
 
 
-def open_dataset(root: str | Path, split: str) -> PanopticDataset:
+def open_dataset(root: str | Path, split: str, *, whole_masks: bool = False) -> PanopticDataset:
     """The data set in a folder in the layout of Cityscapes or of COCO panoptic.
 
     `split` is "train", "val", … ; "val" also stands for "val2017" where only that exists. Pictures are not opened yet.
+    With `whole_masks` the samples know where things are that others hide, from COCO's `instances_{split}.json`.
 
     Raises:
         DataError: there is no such data, or its JSON file is faulty.
@@ -71,4 +73,5 @@ def open_dataset(root: str | Path, split: str) -> PanopticDataset:
         categories=document.categories,
         records=document.records,
         fingerprint=document.fingerprint,
+        whole_masks=read_whole_masks(coco.instances(root, place.name), document.records) if whole_masks else None,
     )

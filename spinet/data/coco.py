@@ -22,6 +22,11 @@ def splits(root: Path) -> dict[str, Split]:
     return found
 
 
+def instances(root: Path, name: str) -> Path:
+    """The annotations of the detection task, whose masks overlap."""
+    return root / "annotations" / f"instances_{name}.json"
+
+
 def split(root: Path, name: str) -> Split:
     """The split, whether it is there or not."""
     folder = root / "annotations" / f"panoptic_{name}"

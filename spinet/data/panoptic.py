@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from spinet.data.annotations import ImageRecord
 from spinet.data.readers import read_image, read_panoptic_png
-from spinet.data.segments import Categories, Category, DataError, RawSample, Sample
+from spinet.data.segments import Categories, Category, DataError, RawSample, Sample, decode_ids, look_up
+from spinet.data.whole_masks import WholeMask, smallest_things
 
 
 def read_sized(read: Callable[[Path], np.ndarray], path: Path, *, width: int, height: int) -> np.ndarray:
@@ -38,6 +39,7 @@ class PanopticDataset(Dataset[Sample]):
     categories: Categories
     records: list[ImageRecord]
     fingerprint: str  # sha256 of the JSON file
+    whole_masks: Mapping[int | str, Sequence[WholeMask]] | None = None  # of the things of each image
 
     @cached_property
     def index_of(self) -> Mapping[int | str, int]:
@@ -68,7 +70,7 @@ class PanopticDataset(Dataset[Sample]):
         record = self.records[index]
         size = {"width": record.width, "height": record.height}
         labels = [self.categories.label_of[category_id] for category_id in record.segments.category_ids.tolist()]
-        return RawSample(
+        raw = RawSample(
             image_id=record.image_id,
             image=read_sized(read_image, record.image, **size),
             panoptic=read_sized(read_panoptic_png, record.panoptic, **size),
@@ -77,6 +79,18 @@ class PanopticDataset(Dataset[Sample]):
             crowd=torch.from_numpy(record.segments.crowd),
             path=record.panoptic,
         )
+        if self.whole_masks is None:
+            return raw
+        segment_map = look_up(decode_ids(raw.panoptic), raw.ids, raw.path)
+        things = {
+            value: category_id
+            for value, (category_id, label, crowd) in enumerate(
+                zip(record.segments.category_ids.tolist(), labels, record.segments.crowd, strict=True), start=1
+            )
+            if label < self.categories.num_things and not crowd
+        }
+        masks = self.whole_masks.get(record.image_id, ())
+        return replace(raw, smallest_map=smallest_things(segment_map, things, masks))
 
     def load(self, index: int) -> Sample:
         """The full image and its segments. Raises `DataError` like `read`, and where the PNG has an unknown id."""

@@ -80,6 +80,7 @@ class Sample:
     labels: Tensor  # int64 [K], see `Categories`
     crowd: Tensor  # bool [K], regions where instances are not told apart: ignored by every loss
     window: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [4]; unless given, the image is whole
+    smallest_map: Tensor | None = None  # int32 [H, W], `segment_map` with the smallest thing at each pixel, even hidden
 
     def __post_init__(self) -> None:
         if not len(self.window):
@@ -93,9 +94,12 @@ class Sample:
     def crop(self, top: int, left: int, height: int, width: int) -> Sample:
         """A view of the rectangle. Segments keep their numbers, also those that do not reach into it."""
         rows, columns = slice(top, top + height), slice(left, left + width)
-        window = self.window + torch.tensor([left, top, 0, 0])
         return replace(
-            self, image=self.image[:, rows, columns], segment_map=self.segment_map[rows, columns], window=window
+            self,
+            image=self.image[:, rows, columns],
+            segment_map=self.segment_map[rows, columns],
+            window=self.window + torch.tensor([left, top, 0, 0]),
+            smallest_map=None if self.smallest_map is None else self.smallest_map[rows, columns],
         )
 
 
@@ -110,6 +114,7 @@ class RawSample:
     labels: Tensor  # int64 [K]
     crowd: Tensor  # bool [K]
     path: Path  # of `panoptic`, for messages
+    smallest_map: np.ndarray | None = None  # int32 [H, W], see `Sample`
 
     @property
     def size(self) -> tuple[int, int]:
@@ -131,6 +136,7 @@ class RawSample:
             labels=self.labels,
             crowd=self.crowd,
             window=torch.tensor([left, top, self.size[1], self.size[0]], dtype=torch.float32),
+            smallest_map=None if self.smallest_map is None else torch.from_numpy(self.smallest_map[rows, columns]),
         )
 
     def look_up(self) -> Sample:
@@ -149,6 +155,7 @@ class Batch:
     windows: Tensor  # float32 [B, 4]
     seeds: list[int]  # B, of each sample's own random draws
     image_ids: list[int | str]
+    smallest_maps: Tensor | None = None  # int32 [B, H, W], see `Sample`
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch with its tensors on `device`."""

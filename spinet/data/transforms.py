@@ -8,7 +8,7 @@ by the nearest pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -62,7 +62,8 @@ class TrainTransform:
 
         part = sample.crop(top, left, source_height, source_width)
         image = resize_image(part.image, height, width).permute(1, 2, 0).numpy()
-        segment_map = resize_map(part.segment_map.numpy(), height, width)
+        maps = [part.segment_map] if part.smallest_map is None else [part.segment_map, part.smallest_map]
+        maps = [resize_map(one.numpy(), height, width) for one in maps]
         if self.colour_jitter:
             image = jitter(image, *(1 + self.colour_jitter * (2 * draw - 1) for draw in draw_colour))
         if self.photo and float(torch.rand((), generator=generator)) < self.photo:
@@ -70,15 +71,20 @@ class TrainTransform:
         down, across = height / source_height, width / source_width  # near `factor`: both sides are whole pixels
         window = [left * across, top * down, size[1] * across, size[0] * down]
         if draw_flip < self.flip:
-            image, segment_map = cv2.flip(image, 1), cv2.flip(segment_map, 1)
+            image, maps = cv2.flip(image, 1), [cv2.flip(one, 1) for one in maps]
             window[0] = (size[1] - left - source_width) * across
 
         full_height, full_width = self.crop or (height, width)
         canvas = torch.zeros(3, full_height, full_width, dtype=torch.uint8)
         canvas[:, :height, :width] = torch.from_numpy(image).permute(2, 0, 1)
-        map_canvas = torch.full((full_height, full_width), VOID, dtype=torch.int32)
-        map_canvas[:height, :width] = torch.from_numpy(segment_map)
-        return drop_absent(replace(part, image=canvas, segment_map=map_canvas, window=torch.tensor(window)))
+        map_canvases = torch.full((len(maps), full_height, full_width), VOID, dtype=torch.int32)
+        for place, one in zip(map_canvases, maps, strict=True):
+            place[:height, :width] = torch.from_numpy(one)
+        segment_map, smallest_map = map_canvases[0], map_canvases[1] if len(maps) > 1 else None
+        window = torch.tensor(window)
+        return drop_absent(
+            replace(part, image=canvas, segment_map=segment_map, window=window, smallest_map=smallest_map)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +187,21 @@ def drop_absent(sample: Sample) -> Sample:
         return sample
     table = torch.cat([present.new_zeros(1), present]).int()
     table *= table.cumsum(0).int()
-    segment_map = table.index_select(0, sample.segment_map.flatten()).view_as(sample.segment_map)
-    return replace(sample, segment_map=segment_map, labels=sample.labels[present], crowd=sample.crowd[present])
+
+    def anew(segment_map: Tensor) -> Tensor:
+        return table.index_select(0, segment_map.flatten()).view_as(segment_map)
+
+    segment_map, smallest_map = anew(sample.segment_map), None
+    if sample.smallest_map is not None:  # a thing that is hidden all over the map is no segment of it
+        smallest_map = anew(sample.smallest_map)
+        smallest_map = smallest_map.where(smallest_map != VOID, segment_map)
+    labels, crowd = sample.labels[present], sample.crowd[present]
+    return replace(sample, segment_map=segment_map, smallest_map=smallest_map, labels=labels, crowd=crowd)
 
 
 def collate(samples: list[Sample], seeds: list[int]) -> Batch:
     """A batch of the samples, padded with black and void at the right and the bottom to their largest size."""
+    maps: Any = [sample.smallest_map for sample in samples]
     return Batch(
         images=_stack([sample.image for sample in samples], 0),
         segment_maps=_stack([sample.segment_map for sample in samples], VOID),
@@ -195,6 +210,7 @@ def collate(samples: list[Sample], seeds: list[int]) -> Batch:
         windows=torch.stack([sample.window for sample in samples]),
         seeds=seeds,
         image_ids=[sample.image_id for sample in samples],
+        smallest_maps=_stack(maps, VOID) if all(one is not None for one in maps) else None,
     )
 
 

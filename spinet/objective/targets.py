@@ -139,6 +139,7 @@ class TargetBuilder:
         labels: list[Int[Tensor, "K"]],
         crowd: list[Bool[Tensor, "K"]],
         seeds: list[int],
+        smallest_maps: Int[Tensor, "B H W"] | None = None,
     ) -> Targets:
         """Targets on the device of the maps.
 
@@ -147,11 +148,15 @@ class TargetBuilder:
             labels: class of each segment, things first.
             crowd: segments that no loss looks at.
             seeds: of each image's draws.
+            smallest_maps: the segment maps with the smallest thing at each pixel, hidden or not, which is what
+                locations belong to; by default the segment maps, in which nothing overlaps.
         """
         height, width = segment_maps.shape[-2:]
-        maps = F.pad(segment_maps, (0, -width % self.divisor, 0, -height % self.divisor)).long()
+        padding = (0, -width % self.divisor, 0, -height % self.divisor)
+        maps = F.pad(segment_maps, padding).long()
+        smallest = [None] * len(maps) if smallest_maps is None else F.pad(smallest_maps, padding).long()
         classes, semantic, contours, images = [], [], [], []
-        for segment_map, label, is_crowd, seed in zip(maps, labels, crowd, seeds, strict=True):
+        for segment_map, smallest_map, label, is_crowd, seed in zip(maps, smallest, labels, crowd, seeds, strict=True):
             is_thing = (label < self.num_things) & ~is_crowd
 
             def by_segment(values: Tensor, is_crowd: Tensor = is_crowd, device: torch.device = maps.device) -> Tensor:
@@ -159,9 +164,11 @@ class TargetBuilder:
                 return F.pad(values.masked_fill(is_crowd, IGNORE), (1, 0), value=IGNORE).to(device)
 
             class_of = by_segment(label.where(is_thing, BACKGROUND))
-            instances = by_segment((is_thing.cumsum(0) - 1).where(is_thing, IGNORE))[segment_map]
+            instance_of = by_segment((is_thing.cumsum(0) - 1).where(is_thing, IGNORE))
             thing_labels = label[is_thing].to(maps.device)
-            levels = self._assign(instances, len(thing_labels))
+            instances = instance_of[segment_map]
+            owners = instances if smallest_map is None else instance_of[smallest_map]
+            levels = self._assign(owners, len(thing_labels))
             classes.append(
                 [
                     F.pad(thing_labels, (0, 1))[level].where(

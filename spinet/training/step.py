@@ -143,8 +143,10 @@ class Prepare:
     build: TargetBuilder
 
     def __call__(self, batch: Batch) -> Part:
-        targets = self.build(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
-        light = replace(batch, segment_maps=batch.segment_maps[:, :0, :0].clone(), labels=[], crowd=[])
+        targets = self.build(batch.segment_maps, batch.labels, batch.crowd, batch.seeds, batch.smallest_maps)
+        light = replace(
+            batch, segment_maps=batch.segment_maps[:, :0, :0].clone(), labels=[], crowd=[], smallest_maps=None
+        )
         return Part(light, targets, targets.counts().to_list())
 
 
