@@ -42,6 +42,11 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint_*.pt"))
 
 
+def iteration_of(path: Path) -> int:
+    """Of a checkpoint, by its name."""
+    return int(path.stem.removeprefix("checkpoint_"))
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state that `save_checkpoint` wrote, on the CPU.
 

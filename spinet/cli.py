@@ -9,7 +9,10 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +32,7 @@ from spinet.config import (
     TrainConfig,
     with_system,
 )
+from spinet.interruption import Terminated, raise_on_sigterm
 from spinet.memory import keep_freed_memory
 
 Positional = tyro.conf.Positional
@@ -180,8 +184,11 @@ class Evaluate:
     data: Path | None = None
     split: str = "val"
     gt_json: Path | None = None
-    """Ground truth in COCO panoptic format; its PNG folder lies beside it and is named like it."""
+    """Ground truth in COCO panoptic format; its PNG folder lies beside it and is named like it, unless given."""
     pred_json: Path | None = None
+    """Predictions in that format; they are matched by image id where file names agree, by file name otherwise."""
+    gt_dir: Path | None = None
+    pred_dir: Path | None = None
     workers: int = 1
     json: Path | None = None
     """Also write the result here."""
@@ -191,16 +198,22 @@ class Evaluate:
         from spinet.evaluate import evaluate_files, headline
 
         if self.gt_json and self.pred_json:
-            result = evaluate_files(self.gt_json, self.pred_json, workers=self.workers)
+            result = evaluate_files(
+                self.gt_json, self.pred_json, gt_dir=self.gt_dir, pred_dir=self.pred_dir, workers=self.workers
+            )
             columns = headline(result)
         elif self.weights and self.data:
             from spinet.data import open_dataset
             from spinet.optimize import optimize_for_inference
+            from spinet.outcome import finish
             from spinet.validate import validate
             from spinet.weights import load_model
 
             model = optimize_for_inference(load_model(self.weights, device=pick_device(self.device)))
-            result = validate(model, open_dataset(self.data, self.split))
+            dataset = open_dataset(self.data, self.split)
+            result = validate(model, dataset)
+            if self.split == "val" and (record := finish(self.weights, result, dataset)):
+                print(f"{record}: finished")
             columns = result.pop("headline")
         else:
             raise ConfigError("give --weights and --data, or --gt-json and --pred-json")
@@ -224,27 +237,33 @@ class Predict:
 
     inputs: Positional[tuple[Path, ...]]
     out: Path
+    like: Path | None = None
+    """Ground truth in COCO panoptic format: predictions get its image ids, pictures that it does not have none."""
     weights: Path | None = None
     """The model.safetensors of a training run; by default the weights that come with the package, of SynthCity."""
     device: str = "auto"
 
     def run(self) -> None:
-        from spinet.inference import predict
         from spinet.optimize import optimize_for_inference
-        from spinet.pictures import PredictionWriter, read_pictures
+        from spinet.pictures import PredictionWriter, find_pictures, ids_of_truth, predict_all
         from spinet.weights import SHIPPED, load_model
 
         if not self.inputs:
             raise ConfigError("nothing to predict: name photos, folders or videos")
         if self.weights is None:
             print("no --weights: those that come with the package, which know synthetic streets only", file=sys.stderr)
-        model = optimize_for_inference(load_model(self.weights or SHIPPED, device=pick_device(self.device)))
-        writer = PredictionWriter(self.out, model.categories)
+        sources, left_out = find_pictures(list(self.inputs))
+        ids = ids_of_truth(sources, self.like) if self.like else None
+        if ids is not None:
+            left_out += [source.path for source in sources if source.file_name not in ids]
+            sources = [source for source in sources if source.file_name in ids]
+        if left_out:
+            print(f"left out: {', '.join(map(str, left_out))}", file=sys.stderr)
+        model = load_model(self.weights or SHIPPED, device=pick_device(self.device))
         names = {category.id: category.name for category in model.categories.all}
-        try:
-            for name, image in read_pictures(list(self.inputs)):
-                prediction = predict(model, image)
-                writer.write(name, image, prediction)
+        failures: list[str] = []
+        with PredictionWriter(self.out, model.categories, ids=ids) as writer:
+            for name, prediction in predict_all(optimize_for_inference(model), sources, writer, failures):
                 print(f"{name}: {len(prediction.segments)} segments")
                 print_table(
                     [
@@ -253,9 +272,9 @@ class Predict:
                         if s["isthing"]
                     ]
                 )
-        finally:
-            writer.close()
-        print(f"{self.out / 'panoptic.json'}\n{self.out / 'overlay'}")
+        if writer.images:
+            print(f"{self.out / 'panoptic.json'}\n{self.out / 'overlay'}")
+        exit_with(failures)
 
 
 @dataclass
@@ -265,15 +284,17 @@ class Runs:
     folder: Positional[Path] = Path("runs")
 
     def run(self) -> None:
-        from spinet.runs import compare, find_records, tabulate
+        from spinet.runs import RecordError, compare, find_records, tabulate
 
-        records = find_records(self.folder)
-        if not records:
+        broken: list[RecordError] = []
+        records = find_records(self.folder, broken=broken)
+        if not records and not broken:
             raise ConfigError(f"{self.folder}: no run record below this folder; spinet train writes record.json")
         print_table(tabulate(records.values()))
         differences = compare(list(records.values()))
         if differences:
             print_table([{"differs in": name, **dict(enumerate(map(str, v)))} for name, v in differences.items()])
+        exit_with(map(str, broken))
 
 
 @dataclass
@@ -386,9 +407,12 @@ class Report:
 
     def run(self) -> None:
         from spinet.report import report
+        from spinet.runs import RecordError
 
-        for path in report(self.runs, self.out):
+        broken: list[RecordError] = []
+        for path in report(self.runs, self.out, broken=broken):
             print(path)
+        exit_with(map(str, broken))
 
 
 @dataclass
@@ -459,10 +483,25 @@ def parse(arguments: list[str]) -> Any:
 
 
 def pick_device(name: str) -> str:
-    """The device itself, "cuda" where there is one for "auto"."""
+    """The device itself, "cuda" where there is one for "auto". Raises `ConfigError` if there is no such device."""
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name}: cannot be used ({reason}); give cpu, cuda or auto") from None
+    return name
+
+
+def exit_with(failures: Iterable[str]) -> None:
+    """Prints what went wrong beside what went well, an error a line, and ends with status 1; without any, goes on."""
+    lines = [f"error: {' '.join(failure.split())}" for failure in failures]
+    if lines:
+        print(*lines, sep="\n", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def print_table(rows: list[dict[Any, Any]]) -> None:
@@ -484,20 +523,26 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.captureWarnings(True)
+    warnings.formatwarning = lambda message, *_, **__: str(message)
+    raise_on_sigterm()
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # our own errors name the file
     keep_freed_memory()
     try:
         parse(arguments).run()
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, RuntimeError, OSError) as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        text = " ".join(str(error).split())
+        if not isinstance(error, ValueError | RuntimeError | OSError):  # none that we raise
+            text = f"{type(error).__name__}: {text}; this should not happen, --debug shows where it did"
+        print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
-    except KeyboardInterrupt:
-        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
+        raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from None
 
 
 if __name__ == "__main__":

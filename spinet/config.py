@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from spinet.baselines.config import BASELINES, BaselineConfig
+from spinet.bounds import complaints
 
 FORBID = ConfigDict(extra="forbid")
 
@@ -290,12 +291,20 @@ def from_dict(values: dict[str, Any]) -> Config:
     """The configuration that `to_dict` wrote.
 
     Raises:
-        ConfigError: a field is unknown or its value is not allowed.
+        ConfigError: a field is unknown, its value is not allowed, or a number makes no sense (see `spinet.bounds`).
     """
     sections = {name: BEFORE.get(name, {}) | part if isinstance(part, dict) else part for name, part in values.items()}
     try:
-        return _ADAPTER.validate_python(sections)
+        config = _ADAPTER.validate_python(sections)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"configuration field {place}: {first['msg']}, got {first['input']!r}") from None
+    if found := complaints(config):
+        raise ConfigError(f"configuration field {'; '.join(found)}")
+    return config
+
+
+def checked(config: Config) -> Config:
+    """The configuration itself, whose fields a dataclass does not check. Raises `ConfigError` like `from_dict`."""
+    return from_dict(_ADAPTER.dump_python(config, warnings=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NAME = ".lock"
@@ -31,12 +31,13 @@ def owned(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / NAME
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             owner = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             raise LockError(f"{folder}: in use by {owner}; wait until it ends, or choose another --out") from None
@@ -50,6 +51,9 @@ def owned(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+        with suppress(OSError):  # a folder in which nothing came about goes again
+            for place in made:
+                place.rmdir()
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

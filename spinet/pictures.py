@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -16,9 +16,10 @@ from spinet.data.readers import read_image
 from spinet.data.segments import Categories, DataError, encode_ids
 from spinet.evaluate.names import Id, Names, forms, matched_names, names_of
 from spinet.figures.overlay import draw_panoptic
-from spinet.inference import Prediction
+from spinet.inference import Prediction, predict
 from spinet.lock import owned
 from spinet.runs import atomic_write, sealed, visible
+from spinet.weights import Model
 
 PHOTOS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts"}
@@ -152,6 +153,14 @@ class PredictionWriter:
         ]
         self.annotations.append({"image_id": identity, "file_name": f"{unique}.png", "segments_info": segments})
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close()
+        if isinstance(error, KeyboardInterrupt):
+            raise type(error)(f"the predictions of {len(self.images)} pictures are in {self.folder}") from None
+
     def close(self) -> None:
         if self.images:
             categories = [
@@ -161,6 +170,26 @@ class PredictionWriter:
             content = {"images": self.images, "annotations": self.annotations, "categories": categories}
             atomic_write(self.folder / "panoptic.json", json.dumps(sealed(content)).encode())
         self.lock.close()
+
+
+def predict_all(
+    model: Model, sources: list[Source], writer: PredictionWriter, failures: list[str]
+) -> Iterator[tuple[str, Prediction]]:
+    """Predicts and writes all pictures; gives the name and the prediction of each.
+
+    What is no picture, or too large for the memory, is named in `failures`, and the next one follows.
+    """
+    for source in sources:
+        try:
+            for name, image in source.read():
+                prediction = predict(model, image)
+                video = source.path.suffix.lower() in VIDEOS
+                writer.write(name, image, prediction, file_name=None if video else source.file_name)
+                yield name, prediction
+        except PictureError as error:
+            failures.append(str(error))
+        except (MemoryError, RuntimeError) as error:
+            failures.append(f"{source.path}: {error or 'not enough memory'}")
 
 
 def ids_of_truth(sources: list[Source], gt_json: Path) -> dict[str, Id]:

@@ -126,7 +126,7 @@ def tabulate(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def compare(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The dotted names in which the records' configurations differ, with the value in each; None where it is absent."""
-    flat = [_flatten(record["config"]) for record in records]
+    flat = [flatten(record["config"]) for record in records]
     names = dict.fromkeys(name for config in flat for name in config)
     columns = {name: [config.get(name) for config in flat] for name in names}
     return {name: values for name, values in columns.items() if any(value != values[0] for value in values)}
@@ -286,12 +286,11 @@ def _strict(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dictionaries in dictionaries as one with dotted names."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-        )
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
     return flat
 
 

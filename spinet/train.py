@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,15 +15,20 @@ import torch.distributed as dist
 from accelerate.utils import set_seed
 from tqdm.auto import tqdm
 
-from spinet.checkpoint import CheckpointError, TrainError, find_checkpoints, load_checkpoint, save_checkpoint
-from spinet.config import Config, InputConfig, from_dict, to_dict
-from spinet.data import find_splits, open_dataset
-from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, stable_seed
+from spinet.checkpoint import TrainError, load_checkpoint, save_checkpoint
+from spinet.config import Config, InputConfig, checked, to_dict
+from spinet.data import open_dataset
+from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, plain_errors, stable_seed
 from spinet.data.synthcity import EndlessCity
 from spinet.data.transforms import TrainTransform
+from spinet.interruption import Interruption
+from spinet.lock import owned
 from spinet.log import Log
+from spinet.outcome import RECORD, data_facts, metrics_of, note_end, stored
 from spinet.precision import exact_float32, resolve, tf32, tuned_convolutions
-from spinet.runs import describe_data, new_record, source_state, write_record
+from spinet.preflight import check_data, rehearse
+from spinet.resume import existing_checkpoints, remedy_for_non_finite, settled_history
+from spinet.runs import new_record, source_state, write_record
 from spinet.training.processes import build_together, decide, join, synchronise_norms
 from spinet.training.step import (
     Prepare,
@@ -65,20 +71,33 @@ def train(
     Returns:
         The run record.
 
+    Ctrl-C and SIGTERM save a checkpoint at the end of the step.
+
     Raises:
-        TrainError: `out` holds another run, the batch does not divide, or a loss is not finite.
+        ConfigError: a setting makes no sense.
+        DataError: the data cannot be read, or could not be evaluated in the end.
+        TrainError: `out` holds another run, the batch does not divide, a loss is not finite, or evaluation failed.
+        LockError: another process trains into `out`.
         WeightsError: `init` holds no weights of this system.
         CheckpointError: the last checkpoint is damaged or belongs to another configuration.
-        DataError: the data cannot be read.
     """
+    config, data, out = checked(config), Path(data), Path(out)
     kind = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    before = stored(out / RECORD)
+    main_process = int(os.environ.get("RANK", "0")) == 0
     ours = not dist.is_initialized()
-    try:
-        with exact_float32(), tuned_convolutions(config.input.crop is not None):
-            return _train(config, Path(data), Path(out), init, resume, experiment, kind)
-    finally:
-        if ours and dist.is_initialized():
-            dist.destroy_process_group()
+    with Interruption() as interruption, owned(out) if main_process else nullcontext():
+        try:
+            with exact_float32(), tuned_convolutions(config.input.crop is not None):
+                return _train(config, data, out, init, resume, experiment, kind, interruption)
+        except BaseException as error:
+            said = note_end(out, before, error) if main_process else error
+            if said is not error:
+                raise said from error
+            raise
+        finally:
+            if ours and dist.is_initialized():
+                dist.destroy_process_group()
 
 
 def _train(
@@ -89,6 +108,7 @@ def _train(
     resume: bool,
     experiment: str,
     device: torch.device,
+    interruption: Interruption,
 ) -> dict[str, Any]:
     settings = config.train
     precision = resolve(settings.precision, device)
@@ -103,10 +123,12 @@ def _train(
             "choose train.batch_size or train.images_per_device so that it divides"
         )
     accumulation = settings.batch_size // (micro * world)
-    checkpoints = decide(accelerator, lambda: _existing(out, resume))
+    checkpoints = decide(accelerator, lambda: existing_checkpoints(out, resume=resume))
 
     train_set = open_dataset(data, "train", whole_masks=config.input.whole_masks)
     val_set = open_dataset(data, "val")
+    check_data(train_set, val_set, rank=rank, world_size=world)
+    facts = data_facts(train_set, val_set)
     set_seed(settings.seed)
     model = build_together(accelerator, config, train_set.categories, weights_follow=init is not None)
     initial = None
@@ -123,11 +145,10 @@ def _train(
 
     start, hours = 0, 0.0
     state: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
     if checkpoints:
         state = decide(accelerator, lambda: load_checkpoint(checkpoints[-1]))
-        # how the result is read out is not part of how it came about: --resume evaluates anew
-        if replace(from_dict(state["config"]), inference=config.inference) != config:
-            raise CheckpointError(f"{checkpoints[-1]}: was trained with other settings; choose another --out")
+        history = settled_history(state, config, facts["fingerprint"], checkpoints[-1])
         training.load_state_dict(state["training"])
         optimizer.load_state_dict(state["optimizer"])
         start, hours, initial = state["iteration"], state["hours"], state.get("init")
@@ -154,14 +175,10 @@ def _train(
         workers=config.input.workers,
         pin_memory=device.type == "cuda",
     )
-    batches = iter(loader)
+    batches = plain_errors(loader)
+    training.eval()
+    rehearse(model, val_set)
     log = Log(out, kind=settings.log, start=start) if accelerator.is_main_process else None
-    places = find_splits(data)
-    facts = describe_data(
-        data,
-        splits={"train": len(train_set), "val": len(val_set)},
-        paths=[places[part.split].annotations for part in (train_set, val_set)],
-    )
 
     def record(status: str, iteration: int, metrics: dict[str, Any]) -> dict[str, Any]:
         result = new_record(
@@ -182,6 +199,7 @@ def _train(
         result["backbone_norm"] = model.network.backbone.norm
         result["precision"] = precision
         result["tf32"] = tf32()
+        result["history"] = history
         if accelerator.is_main_process:
             write_record(result, out / "record.json")
         return result
@@ -206,10 +224,10 @@ def _train(
         # in fp16 a step that overflows is skipped, and the next one tried with losses scaled by half as much
         if overflows > (HALVINGS if precision == "fp16" else 0):
             bad = ", ".join(f"{name} = {value}" for name, value in values.items() if not math.isfinite(value))
+            remedy = remedy_for_non_finite(out, step.iteration, precision, act=accelerator.is_main_process)
             raise TrainError(
                 f"iteration {step.iteration}: loss is not finite ({bad}) at rate {step.rate:.2e}, images "
-                f"{step.image_ids}; lower train.learning-rate or use train.precision fp32, then --resume from the last "
-                f"checkpoint in {out}"
+                f"{step.image_ids}; {remedy}"
             )
         if log:
             norm = values.pop("gradient_norm")
@@ -218,6 +236,7 @@ def _train(
         bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
 
     step: Step | None = None
+    interruption.defers = True
     for iteration in bar:
         began = perf_counter()
         torch.manual_seed(stable_seed(settings.seed, "iteration", iteration, rank))
@@ -232,8 +251,9 @@ def _train(
         step = Step(iteration, rate, [image for part in parts for image in part.batch.image_ids], reading)
         done = iteration + 1
         last = done == settings.iterations
-        store = last or done % settings.checkpoint_every == 0
-        judge = settings.evaluate_every > 0 and done % settings.evaluate_every == 0 and not last
+        stop = interruption.asked(accelerator) and not last
+        store = last or stop or done % settings.checkpoint_every == 0
+        judge = settings.evaluate_every > 0 and done % settings.evaluate_every == 0 and not last and not stop
         if store or judge:
             reading.read()
         step.seconds = perf_counter() - began
@@ -250,17 +270,22 @@ def _train(
                     "hours": hours,
                     "config": to_dict(config),
                     "init": initial,
+                    "history": history,
+                    "fingerprint": facts["fingerprint"],
                     "training": training.state_dict(),
                     "optimizer": optimizer.optimizer.state_dict(),
                     "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
                 },
             )
+        if stop:
+            raise interruption.error(f"saved {done} of {settings.iterations} iterations in {out}; --resume goes on")
         if judge:
             training.eval()
             headline = validate(model, val_set, rank=rank, world_size=world)["headline"]
             record("running", done, headline)
             bar.write(f"{done}: " + ", ".join(f"{name} {value:.1f}" for name, value in headline.items()))
             training.train()
+    interruption.defers = False
     if log:
         log.close()
 
@@ -268,11 +293,10 @@ def _train(
         save_model(model, out / "model.safetensors")
         if isinstance(training, Training):
             save_objective(training.objective, config, out / "auxiliary.safetensors")
+    record("trained", settings.iterations, {})
     training.eval()
     result = validate(model, val_set, rank=rank, world_size=world)
-    headline = result.pop("headline")
-    metrics = {**result, **headline}  # the paper's columns in percent, and the details
-    return record("finished", settings.iterations, metrics)
+    return record("finished", settings.iterations, metrics_of(result))
 
 
 def train_transform(config: InputConfig) -> TrainTransform:
@@ -286,13 +310,6 @@ def train_transform(config: InputConfig) -> TrainTransform:
         colour_jitter=config.colour_jitter,
         photo=config.photo,
     )
-
-
-def _existing(out: Path, resume: bool) -> list[Path]:
-    checkpoints = find_checkpoints(out)
-    if checkpoints and not resume:
-        raise TrainError(f"{out}: holds a run already ({checkpoints[-1].name}); add --resume, or choose another --out")
-    return checkpoints
 
 
 def _device_name(device: torch.device) -> str:

@@ -17,7 +17,7 @@ from spinet.data.segments import decode_ids
 from spinet.evaluate import AveragePrecision, CityscapesPrecision, MeanIoU, PanopticQuality, headline
 from spinet.evaluate.cityscapes_precision import THINGS
 from spinet.inference import predict
-from spinet.objective.targets import num_semantic
+from spinet.objective.targets import IGNORE, num_semantic
 from spinet.weights import Model
 
 T = TypeVar("T")
@@ -33,16 +33,13 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         `images` (their number), `network_seconds`, `post_seconds` (medians an image).
     """
     categories, config = model.categories, model.config.inference
-    if dataset.categories != categories:
-        raise ValueError(
-            f"{dataset.root}: its categories are not those of the weights; evaluate on data with the same classes"
-        )
+    dataset = dataset.with_categories(categories)
     kind = model.config.objective.semantic_classes
     outputs = num_semantic(kind, num_things=categories.num_things, num_stuff=categories.num_stuff)
     panoptic, single = PanopticQuality(categories), PanopticQuality(categories)
     official = is_cityscapes(dataset)
     precision = CityscapesPrecision(categories) if official else AveragePrecision(categories, max_detections=config.top)
-    semantic = MeanIoU(outputs)
+    semantic = MeanIoU(outputs, ignore=(IGNORE,))
     times = []
     indices = range(rank, len(dataset), world_size)
     raws = (_ahead if model.device.type == "cuda" else map)(dataset.read, indices)
@@ -96,16 +93,16 @@ def is_cityscapes(dataset: PanopticDataset) -> bool:
 def semantic_labels(
     segment_map: np.ndarray, labels: np.ndarray, model: Model, *, crowd: np.ndarray | None = None
 ) -> np.ndarray:
-    """Ground truth of the stuff path's outputs, [H, W], −1 where nothing is labelled.
+    """Ground truth of the stuff path's outputs, [H, W], `IGNORE` where nothing is labelled.
 
     A crowd has a class, which counts in the official mIoU, unless `crowd`, bool [K], says that it is to be left out.
     """
     things = model.categories.num_things
     kind = model.config.objective.semantic_classes
-    values = labels if kind == "all" else np.where(labels >= things, labels - things, -1)
+    values = labels if kind == "all" else np.where(labels >= things, labels - things, IGNORE)
     if kind == "stuff+thing":
         values = np.where(labels < things, model.categories.num_stuff, values)
-    return np.concatenate([[-1], values if crowd is None else np.where(crowd, -1, values)])[segment_map]
+    return np.concatenate([[IGNORE], values if crowd is None else np.where(crowd, IGNORE, values)])[segment_map]
 
 
 def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:

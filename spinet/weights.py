@@ -19,7 +19,7 @@ from spinet.data.segments import Categories, Category
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import num_semantic
-from spinet.runs import atomic_write
+from spinet.runs import SEAL, atomic_write
 
 
 class WeightsError(ValueError):
@@ -55,7 +55,7 @@ def build_model(config: Config, categories: Categories, *, weights_follow: bool 
 
 
 def save_model(model: Model, path: str | Path) -> None:
-    """Writes the weights, atomically; `load_model` reads them."""
+    """Writes the weights with their sha256, atomically; `load_model` reads them."""
     categories = [asdict(category) for category in model.categories.all]
     _write(path, model.network, {"config": to_dict(model.config), "categories": categories})
 
@@ -78,7 +78,7 @@ def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu"
     Raises:
         WeightsError: the file is missing, broken, or not written by `save_model`.
     """
-    tensors, facts = _read(path, device)
+    tensors, facts = _read(path)
     if "categories" not in facts:
         raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors beside them")
     categories = Categories.of([Category(**{**c, "color": tuple(c["color"])}) for c in facts["categories"]])
@@ -93,7 +93,7 @@ def load_objective(path: str | Path, *, device: str | torch.device = "cpu") -> O
     Raises:
         WeightsError: the file is missing, broken, or not written by `save_objective`.
     """
-    tensors, facts = _read(path, device)
+    tensors, facts = _read(path)
     objective = Objective.from_config(from_dict(facts["config"]))
     _fill(objective, tensors, path, device)
     return objective
@@ -128,7 +128,7 @@ def initialise(model: Model, path: str | Path) -> Initialisation:
         WeightsError: the file is missing, broken, not written by `save_model`, of another system, or fits nowhere.
     """
     system, own_system = (c.baseline.system if c.baseline else "spinet" for c in (read_config(path), model.config))
-    tensors, _ = _read(path, model.device)
+    tensors, _ = _read(path)
     if system != own_system:
         raise WeightsError(f"{path}: weights of {system}, not of {own_system}; give --system {system}")
     own = model.network.state_dict()
@@ -151,7 +151,7 @@ def read_config(path: str | Path) -> Config:
     Raises:
         WeightsError: the file is missing, broken, or not written by `save_model`.
     """
-    _, facts = _read(path, "cpu")
+    _, facts = _read(path)
     if "categories" not in facts:
         raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors beside them")
     return from_dict(facts["config"])
@@ -160,22 +160,44 @@ def read_config(path: str | Path) -> Config:
 def _write(path: str | Path, module: nn.Module, header: dict[str, Any]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     # one entry: safetensors does not keep the order of several, and equal weights should be equal bytes
+    header = header | {SEAL: _digest(tensors, header)}
     atomic_write(path, save(tensors, metadata={"spinet": json.dumps(header)}))
 
 
-def _read(path: str | Path, device: str | torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    """sha256 of the tensors and of what the header says beside it."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; give the model.safetensors of a training run")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            header = file.metadata() or {}
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        if path.suffix in (".pt", ".pth", ".ckpt"):
+            raise WeightsError(
+                f"{path}: a checkpoint, to resume training from; give the model.safetensors that training ends with"
+            ) from None
         raise WeightsError(f"{path}: not a safetensors file, or truncated ({error}); copy it again") from None
-    if "spinet" not in header:
+    if "spinet" not in metadata:
         raise WeightsError(f"{path}: these weights were not saved by spinet (no configuration in the header)")
-    return tensors, json.loads(header["spinet"])
+    try:
+        header = json.loads(metadata["spinet"])
+        seal = header.pop(SEAL, None)
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{path}: damaged, its configuration is no JSON ({error}); copy it again") from None
+    if seal is not None and seal != _digest(tensors, header):
+        raise WeightsError(f"{path}: damaged, its sha256 is another; copy it again")
+    return tensors, header
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, device: str | torch.device) -> None:

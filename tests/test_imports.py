@@ -15,9 +15,11 @@ ROOT = Path(spinet.__file__).parent
 # the package is named itself. Parts that are not listed stand at the top: they may import everything below them.
 ARROWS = {
     "layers": [],
-    "config": ["baselines.config"],
+    "bounds": [],
+    "config": ["baselines.config", "bounds"],
     "paper": [],
     "runs": [],
+    "lock": [],
     "model.backbone": ["layers"],
     "model.fpn": ["layers"],
     "model.filter_sampling": ["layers"],

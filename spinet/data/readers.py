@@ -68,7 +68,7 @@ def as_image(image: Any) -> np.ndarray:
     if isinstance(image, Image.Image):
         if image.mode not in EIGHT_BITS:
             raise ValueError(f"{wanted}; got a Pillow image of mode {image.mode}")
-        image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     if image is None:
         raise ValueError(f"{wanted}; got None, as cv2.imread gives for a file that it cannot read")
     if not isinstance(image, np.ndarray):

@@ -6,6 +6,7 @@ So training that resumes at an iteration, or runs on another number of devices, 
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
@@ -126,10 +127,30 @@ def make_train_loader(
     return loader
 
 
+def plain_errors(loader: DataLoader[T]) -> Iterator[T]:
+    """The loader's batches; an error of one of its processes comes without the traceback that PyTorch adds to it."""
+    return _plain(iter(loader))  # the processes start now
+
+
+def _plain(batches: Iterator[T]) -> Iterator[T]:
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except Exception as error:
+            if "Original Traceback" not in str(error):
+                raise
+            last = str(error).strip().splitlines()[-1]  # "package.DataError: message"
+            raise type(error)(last.partition(": ")[2] or last) from None
+        yield batch
+
+
 def _collate_items(items: list[tuple[Sample, int]], prepare: Callable[[Batch], T]) -> T:
     return prepare(collate([sample for sample, _ in items], [seed for _, seed in items]))
 
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads the batches
     cv2.setNumThreads(0)

@@ -13,7 +13,7 @@ from spinet.report.grid import Grid
 from spinet.report.page import page
 from spinet.report.tables import table_sections
 from spinet.results import COLUMNS, is_single, results_rows
-from spinet.runs import atomic_write, find_records
+from spinet.runs import RecordError, atomic_write, find_records
 
 __all__ = ["Campaign", "find_campaigns", "read_runs", "report", "table_sections"]
 
@@ -26,19 +26,20 @@ paired t-test over the seeds, not corrected for the number of rows.
 """
 
 
-def report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
+def report(folders: Sequence[str | Path], out: str | Path, *, broken: list[RecordError] | None = None) -> list[Path]:
     """Writes `tables.md`, with `tables.json` naming the records behind it, and the self-contained page `report.html`.
 
     Args:
         folders: all records below them are read; only finished ones enter a table.
         out: where the files go.
+        broken: gets the errors of broken records, which are left out then.
 
     Raises:
         ConfigError: there is no finished record.
-        RecordError: a record is broken.
+        RecordError: a record is broken, and there is no list for it.
     """
     out = Path(out)
-    found = read_runs(folders)
+    found = read_runs(folders, broken=broken)
     records = list(found.values())
     finished = [record for record in records if record["status"] == "finished"]
     if not finished:
@@ -56,10 +57,10 @@ def report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     return [out / "tables.md", out / "report.html"]
 
 
-def read_runs(folders: Iterable[str | Path]) -> dict[Path, dict[str, Any]]:
+def read_runs(folders: Iterable[str | Path], *, broken: list[RecordError] | None = None) -> dict[Path, dict[str, Any]]:
     """The records below some folders, each once even if it was copied, oldest first."""
     found: dict[tuple[str, str, int], tuple[Path, dict[str, Any]]] = {}
     for folder in folders:
-        for path, record in find_records(folder).items():
+        for path, record in find_records(folder, broken=broken).items():
             found.setdefault((record["created"], record["experiment"], record["seed"]), (path, record))
     return dict(found[key] for key in sorted(found))
