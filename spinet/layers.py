@@ -21,6 +21,13 @@ class ConvGNReLU(nn.Sequential):
         )
 
 
+class NoOutput(nn.Module):
+    """Stands for the convolution to the classes of an empty group."""
+
+    def forward(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B 0 H W"]:
+        return x[:, :0]
+
+
 def group_norm(channels: int, **options: Any) -> nn.GroupNorm:
     """Group normalisation with 32 groups, fewer where the channels do not divide or a group would be one channel."""
     return GroupNorm(math.gcd(32, channels if channels > 32 else max(1, channels // 2)), channels, **options)

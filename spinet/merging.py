@@ -230,7 +230,7 @@ def _stuff(
     is_thing = (semantic < first) | (semantic >= first + stuff)
     best = (semantic + (1 - first)).masked_fill_(~free | is_thing, 0)
     rows, columns = torch.nonzero(free & is_thing, as_tuple=True)
-    if len(rows):
+    if len(rows) and stuff:
         found = [
             values.softmax(1)[:, first : first + stuff].max(1) for values in resampler.points(logits, rows, columns)
         ]

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spinet.baselines.build import build_baseline
-from spinet.config import Config, from_dict, to_dict
+from spinet.config import Config, ConfigError, from_dict, to_dict
 from spinet.data.segments import Categories, Category
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
@@ -41,6 +41,10 @@ class Model:
 
 def build_model(config: Config, categories: Categories, *, weights_follow: bool = False) -> Model:
     """An untrained network for a configuration and the classes of a data set; see `Backbone` for `weights_follow`."""
+    kind = config.objective.semantic_classes
+    if not num_semantic(kind, num_things=categories.num_things, num_stuff=categories.num_stuff):
+        missing = "stuff" if categories.all else "classes"
+        raise ConfigError(f"objective.semantic_classes is {kind!r}, and the data have no {missing}; choose 'all'")
     if config.baseline is not None:
         return Model(build_baseline(config, categories, weights_follow=weights_follow), config, categories)
     network = SPINet.from_config(

@@ -60,7 +60,8 @@ class CondInst(Baseline):
         self.pyramid = FeaturePyramidNetwork(
             backbone.channels, channels, extra_blocks=LastLevelP6P7(channels, channels)
         )
-        self.class_head = FCOSClassificationHead(channels, 1, classes.num_things, num_convs, norm_layer=group_norm)
+        outputs = max(1, classes.num_things)  # of one class that there is not, if there are no things
+        self.class_head = FCOSClassificationHead(channels, 1, outputs, num_convs, norm_layer=group_norm)
         self.box_head = ControllingHead(channels, num_convs, sum(map(sum, dynamic_layers(config.channels))))
         self.mask_branch = MaskBranch(channels=channels, outputs=config.channels)
         if config.integrated:
@@ -81,7 +82,7 @@ class CondInst(Baseline):
             semantic = self.semantic_branch([pyramid[name] for name in SEMANTIC_LEVELS])
         return CondInstOutputs(
             grid=make_grid(levels, list(LEVELS.values())),
-            classes=self.class_head(levels).float(),
+            classes=self.class_head(levels).float()[..., : self.classes.num_things],
             sides=sides.float(),
             centreness=centreness[..., 0].float(),
             filters=filters.float(),

@@ -86,6 +86,8 @@ class PanopticDeepLab(Baseline):
         heat = upsampled(outputs.centre, size, STRIDE)[0, 0]
         centres = find_centres(heat, threshold=self.config.threshold, peak=self.config.peak, top=self.config.top)
         is_thing = semantic < self.classes.num_things
+        if not self.classes.num_things:
+            centres = centres[:0]
         where = torch.ones_like(is_thing) if self.config.group_all_pixels else is_thing
         nearest = group(centres, upsampled(outputs.offset, size, STRIDE)[0] * STRIDE, where)
         nearest = nearest.where(is_thing, -1)
@@ -203,6 +205,7 @@ def vote(
 ) -> tuple[Int[Tensor, "n"], Tensor]:
     """The class that most pixels of each of `count` groups have, and which groups have pixels."""
     inside = nearest >= 0
+    num_things = max(1, num_things)  # an empty axis has no largest value
     votes = torch.bincount(nearest[inside] * num_things + semantic[inside], minlength=count * num_things)
     votes = votes.view(count, num_things)
     return votes.argmax(1), votes.sum(1) > 0

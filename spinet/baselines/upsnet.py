@@ -178,6 +178,8 @@ def panoptic_logits(
     A thing has the semantic logit of its class, cut to its box, plus its mask's logit, stretched over its box; outside
     it is 0. "Unknown" is what the semantic head knows of things beyond the given ones.
 
+    Without thing classes there is no "unknown".
+
     Args:
         semantic: logits of all classes.
         masks: logits.
@@ -192,6 +194,8 @@ def panoptic_logits(
         crops.append(F.pad(crop, around))
         things.append(F.pad(crop + pasted, around))
     stuff = semantic[classes.first_stuff :]
+    if not classes.num_things:
+        return stuff
     known = torch.stack(crops).amax(0) if crops else torch.zeros_like(semantic[0])
     unknown = semantic[: classes.num_things].amax(0) - known
     return torch.cat([stuff, *(thing[None] for thing in things), unknown[None]])

@@ -65,6 +65,8 @@ def open_dataset(root: str | Path, split: str, *, whole_masks: bool = False) -> 
         kind, tally = next(iter(faults.kinds.items()))
         example = f"{kind}: {tally.examples[0]}"
         raise DataError(f"{place.annotations}: {faults.count} faults, first {example}; run: spinet data check {root}")
+    if not document.categories.all:
+        raise DataError(f"{place.annotations}: defines no category, so there is nothing to learn; list the classes")
     if not document.records:
         raise DataError(f"{place.annotations}: lists no image; run: spinet data check {root}")
     return PanopticDataset(

@@ -150,8 +150,10 @@ def _check_split(root: Path, split: Split, report: Report, workers: int, documen
         report.faults.add("unusable JSON file", split.annotations.name, str(error))
         return
     documents[split.name] = document
-    if not document.records and not report.faults.count:
-        report.faults.add("no image", split.annotations.name, "lists none")
+    if not report.faults.count:
+        for what, entries in (("category", document.categories.all), ("image", document.records)):
+            if not entries:
+                report.faults.add(f"no {what}", split.annotations.name, "lists none")
     report.images[split.name] = len(document.records)
     _count_segments(document.categories, document.records, split, report)
     others: dict[str, tuple[Path, ...]] = {}

@@ -14,6 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from spinet.config import Preset, TrainConfig
+from spinet.data import open_dataset
 from spinet.experiments.plan import (
     FAILURE,
     MANIFEST,
@@ -28,6 +29,7 @@ from spinet.experiments.plan import (
 from spinet.experiments.processes import SWEEP, refuse_while_living
 from spinet.experiments.settings import Overrides, find_preset, override
 from spinet.experiments.tables import SYSTEMS
+from spinet.preflight import check_data
 from spinet.runs import atomic_write, read_record
 
 HERE = Path(__file__).parent
@@ -75,6 +77,7 @@ def sweep(
         ConfigError, DataError: see `make_plan`.
     """
     out = Path(out).resolve()
+    check_data(open_dataset(data, "train"), open_dataset(data, "val"))
     gpus = 0 if slurm else torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = processes or share(override(find_preset(preset), overrides or {}).train, gpus)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from spinet.layers import ConvGNReLU, Coordinates
+from spinet.layers import ConvGNReLU, Coordinates, NoOutput
 
 
 class Locations(NamedTuple):
@@ -48,10 +48,11 @@ class FilterSampling(nn.Module):
         self.coordinates = coordinates
         self.class_head = nn.Sequential(
             *(ConvGNReLU(in_channels, in_channels) for _ in range(num_convs)),
-            nn.Conv2d(in_channels, num_things, 3, padding=1),
+            nn.Conv2d(in_channels, num_things, 3, padding=1) if num_things else NoOutput(),
         )
-        nn.init.normal_(self.class_head[-1].weight, std=0.01)  # pyright: ignore[reportArgumentType]
-        nn.init.constant_(self.class_head[-1].bias, -math.log((1 - prior) / prior))  # pyright: ignore[reportArgumentType]
+        if num_things:
+            nn.init.normal_(self.class_head[-1].weight, std=0.01)  # pyright: ignore[reportArgumentType]
+            nn.init.constant_(self.class_head[-1].bias, -math.log((1 - prior) / prior))  # pyright: ignore[reportArgumentType]
         widths = [in_channels + coordinates.channels, *[in_channels] * num_convs]
         self.filter_head = nn.Sequential(
             *(ConvGNReLU(before, after) for before, after in pairwise(widths)),
