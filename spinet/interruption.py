@@ -6,10 +6,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -54,15 +51,6 @@ class Interruption:
             return
         self.noted = number
         raise self.error()
-
-    def asked(self, accelerator: Accelerator) -> bool:
-        """Whether a signal was noted by any of the processes, which must all call this."""
-        if accelerator.num_processes == 1:
-            return self.noted is not None
-        import torch
-
-        noted: Any = accelerator.reduce(torch.tensor(float(self.noted is not None), device=accelerator.device), "sum")
-        return bool(noted > 0)
 
     def error(self, message: str = "") -> KeyboardInterrupt:
         """What to raise, with what it says."""

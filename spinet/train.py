@@ -216,9 +216,11 @@ def _train(
     )
     overflows = 0
 
-    def write_down(step: Step) -> None:
+    def write_down(step: Step) -> bool:
+        """Whether any process wanted to stop in that step."""
         nonlocal overflows
         values = step.reading.read()
+        stop = values.pop("stop") > 0
         finite = all(math.isfinite(value) for name, value in values.items() if name != "gradient_norm")
         overflows = 0 if finite else overflows + 1
         # in fp16 a step that overflows is skipped, and the next one tried with losses scaled by half as much
@@ -234,8 +236,10 @@ def _train(
             row = {**values, "rate": step.rate, "gradient_norm": norm, "seconds": step.seconds}
             log.write(step.iteration + 1, row)
         bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        return stop
 
     step: Step | None = None
+    asked = False
     interruption.defers = True
     for iteration in bar:
         began = perf_counter()
@@ -245,13 +249,16 @@ def _train(
             group["lr"] = rate * group["factor"]
         parts = [next(batches) for _ in range(accumulation)]
         progress = iteration / settings.iterations
-        reading = take_step(wrapped, optimizer, parts, accelerator, progress=progress, clip=settings.clip_norm)
-        if step:
-            write_down(step)  # the step before, while the device is busy with this one
+        noted = interruption.noted is not None
+        reading = take_step(
+            wrapped, optimizer, parts, accelerator, progress=progress, clip=settings.clip_norm, stop=noted
+        )
+        # the step before, while the device is busy with this one; by it all processes know of a signal to one of them
+        asked = asked or (step is not None and write_down(step))
         step = Step(iteration, rate, [image for part in parts for image in part.batch.image_ids], reading)
         done = iteration + 1
         last = done == settings.iterations
-        stop = interruption.asked(accelerator) and not last
+        stop = not last and (asked or (world == 1 and interruption.noted is not None))
         store = last or stop or done % settings.checkpoint_every == 0
         judge = settings.evaluate_every > 0 and done % settings.evaluate_every == 0 and not last and not stop
         if store or judge:
@@ -259,7 +266,7 @@ def _train(
         step.seconds = perf_counter() - began
         hours += step.seconds / 3600
         if store or judge:
-            write_down(step)
+            asked = write_down(step)
             step = None
         if accelerator.is_main_process and store:
             save_checkpoint(

@@ -180,7 +180,14 @@ class Step:
 
 
 def take_step(
-    wrapped: nn.Module, optimizer: Any, parts: list[Part], accelerator: Accelerator, *, progress: float, clip: float
+    wrapped: nn.Module,
+    optimizer: Any,
+    parts: list[Part],
+    accelerator: Accelerator,
+    *,
+    progress: float,
+    clip: float,
+    stop: bool = False,
 ) -> Reading:
     """One step of the optimiser, over the parts whose gradients are added; asks the device for nothing.
 
@@ -188,6 +195,7 @@ def take_step(
         wrapped, optimizer: as `accelerator` prepared them.
         progress: how much of the run is done, 0 … 1.
         clip: norm that the gradient is cut to.
+        stop: that this process wants to stop is known to all of them once they read the losses, as "stop".
     """
     counts = _total([part.counts for part in parts], accelerator)
     losses: dict[str, Tensor] = {}
@@ -197,6 +205,7 @@ def take_step(
             terms = wrapped(part.batch, part.targets, counts, progress)
             accelerator.backward(terms["total"])
         losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
+    losses["stop"] = torch.full_like(losses["total"], float(stop))
     # every process divided by the counts of all, times their number: the mean over processes is the step's loss
     mean: Any = accelerator.reduce(torch.stack(list(losses.values())), "mean")
     norm: Any = accelerator.clip_grad_norm_(wrapped.parameters(), clip)
