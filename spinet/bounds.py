@@ -22,6 +22,9 @@ SHARES = set(
 ABOVE_ZERO = set("bootstrap scale test_scale clip_norm matrix_sigma anchor_scale sigma sizes radius".split())
 """Fractions that a 0 makes meaningless."""
 
+MOST = {"freeze_stages": 5, "seed": 2**32 - 1}
+"""The largest value, where there is one beside 1 for shares."""
+
 
 def complaints(config: Any, prefix: str = "") -> list[str]:
     """What is wrong with the numbers of a configuration, a dataclass of dataclasses: field, value and bound."""
@@ -34,7 +37,7 @@ def complaints(config: Any, prefix: str = "") -> list[str]:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 found += [f"{name}: {number} {wrong}" for wrong in _wrong(field.name, number)]
-    return found + _between(config, prefix)
+    return [*dict.fromkeys(found), *_between(config, prefix)]
 
 
 def _wrong(name: str, number: int | float) -> list[str]:
@@ -45,7 +48,8 @@ def _wrong(name: str, number: int | float) -> list[str]:
         return [f"is below {least}"]
     if number < 0 or (number == 0 and name in ABOVE_ZERO):
         return ["is not above 0" if name in ABOVE_ZERO else "is below 0"]
-    return ["is above 1"] if name in SHARES and number > 1 else []
+    most = MOST.get(name, 1 if name in SHARES else math.inf)
+    return [f"is above {most}"] if number > most else []
 
 
 def _between(config: Any, prefix: str) -> list[str]:

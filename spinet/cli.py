@@ -331,6 +331,7 @@ class Sweep:
         from spinet.experiments.sweep import sweep
         from spinet.experiments.tables import PAPER_GROUPS
 
+        at_least(1, workers=self.workers, processes=self.processes)
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         shrunk = find_campaign(name) if (name := settings.pop("campaign")) else {}
         settings["groups"] = self.groups or PAPER_GROUPS[self.preset]
@@ -369,6 +370,8 @@ class Bench:
     def run(self) -> None:
         from spinet.benchmark import benchmark, summary
 
+        at_least(1, size=self.size, threads=self.threads, repeats=self.repeats)
+        at_least(0, instances=self.instances)
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         out, device = settings.pop("json"), pick_device(settings.pop("device"))
         record = benchmark(**settings, device=device)
@@ -393,6 +396,7 @@ class Export:
         from spinet.export import export
         from spinet.weights import SHIPPED, load_model
 
+        at_least(1, size=self.size)
         deviations = export(load_model(self.weights or SHIPPED), self.out, size=self.size)
         print(f"{self.out}: onnxruntime deviates by {max(deviations.values()):.1e} of the largest value at most")
 
@@ -502,6 +506,14 @@ def exit_with(failures: Iterable[str]) -> None:
     if lines:
         print(*lines, sep="\n", file=sys.stderr)
         raise SystemExit(1)
+
+
+def at_least(least: int, **options: Any) -> None:
+    """Raises `ConfigError` if an option, or one of its values, is a smaller number."""
+    for name, value in options.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and number < least:
+                raise ConfigError(f"--{name.replace('_', '-')} {number}: at least {least}")
 
 
 def print_table(rows: list[dict[Any, Any]]) -> None:

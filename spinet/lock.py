@@ -15,6 +15,12 @@ class LockError(RuntimeError):
     """Another process works in the folder."""
 
 
+def refuse_file(folder: Path) -> None:
+    """Raises `LockError` if a file lies where a folder is to be."""
+    if folder.exists() and not folder.is_dir():
+        raise LockError(f"{folder}: is a file, where a folder is to be made; choose another --out")
+
+
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Keeps other processes from owning the folder, which is made if it is not there, until the block ends.
@@ -23,8 +29,9 @@ def owned(folder: Path) -> Iterator[None]:
     locks (Windows) nothing is kept.
 
     Raises:
-        LockError: another process owns the folder; the message says which.
+        LockError: another process owns the folder; the message says which. Or it is a file.
     """
+    refuse_file(folder)
     try:
         import fcntl
     except ImportError:

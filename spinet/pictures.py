@@ -17,7 +17,7 @@ from spinet.data.segments import Categories, DataError, encode_ids
 from spinet.evaluate.names import Id, Names, forms, matched_names, names_of
 from spinet.figures.overlay import draw_panoptic
 from spinet.inference import Prediction, predict
-from spinet.lock import owned
+from spinet.lock import owned, refuse_file
 from spinet.runs import atomic_write, sealed, visible
 from spinet.weights import Model
 
@@ -112,14 +112,14 @@ class PredictionWriter:
     Pictures are numbered from 1, or have the ids that `ids` gives to their file names.
 
     Raises:
-        PictureError: the folder holds predictions, or another process writes there.
+        PictureError: the folder holds predictions.
+        LockError: another process writes there, or it is a file.
     """
 
     def __init__(self, folder: Path, categories: Categories, *, ids: dict[str, Id] | None = None):
+        refuse_file(folder)
         if held := next((name for name in ("panoptic.json", "panoptic", "overlay") if (folder / name).exists()), None):
             raise PictureError(f"{folder}: holds predictions already ({held}); choose another --out, or delete them")
-        if folder.exists() and not folder.is_dir():
-            raise PictureError(f"{folder}: is a file, where a folder is to be made; choose another --out")
         self.folder = folder
         self.categories = categories
         self.ids = ids
@@ -159,7 +159,8 @@ class PredictionWriter:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
         if isinstance(error, KeyboardInterrupt):
-            raise type(error)(f"the predictions of {len(self.images)} pictures are in {self.folder}") from None
+            left = f"the predictions of {len(self.images)} pictures are in {self.folder}"
+            raise type(error)(left if self.images else "no picture was predicted yet") from None
 
     def close(self) -> None:
         if self.images:

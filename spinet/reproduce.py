@@ -14,7 +14,7 @@ from spinet.config import PRESETS, ConfigError, Preset
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
 from spinet.data.synthcity import generate
-from spinet.experiments.settings import CAMPAIGNS, system_of
+from spinet.experiments.settings import CAMPAIGNS, override, system_of
 from spinet.experiments.sweep import sweep
 from spinet.experiments.tables import PAPER_GROUPS
 from spinet.figures.overlay import draw_panoptic, sheet
@@ -44,6 +44,11 @@ def reproduce(
     Returns:
         The files to look at.
     """
+    overrides = CAMPAIGNS["synthcity"] if preset == "tiny" else {}
+    if not seeds:
+        raise ConfigError("no seed is named; give --seeds 0, or 0 1 2 to tell a difference from noise")
+    for seed in seeds:  # what would end the ablations is said before the main job
+        override(PRESETS[preset], {**overrides, "train.seed": seed})
     if data is None:
         if preset != "tiny":
             raise ConfigError(f"the preset {preset} needs a data set: give --data, make reproduce DATA=…")
@@ -59,7 +64,7 @@ def reproduce(
         out=out / "ablations",
         groups=PAPER_GROUPS[preset],
         seeds=seeds,
-        overrides=CAMPAIGNS["synthcity"] if preset == "tiny" else {},
+        overrides=overrides,
     )
     if preset != "tiny":
         records = {folder: read_record(folder / "record.json") for folder in folders}

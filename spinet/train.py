@@ -110,6 +110,7 @@ def _train(
     device: torch.device,
     interruption: Interruption,
 ) -> dict[str, Any]:
+    """All of `train` in a folder that nobody else works in; whoever calls it tells how it ended."""
     settings = config.train
     precision = resolve(settings.precision, device)
     accelerator = join(precision, device)

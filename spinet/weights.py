@@ -181,13 +181,14 @@ def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; give the model.safetensors of a training run")
+        what = "a folder" if path.is_dir() else "no such file"
+        raise WeightsError(f"{path}: {what}; give the model.safetensors of a training run")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        if path.suffix in (".pt", ".pth", ".ckpt"):
+        if path.suffix in (".pt", ".pth", ".ckpt") or path.read_bytes()[:4] == b"PK\x03\x04":
             raise WeightsError(
                 f"{path}: a checkpoint, to resume training from; give the model.safetensors that training ends with"
             ) from None

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from spinet.data.annotations import UNSTATED, ImageRecord
@@ -34,7 +33,6 @@ def examine(record: ImageRecord, others: tuple[Path, ...] = (), *, pixels: bool 
 
     Without `pixels` no more is decoded than headers, and the files whose end is not that of a whole file.
     """
-    cv2.setNumThreads(0)
     found = Findings()
     _open(record.image, record, "image", read_image, pixels, found)
     png = _open(record.panoptic, record, "panoptic PNG", read_panoptic_png, pixels, found)

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -170,9 +171,16 @@ def _check_split(root: Path, split: Split, report: Report, workers: int, documen
             others[str(record.image_id)] = tuple(city / f"{record.image_id}{ending}" for ending in endings)
     jobs = document.records, [others.get(str(record.image_id), ()) for record in document.records]
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ProcessPoolExecutor(workers)) if workers > 1 else None
+        pool = stack.enter_context(ProcessPoolExecutor(workers, initializer=_leave_signals)) if workers > 1 else None
         for found in pool.map(examine, *jobs, chunksize=16) if pool else map(examine, *jobs):
             report.add(found, root)
+
+
+def _leave_signals() -> None:
+    """Ctrl-C is for the process that waits for this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(0)
 
 
 def _count_segments(categories: Categories, records: list[ImageRecord], split: Split, report: Report) -> None:

@@ -152,5 +152,7 @@ def _collate_items(items: list[tuple[Sample, int]], prepare: Callable[[Batch], T
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads the batches
+    # both come to all processes of a job; the one that reads the batches decides, and is given a minute for its step
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)

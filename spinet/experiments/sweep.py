@@ -166,6 +166,8 @@ def _run(command: list[str], environment: dict[str, str], plan: Plan, out: Path)
                         bar.write(f"{name} failed. {failure.read_text()}", file=sys.stderr)
                 if not ended:
                     sleep(1)
+        except KeyboardInterrupt as stop:
+            raise type(stop)("the same command goes on, and repeats nothing that is done") from None
         finally:
             process.terminate()
     if missing := iterations.keys() - _done(iterations, out):
