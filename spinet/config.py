@@ -48,9 +48,9 @@ class ModelConfig:
     coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
     coordinate_skip: bool = False  # beyond the paper: learned projections of them are also added to φ and to F_l
     equal_taps: bool = True  # unstated (§3.3): the deconvolution starts with equal taps; False is PyTorch's own start
-    feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; the siblings' end linear
+    feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; the siblings are divided
     reach: int | None = None  # unstated (§3.4): pixels a mask may extend from its filter's place; None = whole image
-    filter_scale: float = 1.0  # unstated (§3.2): initial scale of the generated filters; 1 is unit variance of logits
+    filter_scale: float = 1.0  # unstated (§3.2): initial scale of filters; 1: logits vary as F_l times φ
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class InferenceConfig:
     stuff_threshold: float = 0.2  # unstated: probability a stuff class needs where the stuff path itself sees a thing
     min_component_area: int = 32  # pixels; of the comparison with connected components of the semantic output
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # unstated: arithmetic of the network
-    min_stuff_area: float = 2048 / (1024 * 2048)  # unstated: Panoptic-FPN's 2048 px on Cityscapes, as a share
+    min_stuff_area: float = 2048 / (1024 * 2048)  # unstated: Panoptic-DeepLab's 2048 px, as a share; on COCO 4096
 
 
 @dataclass(frozen=True)

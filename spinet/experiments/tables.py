@@ -119,7 +119,7 @@ DEFORMABLE = Table(
 
 SYSTEMS = Table(
     "table1",
-    "The systems that the paper compares, trained alike",
+    "The systems that the paper compares, on the same data, schedule and backbone",
     "§5.3, Table 1 in miniature",
     tuple(Row(system, title, {"system": system}) for system, title in TITLES.items()),
 )
