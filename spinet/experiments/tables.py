@@ -147,7 +147,6 @@ CONDINST = Table(
     "Paths integrated on CondInst, and SPINet with a Panoptic-Feature as narrow",
     "§5.4, path integration on CondInst",
     (
-        Row("condinst-two-paths", "CondInst, a semantic branch beside it", {"system": "condinst"}),
         *(
             Row(
                 f"condinst-integrated-{n}",
@@ -159,7 +158,7 @@ CONDINST = Table(
         *(Row(f"channels-{n}", f"SPINet, {n} channels", {"model.feature_channels": n}) for n in WIDTHS),
     ),
 )
-"""All at the same learning rate."""
+"""All at the same learning rate; CondInst with two paths is a row of `SYSTEMS`."""
 
 DUPLICATES = Table(
     "duplicates",
