@@ -44,6 +44,7 @@ ARROWS = {
         "checkpoint",
         "config",
         "data",
+        "layers",
         "model",
         "objective",
         "weights",

@@ -108,9 +108,9 @@ def run(config: Config, city: Path, out: Path, **options: Any) -> None:
     ids=["all losses", "losses off", "images without instances"],
 )
 def test_processes_and_accumulation_change_no_step(city: Path, tmp_path: Path, changes: dict[str, Any]):
-    config = changed(MICRO, **changes, train={"iterations": 3})
+    config = changed(MICRO, **changes, train={"iterations": 2})
     run(config, city, tmp_path / "1")
-    for processes, images in ((2, 1), (4, 1)):
+    for processes, images in ((4, 1),) if changes else ((2, 1), (4, 1)):
         split = changed(config, train={"images_per_device": images})
         in_processes(processes, run, split, city, tmp_path / str(processes))
         assert read_record(tmp_path / str(processes) / "record.json")["device"]["processes"] == processes
