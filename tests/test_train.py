@@ -154,7 +154,7 @@ def test_a_second_run_does_not_overwrite_the_first(city: Path, tmp_path: Path):
         train(MICRO, data=city, out=tmp_path)
     with pytest.raises(CheckpointError, match=r"other settings: train\.seed was 0, is 1"):
         train(with_training(MICRO, seed=1), data=city, out=tmp_path, resume=True)
-    with pytest.raises(CheckpointError, match=r"no iteration is left.*train.learning_rate was 0.001, is 0.5"):
+    with pytest.raises(CheckpointError, match=r"no iteration is left.*train\.learning_rate was 0\.001, is 0\.5"):
         train(with_training(MICRO, learning_rate=0.5), data=city, out=tmp_path, resume=True)
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
