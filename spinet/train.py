@@ -89,7 +89,7 @@ def train(
     with Interruption() as interruption, owned(out) if main_process else nullcontext():
         try:
             with exact_float32(), tuned_convolutions(config.input.crop is not None):
-                return _train(config, data, out, init, resume, experiment, kind, interruption)
+                return train_loop(config, data, out, init, resume, experiment, kind, interruption)
         except BaseException as error:
             said = note_end(out, before, error) if main_process else error
             if said is not error:
@@ -100,7 +100,7 @@ def train(
                 dist.destroy_process_group()
 
 
-def _train(
+def train_loop(
     config: Config,
     data: Path,
     out: Path,

@@ -841,7 +841,6 @@ def test_candidates_say_where_their_filters_were_sampled():
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((4, 4), np.uint8),
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((3, 8, 8), np.uint8),
         np.zeros((4, 4, 3), np.float32),

@@ -23,7 +23,7 @@ def test_source_shows_the_whole_or_a_part_and_where_it_stands():
     assert first[3:] == [
         "Args:",
         "    model: from `load_model`.",
-        "    image: uint8 RGB.",
+        "    image: uint8 RGB; also grey [H, W], a Pillow image, or the path of an image file, see `as_image`.",
         "```",
     ]  # as if at the margin
     with open(spinet.inference.__file__, encoding="utf-8") as file:
