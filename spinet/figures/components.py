@@ -198,10 +198,14 @@ def _run(network: Any, size: tuple[int, int]) -> tuple[list[torch.Size], dict[st
     generator: nn.Module = network.panoptic_feature
     levels: list[torch.Size] = []
     shapes: dict[str, torch.Size] = {}
+
+    def first(name: str, out: Tensor) -> None:
+        shapes.setdefault(name, out.shape)  # coordinates may be asked for twice
+
     hooks = [generator.register_forward_pre_hook(lambda _, given: levels.extend(level.shape for level in given[0]))]
     for name, part in generator.named_modules():
         hooks.append(
-            part.register_forward_hook(lambda _, __, out, name=name: shapes.update({name: shapes.get(name, out.shape)}))
+            part.register_forward_hook(lambda _, __, out, name=name: first(name, out))
         )
     try:
         with torch.no_grad():
