@@ -1,13 +1,14 @@
 # make reproduce: sets up, runs the main job and the ablations. make test: sets up and passes the tests.
 # make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
 # make figures: draws the course's figures and writes the tables; SWEEP=folder: also those of a finished sweep of Table 3.
+# make gpu-wheels: fetches into build/wheels what benchmarks/gpu.sh brings to a machine without a network.
 # make lab: opens the course. make notebooks: executes it in build/notebooks. make site: that, as pages in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
 
-.PHONY: reproduce test check bench lab notebooks site figures clean
+.PHONY: reproduce test check bench gpu-wheels lab notebooks site figures clean
 
 reproduce: .venv/installed
 	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
@@ -28,6 +29,12 @@ bench: .venv/installed
 	$(BIN)/spinet bench --precision fp32 bf16 --optimize True False --json figures/runs/bench.json
 	$(BIN)/python -m spinet.results
 	$(BIN)/python -m spinet.figures speed
+
+# for benchmarks/gpu.sh on a machine without a network: Python 3.12 on Linux, whatever this one is
+gpu-wheels: .venv/installed
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version 3.12 \
+		--platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 \
+		--constraint constraints.txt --requirement benchmarks/gpu-wheels.txt --dest build/wheels
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb

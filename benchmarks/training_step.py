@@ -27,6 +27,7 @@ from spinet.model.filter_sampling import Locations
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Counts
 from spinet.precision import resolve
+from spinet.runs import write_json
 from spinet.train import train_transform
 from spinet.training.step import Prepare, Training, make_optimizer, target_builder
 from spinet.weights import build_model
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--device", default="cpu", type=torch.device)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     keep_freed_memory()  # as `spinet train` does
     with TemporaryDirectory() as folder:
@@ -131,12 +133,17 @@ def main() -> None:
             generate(data, num_train=16, num_val=0, size=IMAGE_SIZE[arguments.preset], progress=False)
         times, share = measure(arguments.preset, data, arguments.steps, arguments.device)
     images = PRESETS[arguments.preset].train.images_per_device
-    total = sum(times.values())
+    total = sum(seconds for name, seconds in times.items() if name != "targets")  # which the loader's workers make
     for name, seconds in times.items():
-        print(f"{name:24} {1000 * seconds:8.1f} ms {100 * seconds / total:5.1f} %")
+        aside = "by the loader" if name == "targets" else f"{100 * seconds / total:5.1f} %"
+        print(f"{name:24} {1000 * seconds:8.1f} ms {aside}")
     own = sum(seconds for name, seconds in times.items() if name in ("targets", "losses forward", "losses backward"))
     network = sum(seconds for name, seconds in times.items() if name.startswith("network"))
     print(f"convolutions and their gradients: {share:.1%} of a step's time")
+    if arguments.json:
+        device = torch.cuda.get_device_name() if arguments.device.type == "cuda" else "CPU"
+        facts = {"preset": arguments.preset, "device": device, "torch": torch.__version__, "images": images}
+        write_json({**facts, "seconds": times, "convolution_share": share}, arguments.json)
     print(f"{arguments.preset}: {images / total:.2f} images/s; targets and losses / network = {own / network:.3f}")
 
 

@@ -134,7 +134,7 @@ def test_every_system_finds_what_is_there_and_learns(system: str):
         total.backward()
         optimizer.step()
         optimizer.zero_grad()
-        totals.append(float(total))
+        totals.append(total.item())
     assert totals[-1] < totals[0]
 
 
@@ -208,11 +208,11 @@ def losses(out: Path) -> list[dict[str, float]]:
 
 
 def test_training_computes_what_a_cpu_computes_and_goes_on_from_its_checkpoint(city: Path, tmp_path: Path):
-    for name in ("cpu", NAME):
-        train(micro(), data=city, out=tmp_path / f"on {name}", device=name)
-    for a, b in zip(losses(tmp_path / "on cpu"), losses(tmp_path / f"on {NAME}"), strict=True):
+    for folder, device in (("here", "cpu"), ("there", NAME)):
+        train(micro(), data=city, out=tmp_path / folder, device=device)
+    for a, b in zip(losses(tmp_path / "here"), losses(tmp_path / "there"), strict=True):
         assert b["total"] == pytest.approx(a["total"], rel=1e-2)
-    moved = tmp_path / "on cpu"
+    moved = tmp_path / "here"
     for path in [*moved.glob("checkpoint_0000004.*"), *moved.glob("*.safetensors")]:
         path.unlink()
     train(micro(), data=city, out=moved, resume=True, device=NAME)

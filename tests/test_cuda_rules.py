@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,7 @@ import spinet.optimize as optimize
 from spinet.baselines.config import BASELINES
 from spinet.benchmark.staging import stage
 from spinet.benchmark.yardstick import RUNS, Yardstick
-from spinet.config import COCO_R50, NUM_CLASSES, TINY, Config, with_system
+from spinet.config import NUM_CLASSES, PRESETS, TINY, Config, with_system
 from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.data.transforms import collate
 from spinet.inference import encode, read_out
@@ -335,7 +337,7 @@ def test_memory_that_is_alive():
     assert (alive.bytes, alive.most) == (0, 8000)
 
 
-def test_memory_of_training_is_that_of_real_tensors_and_fits_the_paper_s_gpu():
+def test_memory_of_training():
     config = replace(SMALL, train=replace(SMALL.train, images_per_device=2, precision="fp32"))
     sizes: dict[str, Any] = {"size": SIZE, "num_classes": (8, 11), "things": 1}
     sizes: dict[str, Any] = {"size": SIZE, "num_classes": (8, 11), "things": 1}
@@ -347,10 +349,23 @@ def test_memory_of_training_is_that_of_real_tensors_and_fits_the_paper_s_gpu():
     double = training_memory(replace(config, train=replace(config.train, images_per_device=4)), **sizes)
     fixed = small["weights"] + small["gradients"] + small["optimizer"]
     assert 1.5 < (double["peak"] - fixed) / (small["peak"] - fixed) < 3  # twice the images
-    for preset, size in ((Config(), (512, 1024)), (COCO_R50, (800, 1333))):
-        name = "coco_r50" if preset is COCO_R50 else "cityscapes_r50"
-        exact = replace(preset, train=replace(preset.train, precision="fp32"))
-        assert training_memory(exact, size, num_classes=NUM_CLASSES[name])["peak"] < 12 * 2**30  # of 16
+
+
+def test_the_readme_says_how_much_memory_the_paper_s_training_takes():
+    text = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    sizes = {"cityscapes_r50": (512, 1024), "coco_r50": (800, 1333)}
+    said = re.findall(
+        r"`(\w+)` with its (\d) \w+ of (\d+) × (\d+)\D+([\d.]+) GiB(?: in float32)? and ([\d.]+) GiB", text
+    )
+    assert [name for name, *_ in said] == list(sizes)
+    for name, images, height, width, *gigabytes in said:
+        config = PRESETS[name]
+        assert (int(images), (int(height), int(width))) == (config.train.images_per_device, sizes[name])
+        for precision, number in zip(("fp32", "bf16"), gigabytes, strict=True):
+            exact = replace(config, train=replace(config.train, precision=precision))
+            peak = training_memory(exact, sizes[name], num_classes=NUM_CLASSES[name])["peak"]
+            assert float(number) == pytest.approx(peak / 2**30, abs=0.1)
+            assert peak < 12e9  # of 16
 
 
 def test_counts_can_be_read(cuda: Cuda):

@@ -53,7 +53,7 @@ class Alive(TorchDispatchMode):
 def training_memory(
     config: Config, size: tuple[int, int], *, num_classes: tuple[int, int], things: int = 20
 ) -> dict[str, int]:
-    """Bytes of the second step on one of many devices, with `train.images_per_device` images at once.
+    """Bytes of a step on a device, with `train.images_per_device` images at once.
 
     What a device needs beside its tensors comes on top: the driver's context, workspaces of convolutions, what the
     allocator cannot use. With more than one device so does another copy of the gradients, in buckets.
@@ -89,16 +89,18 @@ def training_memory(
         map_tensors(part, lambda tensor: alive.note(tensor) or tensor)
         weights = sum(parameter.nbytes for parameter in training.parameters())
         optimizer = make_optimizer(training, config.train)
-        for _ in range(2):  # the state of the optimiser is made by the first
-            alive.most = alive.bytes
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision != "fp32"):
-                losses = training(part.batch, part.targets, Counts(*part.counts))
-            losses["total"].backward()
-            gradients = sum(p.grad.nbytes for p in training.parameters() if p.grad is not None)
-            del losses
-            torch.nn.utils.clip_grad_norm_(training.parameters(), config.train.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in training.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        optimizer.step()  # has its state from now on
+        optimizer.zero_grad(set_to_none=True)
+        alive.most = alive.bytes
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision != "fp32"):
+            losses = training(part.batch, part.targets, Counts(*part.counts))
+        losses["total"].backward()
+        gradients = sum(p.grad.nbytes for p in training.parameters() if p.grad is not None)
+        del losses
+        torch.nn.utils.clip_grad_norm_(training.parameters(), config.train.clip_norm)
+        optimizer.step()
     state = [t for entry in optimizer.state.values() for t in entry.values() if isinstance(t, Tensor)]
     return {
         "weights": weights,
