@@ -264,7 +264,7 @@ OVERFIT = {  # steps, rate, and what a street scene of 64 × 128 pixels needs: s
     "panoptic_deeplab": (90, 5e-3, {"sigma": 4.0}),
     "upsnet": (34, 4e-3, {"anchor_scale": 3.0}),
     "condinst": (60, 4e-3, {"sizes": (24, 48, 96, 192)}),
-    "condinst, integrated": (60, 4e-3, {"sizes": (24, 48, 96, 192), "integrated": True, "channels": 32}),
+    "condinst, integrated": (100, 4e-3, {"sizes": (24, 48, 96, 192), "integrated": True, "channels": 32}),
 }
 
 
