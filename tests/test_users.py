@@ -559,7 +559,7 @@ def test_a_signal_saves_what_was_trained(data: Path, tmp_path: Path, number: sig
 def test_what_is_said_of_an_interruption_is_true(trained: tuple[Path, Path], tmp_path: Path):
     weights = trained[1] / "model.safetensors"
     folder = tmp_path / "photos"
-    for number in range(400):
+    for number in range(3000):
         write_png(folder / f"{number}.png", np.zeros((40, 60, 3), np.uint8))
     run = process("predict", folder, "--weights", weights, "--out", tmp_path / "out")
     deadline = time.time() + 120
