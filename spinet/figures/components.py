@@ -204,9 +204,7 @@ def _run(network: Any, size: tuple[int, int]) -> tuple[list[torch.Size], dict[st
 
     hooks = [generator.register_forward_pre_hook(lambda _, given: levels.extend(level.shape for level in given[0]))]
     for name, part in generator.named_modules():
-        hooks.append(
-            part.register_forward_hook(lambda _, __, out, name=name: first(name, out))
-        )
+        hooks.append(part.register_forward_hook(lambda _, __, out, name=name: first(name, out)))
     try:
         with torch.no_grad():
             network(torch.zeros(1, 3, *size, device=network.mean.device))
