@@ -2,13 +2,14 @@
 # make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
 # make figures: draws the course's figures and writes the tables; SWEEP=folder: also those of a finished sweep of Table 3.
 # make gpu-wheels: fetches into build/wheels what benchmarks/gpu.sh brings to a machine without a network.
+# make faults: the campaign of faults in full, about 25 minutes of one core; writes docs/faults.md.
 # make lab: opens the course. make notebooks: executes it in build/notebooks. make site: that, as pages in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
 
-.PHONY: reproduce test check bench gpu-wheels lab notebooks site figures clean
+.PHONY: reproduce test check faults bench gpu-wheels lab notebooks site figures clean
 
 reproduce: .venv/installed
 	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
@@ -20,6 +21,9 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+faults: .venv/installed
+	$(BIN)/python -m pytest tests/test_faults.py --faults docs/faults.md
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/input_pipeline.py

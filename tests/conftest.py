@@ -1,7 +1,10 @@
 """Pictures of rectangles that several tests share."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from campaign import Campaign
 
 NUM_THINGS, NUM_STUFF = 3, 4
 
@@ -31,3 +34,15 @@ def draw_scene(seed: int, height: int = 64, width: int = 96, things: int = 4, st
 @pytest.fixture
 def scene():
     return draw_scene
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", metavar="FILE", help="run the campaign of faults in full, and write its table there")
+
+
+@pytest.fixture(scope="session")
+def campaign(request):
+    made = Campaign(long=bool(request.config.getoption("--faults")))
+    yield made
+    if made.long:
+        Path(request.config.getoption("--faults")).write_text(made.page())

@@ -69,7 +69,12 @@ def _convert(root: Path, split: str) -> Prepared:
     target = cityscapes.split(root, split)
     with tempfile.TemporaryDirectory(dir=root / "gtFine", prefix=".panoptic-") as aside:
         with contextlib.redirect_stdout(io.StringIO()):
-            convert2panoptic(str(root / "gtFine"), aside, setNames=[split])
+            try:
+                convert2panoptic(str(root / "gtFine"), aside, setNames=[split])
+            except OSError as error:  # of a full disk it does not say where
+                raise OSError(
+                    error.errno, error.strerror or str(error), error.filename or str(root / "gtFine")
+                ) from None
         made, old = Path(aside), Path(aside) / "old"
         document = json.loads((made / target.annotations.name).read_bytes())
         target.annotations.unlink(missing_ok=True)  # the JSON file goes first and comes last: it vouches for the folder

@@ -15,7 +15,7 @@ from spinet.data import find_splits, open_dataset
 from spinet.experiments.campaigns import find_campaigns, without_seed
 from spinet.experiments.settings import Overrides, find_preset, override
 from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Row, Table, find_tables
-from spinet.runs import RecordError, fingerprint, write_json
+from spinet.runs import SEAL, RecordError, fingerprint, is_intact, write_json
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "52_training.ipynb"
 PLAN, MANIFEST, RECORD, FAILURE = "plan.json", "manifest.json", "record.json", "failure.txt"
@@ -85,13 +85,16 @@ class Plan:
         return self.runs[name]
 
     def write(self, path: Path) -> None:
-        write_json(asdict(self), path)
+        write_json(asdict(self), path, seal=True)
 
     @classmethod
     def read(cls, path: str | Path) -> Plan:
         """Raises `ExperimentError` if the file is no plan."""
         try:
             content = json.loads(Path(path).read_bytes())
+            if not is_intact(content):
+                raise ValueError("damaged, or edited: its sha256 is another")
+            content.pop(SEAL, None)
             return cls(**{**content, "runs": {name: Run(**run) for name, run in content["runs"].items()}})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ExperimentError(f"{path}: no plan of a sweep ({error}); call spinet sweep again") from None
@@ -203,7 +206,7 @@ def write_manifest(folder: Path, run: Run, results: Iterable[str], facts: dict[s
     files = {name: file_digest(folder / name) for name in results}
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     content = {"run": run.name, "digest": run.digest, "files": files, "finished": finished, **facts}
-    write_json(content, folder / MANIFEST)
+    write_json(content, folder / MANIFEST, seal=True)
 
 
 def check_folder(folder: Path, run: Run, config: Config) -> bool:
@@ -240,4 +243,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecordError(f"{path}: not JSON ({error}); delete it to repeat the run") from None
     if not isinstance(content, dict):
         raise RecordError(f"{path}: holds {type(content).__name__}, not a dictionary; delete it to repeat the run")
+    if not is_intact(content):
+        raise RecordError(f"{path}: damaged, or edited (its sha256 is another); delete it to repeat the run")
     return content

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,6 +17,7 @@ from spinet.data.prepare import prepare_cityscapes
 from spinet.data.segments import DataError
 from spinet.data.synthcity.compose import SPLITS, compose
 from spinet.data.synthcity.render import render
+from spinet.runs import atomic_write
 
 VERSION = 1  # of the pictures: rises with every change of a pixel
 MANIFEST = "synthcity.json"
@@ -44,11 +44,9 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _png(path: Path, picture: np.ndarray) -> None:
-    """Writes a PNG aside, then puts it in place."""
+    """Writes a PNG, whole or not at all."""
     _, data = cv2.imencode(".png", picture)  # OpenCV's own settings were the fastest measured
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(data.data)
-    os.replace(aside, path)
+    atomic_write(path, data.tobytes())
 
 
 def write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: int) -> None:
@@ -78,9 +76,7 @@ def _claim(root: Path, manifest: dict) -> None:
     elif root.exists() and any(root.iterdir()):
         raise DataError(f"{root}: neither empty nor a SynthCity; empty it or name another folder")
     root.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{MANIFEST}.{os.getpid()}")
-    aside.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(aside, path)
+    atomic_write(path, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def _run(jobs: list[tuple[str, int]], write: partial[None], workers: int) -> Iterator[None]:
