@@ -186,7 +186,7 @@ def test_a_slider_of_the_quickstart_redraws(quickstart):
     assert picture.get_attribute("alt")
     slider = page.locator(".widget-hslider").first.locator(".noUi-handle")
     slider.focus()
-    picture_changes(page, picture, lambda: [slider.press("ArrowLeft") for _ in range(5)])
+    picture_changes(page, picture, lambda: [slider.press("ArrowRight") for _ in range(5)])
     assert page.locator(".spinet-picture pre").is_hidden()
     assert not quickstart.complaints
 
