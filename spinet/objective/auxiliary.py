@@ -22,7 +22,7 @@ class IntraClassTriplet(nn.Module):
     ) -> Float[Tensor, "2 K D_phi"]:
         """Eq. 4: V = FC(v), v the mean of φ over a partial mask (0 where the mask is empty)."""
         mask = halves.flatten(2).to(phi.dtype)  # [2, K, h w]
-        total = mask @ phi.flatten(1).t()
+        total = mask @ phi.permute(1, 2, 0).flatten(0, 1)  # no copy where φ is channels last
         return self.fc(total / mask.sum(-1, keepdim=True).clamp(min=1))
 
     def forward(
