@@ -55,7 +55,7 @@ figures: .venv/installed
 # a copy in build/notebooks is whole: one that fails, or is interrupted, stays in build/running
 build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .venv/installed
 	@mkdir -p build/notebooks build/running
-	$(BIN)/papermill --cwd notebooks --execution-timeout 600 --no-progress-bar $< build/running/$*.ipynb
+	SPINET_PAGES=1 $(BIN)/papermill --cwd notebooks --execution-timeout 600 --no-progress-bar $< build/running/$*.ipynb
 	@mv build/running/$*.ipynb $@
 
 .venv/installed: pyproject.toml constraints.txt

@@ -13,7 +13,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # executed before, by papermill: a failing notebook has stopped the build
 nb_mime_priority_overrides = [
-    # of an interactive figure's two forms a page shows the picture: no kernel answers a widget there
+    # of an interactive figure's forms a page shows the flipbook or the picture: no kernel answers a widget there
     ("html", "application/vnd.jupyter.widget-view+json", None),
 ]
 

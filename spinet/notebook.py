@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import html
 import inspect
+import io
+import json
+import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
+import numpy as np
 import traitlets
 from IPython import get_ipython
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
+from PIL import Image
 
 from spinet.figures.style import Figure, to_png
 
@@ -102,6 +108,9 @@ def explore(
 ) -> None:
     """Shows `draw(**values)`, drawn anew whenever a control moves; a plain picture where no front end runs widgets.
 
+    With the environment variable SPINET_PAGES the picture comes as a flipbook, too, for pages without a kernel: one
+    series for each control, the others as at first.
+
     The front end sends a change only when the last one has been drawn, and of several meanwhile only the newest. An
     error of the first drawing is the cell's; one of a later drawing is shown below the picture.
 
@@ -112,6 +121,7 @@ def explore(
         controls: widgets with a `value`.
     """
     picture = Picture(description=description, clickable=point is not None)
+    start = {name: control.value for name, control in controls.items()}
     chosen = {} if point is None else {"point": point}
 
     def draw_now() -> Figure:
@@ -141,13 +151,105 @@ def explore(
         control.observe(redraw, names="value")
     picture.observe(clicked, names="point")
     box = widgets.VBox([*controls.values(), picture])
-    # one output in two forms: a front end that runs widgets takes the first, a page or a print the second
+    # one output in several forms: a front end that runs widgets takes the first, a page or a print another
     forms = {
         "application/vnd.jupyter.widget-view+json": box.get_view_spec(),
         "image/png": base64.b64encode(static).decode(),
         "text/plain": description,
     }
+    if os.environ.get(PAGES) and controls and point is None:
+        books, first = {}, {}
+        for name, control in controls.items():
+            label, positions = control.description or name, _positions(control)
+            books[label] = [(title, draw(**start | {name: value})) for title, value in positions]
+            first[label] = [value for _, value in positions].index(control.value)
+        forms["text/html"] = flipbook(books, description=description, first=first).data
     display(forms, metadata={"image/png": _facts(figure, description)}, raw=True)
+
+
+PAGES = "SPINET_PAGES"
+"""The environment variable that asks `explore` for frames, too: `make notebooks` sets it, since drawing takes time."""
+
+FRAMES = 7
+"""Positions of a slider that a page shows."""
+
+
+def flipbook(
+    books: Mapping[str, Sequence[tuple[str, Figure]]], *, description: str, first: Mapping[str, int] | None = None
+) -> HTML:
+    """Figures to leaf through without a kernel: plain HTML with a slider, for a page as for JupyterLab.
+
+    Args:
+        books: named series of figures, each with its title. The reader chooses a series if there are several.
+        description: what the pictures show, for those who cannot see them.
+        first: the number of the figure that a series opens with; by default 0.
+    """
+    series = {
+        name: {
+            "first": (first or {}).get(name, 0),
+            "frames": [{"title": title, "webp": _webp(figure)} for title, figure in frames],
+        }
+        for name, frames in books.items()
+    }
+    options = "".join(f"<option>{html.escape(name)}</option>" for name in series)
+    return HTML(
+        FLIPBOOK.replace("OPTIONS", options)
+        .replace("MANY", "" if len(series) > 1 else "hidden")
+        .replace("DESCRIPTION", html.escape(description, quote=True))
+        .replace("WIDTH", str(round(max(figure.bbox.width for frames in books.values() for _, figure in frames))))
+        .replace("SERIES", json.dumps(list(series.values())).replace("</", "<\\/"))
+    )
+
+
+FLIPBOOK = """
+<div class="spinet-flipbook">
+  <select aria-label="what to change" MANY>OPTIONS</select>
+  <input type="range" min="0" value="0" step="1" aria-label="DESCRIPTION">
+  <output></output><br>
+  <img alt="DESCRIPTION" style="width: WIDTHpx; max-width: 100%">
+  <script>
+    (() => {
+      const book = document.currentScript.parentElement, series = SERIES;
+      const [select, range, output, image] = ["select", "input", "output", "img"].map(tag => book.querySelector(tag));
+      const show = () => {
+        const frame = series[select.selectedIndex].frames[range.value];
+        output.textContent = frame.title;
+        image.src = "data:image/webp;base64," + frame.webp;
+      };
+      const open = () => {
+        const { first, frames } = series[select.selectedIndex];
+        range.max = frames.length - 1;
+        range.value = first;
+        show();
+      };
+      select.addEventListener("change", open);
+      range.addEventListener("input", show);
+      open();
+    })();
+  </script>
+</div>
+"""
+
+
+def _webp(figure: Figure) -> str:
+    """A figure as WebP of at most 900 pixels' width, in base64."""
+    picture = Image.open(io.BytesIO(to_png(figure))).convert("RGB")
+    picture.thumbnail((900, 4000))
+    buffer = io.BytesIO()
+    picture.save(buffer, "webp", quality=75, method=4)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _positions(control: Any) -> list[tuple[str, Any]]:
+    """The values of a control that a page shows, each with its name: all options, or some positions of a slider."""
+    if hasattr(control, "options"):
+        pairs = [option if isinstance(option, tuple) else (option, option) for option in control.options]
+        return [(str(name), value) for name, value in pairs]
+    steps = round((control.max - control.min) / control.step)
+    places = np.unique(np.linspace(0, steps, min(FRAMES, steps + 1)).round().astype(int))
+    kind = type(control.value)
+    values = {kind(round(control.min + place * control.step, 9)) for place in places.tolist()} | {control.value}
+    return [(f"{value:g}", value) for value in sorted(values)]
 
 
 def _facts(figure: Figure, alt: str) -> dict[str, Any]:

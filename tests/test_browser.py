@@ -118,7 +118,7 @@ def lab(course, tmp_path_factory):
         *(f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={course}"),
         *(f"--LabApp.user_settings_dir={own / 'settings'}", f"--LabApp.workspaces_dir={own / 'workspaces'}"),
     ]
-    kept = {"OMP_NUM_THREADS": "2", "IPYTHONDIR": str(own / "ipython"), "JUPYTER_CONFIG_DIR": str(own / "config")}
+    kept = {"OMP_NUM_THREADS": "2", "SPINET_PAGES": "1", "IPYTHONDIR": str(own / "ipython"), "JUPYTER_CONFIG_DIR": str(own / "config")}
     with open(own / "log", "w") as log:
         server = subprocess.Popen(command, env=os.environ | kept, stdout=log, stderr=log)
     try:
@@ -290,16 +290,23 @@ def test_pages_are_whole_and_need_nothing_from_elsewhere(browser, site, width):
     visit.page.close()
 
 
-def test_under_an_interactive_figure_stands_its_picture(browser, site):
+def test_an_interactive_figure_is_a_flipbook_on_a_page(browser, site):
     visit = Visit(browser, site[1])
-    visit.page.goto(f"{site[1]}notebooks/00_quickstart.html")
-    picture = visit.page.get_by_alt_text(re.compile("by the rules above"))
+    page = visit.page
+    page.goto(f"{site[1]}notebooks/00_quickstart.html")
+    picture = page.get_by_alt_text(re.compile("by the rules above"))
     assert picture.is_visible()
     box = picture.bounding_box()
     assert box["width"] > 500
-    ratio = visit.page.evaluate("image => image.naturalWidth / image.naturalHeight", picture.element_handle())
+    ratio = page.evaluate("image => image.naturalWidth / image.naturalHeight", picture.element_handle())
     assert box["width"] / box["height"] == pytest.approx(ratio, rel=0.01)
-    visit.page.close()
+    book = page.locator(".spinet-flipbook").first
+    assert book.locator("output").inner_text() == "0.45"
+    picture_changes(page, picture, lambda: book.locator("input").press("ArrowRight"))
+    picture_changes(page, picture, lambda: book.locator("select").select_option("mask"))
+    assert book.locator("output").inner_text() == "0.5"
+    assert not visit.complaints
+    page.close()
 
 
 def test_search_finds_a_page(browser, site):

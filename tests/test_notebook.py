@@ -1,9 +1,13 @@
 """What the notebooks share: source code on show, and figures that answer to controls and clicks."""
 
 import base64
+import io
+import json
+import re
 
 import ipywidgets as widgets
 import pytest
+from PIL import Image
 
 import spinet.notebook
 from spinet.figures.style import COLUMN, new_figure, to_png
@@ -67,6 +71,31 @@ def picture_of(outputs):
 
 def png(figure):
     return base64.b64encode(to_png(figure)).decode()
+
+
+def test_a_page_gets_a_flipbook_of_every_control(shown, monkeypatch):
+    drawn = []
+
+    def draw(number, end):
+        drawn.append((number, end))
+        return line(number, (end, 5))
+
+    controls = {"number": widgets.IntSlider(50, 0, 100), "end": widgets.Dropdown(options=[1, 2])}
+    explore(draw, description='a "line"', **controls)
+    assert len(drawn) == 1
+    assert "text/html" not in shown[0][0]
+    monkeypatch.setenv(spinet.notebook.PAGES, "1")
+    explore(draw, description='a "line"', **controls)
+    page = shown[1][0]["text/html"]
+    assert drawn[2:] == [*((n, 1) for n in (0, 17, 33, 50, 67, 83, 100)), (50, 1), (50, 2)]
+    assert page.count("&quot;line&quot;") == 2
+    number, end = json.loads(re.search(r"series = (\[.*\]);", page).group(1))
+    assert [frame["title"] for frame in number["frames"]] == ["0", "17", "33", "50", "67", "83", "100"]
+    assert [frame["title"] for frame in end["frames"]] == ["1", "2"]
+    assert (number["first"], end["first"]) == (3, 0)
+    pictures = [frame["webp"] for frame in number["frames"] + end["frames"]]
+    assert len({Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures}) == 1
+    assert pictures[3] == pictures[7] != pictures[0]  # both open with all controls as at first
 
 
 def test_an_output_has_two_forms_that_show_the_same(shown):
