@@ -118,7 +118,12 @@ def lab(course, tmp_path_factory):
         *(f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={course}"),
         *(f"--LabApp.user_settings_dir={own / 'settings'}", f"--LabApp.workspaces_dir={own / 'workspaces'}"),
     ]
-    kept = {"OMP_NUM_THREADS": "2", "SPINET_PAGES": "1", "IPYTHONDIR": str(own / "ipython"), "JUPYTER_CONFIG_DIR": str(own / "config")}
+    kept = {
+        "OMP_NUM_THREADS": "2",
+        "SPINET_PAGES": "1",
+        "IPYTHONDIR": str(own / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+    }
     with open(own / "log", "w") as log:
         server = subprocess.Popen(command, env=os.environ | kept, stdout=log, stderr=log)
     try:
