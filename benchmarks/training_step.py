@@ -20,15 +20,15 @@ from torch.profiler import ProfilerActivity, profile
 from spinet.config import IMAGE_SIZE, PRESETS
 from spinet.data import Batch, open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
-from spinet.data.synthcity import generate
-from spinet.inference import synchronise
-from spinet.memory import keep_freed_memory
+from spinet.inference.predict import synchronise
+from spinet.machine import resolve
 from spinet.model.filter_sampling import Locations
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Counts
-from spinet.precision import resolve
-from spinet.runs import write_json
-from spinet.train import train_transform
+from spinet.records import write_json
+from spinet.speed.memory import keep_freed_memory
+from spinet.synthcity import generate
+from spinet.training.loop import train_transform
 from spinet.training.step import Prepare, Training, make_optimizer, target_builder
 from spinet.weights import build_model
 

@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from spinet.baselines.config import BASELINES, AnyBaseline, System
 from spinet.config import (
     PRESETS,
     Config,
@@ -32,8 +31,9 @@ from spinet.config import (
     TrainConfig,
     with_system,
 )
-from spinet.interruption import Terminated, raise_on_sigterm
-from spinet.memory import keep_freed_memory
+from spinet.config.baselines import BASELINES, AnyBaseline, System
+from spinet.speed.memory import keep_freed_memory
+from spinet.training.interruption import Terminated, raise_on_sigterm
 
 Positional = tyro.conf.Positional
 
@@ -49,7 +49,7 @@ class Info:
     """Print JSON only."""
 
     def run(self) -> None:
-        from spinet.accounting import compare_with_paper, describe, describe_baseline
+        from spinet.speed.accounting import compare_with_paper, describe, describe_baseline
 
         ours = self.system == "spinet"
         description = describe(self.preset) if ours else describe_baseline(self.system, self.preset)
@@ -75,7 +75,7 @@ class Synth:
     workers: int = os.cpu_count() or 1
 
     def run(self) -> None:
-        from spinet.data.synthcity import generate
+        from spinet.synthcity import generate
 
         generate(
             self.out,
@@ -159,7 +159,7 @@ class Train:
     baseline: tyro.conf.AvoidSubcommands[AnyBaseline | None] = None
 
     def run(self) -> None:
-        from spinet.train import train
+        from spinet.training.loop import train
 
         config = Config(self.model, self.objective, self.input, self.train, self.inference, self.baseline)
         record = train(
@@ -195,7 +195,7 @@ class Evaluate:
     device: str = "auto"
 
     def run(self) -> None:
-        from spinet.evaluate import evaluate_files, headline
+        from spinet.evaluation import evaluate_files, headline
 
         if self.gt_json and self.pred_json:
             result = evaluate_files(
@@ -204,9 +204,9 @@ class Evaluate:
             columns = headline(result)
         elif self.weights and self.data:
             from spinet.data import open_dataset
-            from spinet.optimize import optimize_for_inference
-            from spinet.outcome import finish
-            from spinet.validate import validate
+            from spinet.evaluation.validate import validate
+            from spinet.speed.optimize import optimize_for_inference
+            from spinet.training.outcome import finish
             from spinet.weights import load_model
 
             model = optimize_for_inference(load_model(self.weights, device=pick_device(self.device)))
@@ -226,7 +226,7 @@ class Evaluate:
         )
         print_table([columns])
         if self.json:
-            from spinet.runs import write_json
+            from spinet.records import write_json
 
             write_json(result, self.json)
 
@@ -244,8 +244,8 @@ class Predict:
     device: str = "auto"
 
     def run(self) -> None:
-        from spinet.optimize import optimize_for_inference
-        from spinet.pictures import PredictionWriter, find_pictures, ids_of_truth, predict_all
+        from spinet.inference.files import PredictionWriter, find_pictures, ids_of_truth, predict_all
+        from spinet.speed.optimize import optimize_for_inference
         from spinet.weights import SHIPPED, load_model
 
         if not self.inputs:
@@ -284,7 +284,7 @@ class Runs:
     folder: Positional[Path] = Path("runs")
 
     def run(self) -> None:
-        from spinet.runs import RecordError, compare, find_records, tabulate
+        from spinet.records import RecordError, compare, find_records, tabulate
 
         broken: list[RecordError] = []
         records = find_records(self.folder, broken=broken)
@@ -368,7 +368,8 @@ class Bench:
     """Write the record here."""
 
     def run(self) -> None:
-        from spinet.benchmark import benchmark, summary
+        from spinet.speed.benchmark import benchmark
+        from spinet.speed.summary import summary
 
         at_least(1, size=self.size, threads=self.threads, repeats=self.repeats)
         at_least(0, instances=self.instances)
@@ -377,7 +378,7 @@ class Bench:
         record = benchmark(**settings, device=device)
         print_table(summary(record))
         if out:
-            from spinet.runs import write_json
+            from spinet.records import write_json
 
             write_json(record, out)
 
@@ -393,7 +394,7 @@ class Export:
     """Height and width of the pictures, pixels."""
 
     def run(self) -> None:
-        from spinet.export import export
+        from spinet.speed.export import export
         from spinet.weights import SHIPPED, load_model
 
         at_least(1, size=self.size)
@@ -410,8 +411,8 @@ class Report:
     out: Path = Path("figures")
 
     def run(self) -> None:
+        from spinet.records import RecordError
         from spinet.report import report
-        from spinet.runs import RecordError
 
         broken: list[RecordError] = []
         for path in report(self.runs, self.out, broken=broken):

@@ -19,7 +19,7 @@ from spinet.data.segments import Categories, Category
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import num_semantic
-from spinet.runs import SEAL, atomic_write
+from spinet.records import SEAL, atomic_write
 
 
 class WeightsError(ValueError):

@@ -14,11 +14,8 @@ from conftest import NUM_STUFF, NUM_THINGS, draw_scene
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 
-from spinet import merging
-from spinet.accounting import describe_baseline
 from spinet.baselines.build import build_baseline
 from spinet.baselines.condinst import draw, dynamic_layers
-from spinet.baselines.config import BASELINES, CondInstConfig
 from spinet.baselines.fcos import assign, make_grid
 from spinet.baselines.mask_rcnn import Detections, Detector, DetectorOutputs
 from spinet.baselines.merge import Placed, merge, paste
@@ -26,21 +23,24 @@ from spinet.baselines.panoptic_deeplab import DeepLabOutputs, find_centres, grou
 from spinet.baselines.system import Baseline, Classes, Instance, Reading
 from spinet.baselines.targets import BaselineTargetBuilder, ImageTruth
 from spinet.baselines.upsnet import panoptic_logits, panoptic_truth
-from spinet.checkpoint import CheckpointError
 from spinet.config import COCO_R50, PRESETS, TINY, Config, ConfigError, InferenceConfig, from_dict, to_dict, with_system
+from spinet.config.baselines import BASELINES, CondInstConfig
 from spinet.data import Batch, Categories, Category, PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
-from spinet.data.synthcity import generate
 from spinet.data.transforms import collate
-from spinet.duplicates import Candidates
-from spinet.evaluate import PanopticQuality, headline
-from spinet.inference import predict
-from spinet.mask_logits import MaskLogits
-from spinet.merging import Resampler
+from spinet.evaluation import PanopticQuality, headline
+from spinet.inference import merge as merging
+from spinet.inference.duplicates import Candidates
+from spinet.inference.mask_logits import MaskLogits
+from spinet.inference.merge import Resampler
+from spinet.inference.predict import predict
 from spinet.model.backbone import BackboneError
 from spinet.model.filter_sampling import Locations
 from spinet.objective.targets import IGNORE
-from spinet.train import make_optimizer, make_training, target_builder, train
+from spinet.speed.accounting import describe_baseline
+from spinet.synthcity import generate
+from spinet.training.checkpoint import CheckpointError
+from spinet.training.loop import make_optimizer, make_training, target_builder, train
 from spinet.weights import Model, build_model, load_model, save_model
 
 SYSTEMS = list(BASELINES)

@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from spinet import predict
-from spinet.accounting import describe
-from spinet.baselines.config import BASELINES
-from spinet.benchmark import benchmark, summary
-from spinet.benchmark.side_by_side import FASTER, _grouping_things, _ratios, _statistics
-from spinet.benchmark.staging import stage
-from spinet.benchmark.yardstick import Yardstick, counting_moves, peak_memory
 from spinet.config import IMAGE_SIZE, PRESETS, TINY, ConfigError, with_system
-from spinet.data.synthcity.mosaic import CATEGORIES, LEAST_DISTANCE, LEAST_SIDE, mosaic
-from spinet.evaluate.panoptic_quality import PanopticQuality
-from spinet.inference import encode, read_out
-from spinet.runs import find_records, write_json
+from spinet.config.baselines import BASELINES
+from spinet.evaluation.panoptic_quality import PanopticQuality
+from spinet.inference.predict import encode, read_out
+from spinet.records import find_records, write_json
+from spinet.speed.accounting import describe
+from spinet.speed.benchmark import FASTER, _grouping_things, _ratios, _statistics, benchmark
+from spinet.speed.staging import stage
+from spinet.speed.summary import summary
+from spinet.speed.yardstick import Yardstick, counting_moves, peak_memory
+from spinet.synthcity.mosaic import CATEGORIES, LEAST_DISTANCE, LEAST_SIDE, mosaic
 from spinet.weights import Model, build_model, freeze
 
 SIZE = (256, 512)

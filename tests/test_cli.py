@@ -19,9 +19,9 @@ from spinet.cli import main, parse
 from spinet.config import PRESETS, TINY, ConfigError
 from spinet.data import open_dataset
 from spinet.data.segments import decode_ids
-from spinet.data.synthcity import generate
-from spinet.evaluate import read_ids
-from spinet.pictures import PictureError, read_pictures
+from spinet.evaluation import read_ids
+from spinet.inference.files import PictureError, read_pictures
+from spinet.synthcity import generate
 from spinet.weights import build_model, save_model
 
 REALDATA = os.environ.get("SPINET_REALDATA")
@@ -208,7 +208,7 @@ def test_predict_without_a_picture_leaves_nothing(
 
 def test_runs_lists_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from spinet.config import to_dict
-    from spinet.runs import new_record, write_record
+    from spinet.records import new_record, write_record
 
     for seed in (0, 1):
         config = to_dict(replace(TINY, train=replace(TINY.train, seed=seed)))

@@ -17,19 +17,19 @@ from pretended import MixedDevices, Pretended, PretendedCuda, to_cuda
 from pretended import cuda as cuda  # a fixture
 from torch import Tensor, nn
 
-import spinet.inference as inference
-import spinet.optimize as optimize
-from spinet.baselines.config import BASELINES
-from spinet.benchmark.staging import stage
-from spinet.benchmark.yardstick import RUNS, Yardstick
+import spinet.inference.predict as inference
+import spinet.speed.optimize as optimize
 from spinet.config import NUM_CLASSES, PRESETS, TINY, Config, with_system
-from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
+from spinet.config.baselines import BASELINES
 from spinet.data.transforms import collate
-from spinet.inference import encode, read_out
-from spinet.layers import GroupNorm, group_norm_in_order
+from spinet.inference.predict import encode, read_out
+from spinet.model.layers import GroupNorm, group_norm_in_order
 from spinet.objective.targets import Counts
-from spinet.optimize import optimize_for_inference
-from spinet.optimize.shortcuts import EnlargedAfter
+from spinet.speed.optimize import optimize_for_inference
+from spinet.speed.shortcuts import EnlargedAfter
+from spinet.speed.staging import stage
+from spinet.speed.yardstick import RUNS, Yardstick
+from spinet.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.training.memory import Alive, training_memory
 from spinet.training.step import Prepare, make_optimizer, make_training, take_step, target_builder
 from spinet.weights import Model, build_model, freeze

@@ -18,13 +18,11 @@ import nbformat
 import psutil
 import pytest
 
-from spinet.accounting import count_parameters
-from spinet.baselines.config import TITLES
-from spinet.checkpoint import find_checkpoints
 from spinet.cli import parse
 from spinet.config import CITYSCAPES_R50, COCO_R50, PRESETS, TINY, ConfigError, to_dict, with_system
+from spinet.config.baselines import TITLES
 from spinet.data import open_dataset
-from spinet.data.synthcity import generate
+from spinet.evaluation.validate import validate
 from spinet.experiments.plan import (
     MANIFEST,
     NOTEBOOK,
@@ -50,9 +48,11 @@ from spinet.experiments.settings import (
 from spinet.experiments.sweep import share, sweep
 from spinet.experiments.tables import LOSSES, PAPER_GROUPS, TABLES
 from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5
-from spinet.runs import describe_data, new_record, read_record, write_record
-from spinet.train import train
-from spinet.validate import validate
+from spinet.records import describe_data, new_record, read_record, write_record
+from spinet.speed.accounting import count_parameters
+from spinet.synthcity import generate
+from spinet.training.checkpoint import find_checkpoints
+from spinet.training.loop import train
 from spinet.weights import load_model
 
 MICRO = {

@@ -12,24 +12,24 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from spinet.clustering import Pixels
 from spinet.config import TINY, ConfigError, to_dict
 from spinet.data import open_dataset
+from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories, Category, Sample
-from spinet.data.synthcity import generate
+from spinet.evaluation.clustering import Pixels
 from spinet.experiments.pair import TASKS_OFF, find_pairs, load_pair
 from spinet.experiments.plan import PLAN, RECORD, ExperimentError, Plan, make_plan, write_manifest
 from spinet.experiments.settings import differences, override
 from spinet.figures import __main__ as command
 from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
-from spinet.figures.overlay import draw_panoptic
 from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, most_frequent_thing, speed
 from spinet.figures.runs import paired_dots
-from spinet.inference import Prediction
+from spinet.inference.predict import Prediction
 from spinet.objective.objective import Objective
 from spinet.objective.targets import TargetBuilder
 from spinet.paper import TABLE_1
-from spinet.runs import new_record, write_record
+from spinet.records import new_record, write_record
+from spinet.synthcity import generate
 from spinet.weights import WeightsError, build_model, load_model, save_model, save_objective
 
 COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]

@@ -139,7 +139,7 @@ def imports_of(name):
 
 def test_import_statements_are_understood():
     source = """
-import spinet.runs as r, numpy.linalg
+import spinet.records as r, numpy.linalg
 from spinet.data import segments, PanopticDataset
 def lazy():
     from .losses import focal

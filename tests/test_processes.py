@@ -22,18 +22,18 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 import spinet.model.backbone as backbones
-import spinet.train as training_module
-from spinet.checkpoint import CheckpointError, TrainError
+import spinet.training.loop as training_module
 from spinet.config import TINY, Config, with_system
 from spinet.data import open_dataset
 from spinet.data.segments import Categories, Category, Sample
-from spinet.data.synthcity import generate
 from spinet.data.transforms import collate
+from spinet.machine import exact_float32, tf32
 from spinet.model.backbone import Backbone
 from spinet.objective.targets import Counts
-from spinet.precision import exact_float32, tf32
-from spinet.runs import read_record
-from spinet.train import train
+from spinet.records import read_record
+from spinet.synthcity import generate
+from spinet.training.checkpoint import CheckpointError, TrainError
+from spinet.training.loop import train
 from spinet.training.processes import build_together, decide, join, synchronise_norms
 from spinet.training.step import Prepare, Training, make_training, target_builder
 from spinet.weights import build_model

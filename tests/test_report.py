@@ -13,10 +13,10 @@ from spinet.config import TINY, ConfigError, to_dict
 from spinet.experiments.settings import override
 from spinet.experiments.tables import LOSSES, RATES, TABLES, Row
 from spinet.paper import TABLE_3
+from spinet.records import new_record, write_record
 from spinet.report import find_campaigns, read_runs, report, table_sections
 from spinet.report.page import environment, not_run, settings
 from spinet.report.tables import compared, spread
-from spinet.runs import new_record, write_record
 
 SCORES = {"PQ_th": 10.0, "PQ_st": 30.0, "AP": 5.0, "mIoU": 40.0}
 

@@ -17,13 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
 from spinet.config import TINY, Config, TrainConfig, with_system
 from spinet.data import open_dataset
-from spinet.data.synthcity import generate
 from spinet.data.transforms import collate
-from spinet.runs import read_record
-from spinet.train import TrainError, learning_rate, make_optimizer, make_training, target_builder, train
+from spinet.records import read_record
+from spinet.synthcity import generate
+from spinet.training.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
+from spinet.training.loop import TrainError, learning_rate, make_optimizer, make_training, target_builder, train
 from spinet.weights import WeightsError, build_model, initialise, load_model
 
 MICRO = replace(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinet.config import Config, ConfigError
-from spinet.data.synthcity import generate
 from spinet.experiments.plan import PLAN, ExperimentError, Plan, check_folder
 from spinet.experiments.settings import differences, find_preset, override
 from spinet.experiments.tables import WITH_TASKS, WITHOUT_TASKS
 from spinet.objective.auxiliary import InterClassContour
-from spinet.train import train
+from spinet.synthcity import generate
+from spinet.training.loop import train
 from spinet.weights import Model, load_model, load_objective
 
 TASKS_OFF = {"objective.inter_class_contour": 0.0, "objective.intra_class_triplet": 0.0}

@@ -15,7 +15,7 @@ from spinet.data import find_splits, open_dataset
 from spinet.experiments.campaigns import find_campaigns, without_seed
 from spinet.experiments.settings import Overrides, find_preset, override
 from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Row, Table, find_tables
-from spinet.runs import SEAL, RecordError, fingerprint, is_intact, write_json
+from spinet.records import SEAL, RecordError, fingerprint, is_intact, write_json
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "52_training.ipynb"
 PLAN, MANIFEST, RECORD, FAILURE = "plan.json", "manifest.json", "record.json", "failure.txt"

@@ -29,8 +29,8 @@ from spinet.experiments.plan import (
 from spinet.experiments.processes import SWEEP, refuse_while_living
 from spinet.experiments.settings import Overrides, find_preset, override
 from spinet.experiments.tables import SYSTEMS
-from spinet.preflight import check_data
-from spinet.runs import atomic_write, read_record
+from spinet.records import atomic_write, read_record
+from spinet.training.preflight import check_data
 
 HERE = Path(__file__).parent
 LOG, HOST = "snakemake.log", "host.txt"
