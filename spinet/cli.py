@@ -27,9 +27,8 @@ from spinet.config import (
     InputConfig,
     ModelConfig,
     ObjectiveConfig,
-    Preset,
+    PresetName,
     TrainConfig,
-    with_system,
 )
 from spinet.config.baselines import BASELINES, AnyBaseline, System
 from spinet.speed.memory import keep_freed_memory
@@ -42,7 +41,7 @@ Positional = tyro.conf.Positional
 class Info:
     """Parameters and multiply-accumulates of a preset's network, beside the paper's."""
 
-    preset: Preset = "cityscapes_r50"
+    preset: PresetName = "cityscapes_r50"
     system: System = "spinet"
     """SPINet, or a system that the paper compares with: parameters only."""
     json: bool = False
@@ -139,7 +138,7 @@ class Train:
     data: Path
     """Folder in Cityscapes or COCO panoptic layout with the splits train and val."""
     out: Path
-    preset: Preset = "tiny"
+    preset: PresetName = "tiny"
     """Where the fields below start from."""
     system: System = "spinet"
     """What is trained: SPINet, or one of the systems that the paper compares with."""
@@ -226,7 +225,7 @@ class Evaluate:
         )
         print_table([columns])
         if self.json:
-            from spinet.records import write_json
+            from spinet.files import write_json
 
             write_json(result, self.json)
 
@@ -304,7 +303,7 @@ class Sweep:
     data: Path
     """Folder in Cityscapes or COCO panoptic layout with the splits train and val."""
     out: Path = Path("runs/sweep")
-    preset: Preset = "tiny"
+    preset: PresetName = "tiny"
     groups: tuple[str, ...] = ()
     """Tables: table3, table4, table5, deformable, condinst, rates and then table1, or a choice of the ledger; by
     default what the paper reports for the preset."""
@@ -350,7 +349,7 @@ class Bench:
     """Height and width, pixels."""
     instances: tuple[int, ...] = (0, 20, 40, 80)
     """Things on the picture."""
-    preset: Preset = "cityscapes_r50"
+    preset: PresetName = "cityscapes_r50"
     """Gives the sizes of the networks."""
     weights: tuple[Path, ...] = ()
     """Trained networks to time as well."""
@@ -378,7 +377,7 @@ class Bench:
         record = benchmark(**settings, device=device)
         print_table(summary(record))
         if out:
-            from spinet.records import write_json
+            from spinet.files import write_json
 
             write_json(record, out)
 
@@ -424,7 +423,7 @@ class Report:
 class Reproduce:
     """The main job and the ablations: trains, evaluates on held-out scenes, writes records, tables and pictures."""
 
-    preset: Preset = "tiny"
+    preset: PresetName = "tiny"
     data: Path | None = None
     """Folder in Cityscapes or COCO panoptic layout; by default SynthCity, which is made in data/synthcity."""
     out: Path = Path("runs/reproduce")
@@ -437,9 +436,9 @@ class Reproduce:
             print(path)
 
 
-def command_type(preset: Preset, system: System, init: str | None = None) -> Any:
+def command_type(preset: PresetName, system: System, init: str | None = None) -> Any:
     """All commands; those of `Train` start from a preset for a system, and from the network of `init`."""
-    config = with_system(PRESETS[preset], system)
+    config = PRESETS[preset].with_system(system)
     if init is not None:
         from spinet.weights import read_config
 

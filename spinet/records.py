@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import platform
 import subprocess
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from spinet.files import SEAL, is_intact, read_json, visible, write_json
 
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES = ("spinet", "torch", "torchvision", "timm", "accelerate", "numpy", "opencv-python-headless", "pycocotools")
 DESCRIPTIONS = ("data", "device", "versions", "config", "metrics")  # dictionaries
-SEAL = "sha256"  # the last key of a file that says whether the others are as they were written
+REMEDY = "delete it and repeat the run"
 KEYS = ("experiment", "seed", "status", "created", "commit", "dirty", "iterations", "hours", *DESCRIPTIONS)
 
 
@@ -66,28 +64,16 @@ def new_record(
 def write_record(record: Mapping[str, Any], path: str | Path) -> None:
     """Writes a record as strict JSON (nan and infinity as null, keys as strings), whole or not at all, see `atomic`.
 
-    Its sha256 is its last key. Raises `RecordError` if a key is missing or a value has no place in JSON, `OSError`
-    naming `path` if it cannot be written; an older record then stays as it was.
+    Its sha256 is its last key. Raises `RecordError` if a key is missing, `FileError` if a value has no place in JSON,
+    `OSError` naming `path` if it cannot be written; an older record then stays as it was.
     """
     _check(record, path)
     write_json(record, path, seal=True)
 
 
-def write_json(content: Any, path: str | Path, *, seal: bool = False) -> None:
-    """Writes strict JSON: arrays as lists, nan and infinity as null, all keys as strings.
-
-    With `seal` an object's sha256 becomes its last key.
-    """
-    try:
-        text = json.dumps(sealed(content) if seal else _strict(content), indent=1, allow_nan=False, ensure_ascii=False)
-    except TypeError as error:
-        raise RecordError(f"{path}: {error}: give numbers, strings, lists and dictionaries") from None
-    atomic_write(path, text.encode() + b"\n")
-
-
 def read_record(path: str | Path) -> dict[str, Any]:
     """The record in a file. Raises `RecordError` if there is none, or if it is not as it was written."""
-    return _checked(_read_json(path), path)
+    return _checked(read_json(path, error=RecordError, remedy=REMEDY), path)
 
 
 def find_records(folder: str | Path, *, broken: list[RecordError] | None = None) -> dict[Path, dict[str, Any]]:
@@ -99,7 +85,7 @@ def find_records(folder: str | Path, *, broken: list[RecordError] | None = None)
     root, records = Path(folder), {}
     for path in sorted(path for path in root.rglob("*.json") if visible(path, root)):
         try:
-            content = _read_json(path)
+            content = read_json(path, error=RecordError, remedy=REMEDY)
             if isinstance(content, dict) and "experiment" in content:
                 records[path] = _checked(content, path)
         except RecordError as error:
@@ -180,81 +166,6 @@ def source_state() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def visible(path: Path, root: Path) -> bool:
-    """Whether no name from `root` down starts with a dot: other systems leave `._photo.jpg` beside a photo."""
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with a last key that holds the sha256 of all others."""
-    content = {key: value for key, value in _strict(content).items() if key != SEAL}
-    return content | {SEAL: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
-
-
-def is_intact(content: Mapping[str, Any]) -> bool:
-    """Whether a JSON object is as `sealed` left it; true where it has no seal."""
-    return SEAL not in content or sealed(content)[SEAL] == content[SEAL]
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well, and leaves no trace when it does not.
-
-    It is written beside `path`, forced to the disk and renamed, so that `path` always holds the whole old content or
-    the whole new one. A full disk raises an `OSError` that names `path`.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
-            reason = f"{error.strerror or error}; what was there before is unchanged"
-            raise OSError(error.errno, reason, str(path)) from error
-        error.add_note(f"while writing {path}; what was there before is unchanged")
-        raise
-
-
-def atomic_write(path: str | Path, content: bytes | Callable[[IO[bytes]], Any]) -> None:
-    """Writes bytes, or what a function writes into a binary file, by `atomic`."""
-    with atomic(path) as handle:
-        if callable(content):
-            content(handle)
-        else:
-            handle.write(content)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    except json.JSONDecodeError as error:
-        raise RecordError(
-            f"{path}: line {error.lineno}, column {error.colno}: {error.msg}: not JSON, or cut off; delete it and "
-            "repeat the run"
-        ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{path}: not JSON text ({error}); delete it and repeat the run") from None
-
-
 def _check(record: Any, path: str | Path) -> None:
     if not isinstance(record, Mapping):
         raise RecordError(f"{path}: holds {type(record).__name__}, not a run record")
@@ -271,19 +182,6 @@ def _checked(record: Any, path: str | Path) -> dict[str, Any]:
     """The record without its seal. Raises `RecordError` like `_check`."""
     _check(record, path)
     return {key: value for key, value in record.items() if key != SEAL}
-
-
-def _strict(value: Any) -> Any:
-    """The value in JSON's own types."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if hasattr(value, "tolist"):  # arrays and scalars of NumPy
-        return _strict(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spinet.config.baselines import TITLES
-from spinet.records import atomic_write, find_records
+from spinet.files import atomic_write
+from spinet.records import find_records
 from spinet.speed.summary import read_benchmarks, summary
 from spinet.weights import SHIPPED
 

@@ -50,8 +50,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def test_every_field_is_an_option_and_presets_are_where_they_start():
-    for preset, config in PRESETS.items():
-        arguments = f"train --preset {preset} --data D --out O --train.iterations 7 --input.crop 64 128 --resume"
+    for name, preset in PRESETS.items():
+        config = preset.config
+        arguments = f"train --preset {name} --data D --out O --train.iterations 7 --input.crop 64 128 --resume"
         command = parse(arguments.split())
         assert command.train == replace(config.train, iterations=7)
         assert command.input == replace(config.input, crop=(64, 128))

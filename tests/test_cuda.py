@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from spinet.config import TINY, Config, with_system
+from spinet.config import PRESETS, TINY, Config
 from spinet.config.baselines import BASELINES
 from spinet.data.transforms import collate
 from spinet.inference.predict import encode, predict, read_out, synchronise
@@ -116,7 +116,7 @@ def test_an_untrained_network_is_read_as_on_a_cpu(rules: dict[str, Any]):
 
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
 def test_every_system_finds_what_is_there_and_learns(system: str):
-    config = with_system(SMALL, system)
+    config = PRESETS["small"].with_system(system)
     sample = mosaic(6, (256, 512), seed=0)
     model = optimize_for_inference(untrained(config, precision="bf16"))
     with stage(model, sample):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinet.config import TINY, with_system
+from spinet.config import PRESETS
 from spinet.config.baselines import BASELINES
 from spinet.speed.export import export
 from spinet.synthcity.mosaic import CATEGORIES
@@ -18,7 +18,7 @@ SIZE = (64, 128)
 
 def untrained(system: str = "spinet"):
     torch.manual_seed(0)
-    model = build_model(with_system(TINY, system), CATEGORIES)
+    model = build_model(PRESETS["tiny"].with_system(system), CATEGORIES)
     freeze(model.network)
     return model
 

@@ -16,9 +16,10 @@ from spinet.evaluation.components import components
 from spinet.evaluation.validate import semantic_labels
 from spinet.inference.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
 from spinet.inference.mask_logits import MaskLogits
-from spinet.inference.merge import Resampler, merge
+from spinet.inference.merge import merge
 from spinet.inference.merge_at_once import Merged, masks_at_once, merge_at_once
 from spinet.inference.predict import Prediction, encode, find_candidates, find_peaks, predict, read_out
+from spinet.inference.resample import Resampler
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.layers import Coordinates
 from spinet.model.single_shot import SingleShot, within_reach

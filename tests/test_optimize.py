@@ -10,7 +10,7 @@ from torch import nn
 from torch._inductor.exc import InvalidCxxCompiler
 
 from spinet import load_model, optimize_for_inference, predict
-from spinet.config import TINY, with_system
+from spinet.config import PRESETS, TINY, with_system
 from spinet.config.baselines import BASELINES
 from spinet.evaluation.panoptic_quality import PanopticQuality
 from spinet.inference.predict import encode
@@ -44,7 +44,7 @@ RESNET = {"backbone": "resnet10t", "pretrained": False, "freeze_stages": 0}
 
 
 def batch_normed(system: str, **changes: object) -> Model:
-    config = with_system(replace(TINY, model=replace(TINY.model, **(RESNET | changes))), system)
+    config = with_system(replace(TINY, model=replace(TINY.model, **(RESNET | changes))), system, PRESETS["tiny"].data)
     config = replace(config, model=replace(config.model, norm="batch", fpn_channels=32))
     config = replace(config, inference=replace(config.inference, precision="fp32"))
     torch.manual_seed(0)

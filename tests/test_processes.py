@@ -23,7 +23,7 @@ from torch import nn
 
 import spinet.model.backbone as backbones
 import spinet.training.loop as training_module
-from spinet.config import TINY, Config, with_system
+from spinet.config import PRESETS, TINY, Config, with_system
 from spinet.data import open_dataset
 from spinet.data.segments import Categories, Category, Sample
 from spinet.data.transforms import collate
@@ -292,7 +292,7 @@ def test_no_parameter_is_left_without_a_gradient(scene: Any, things: int, object
 @pytest.mark.parametrize("things", [0, 4], ids=["no instance", "instances"])
 @pytest.mark.parametrize("system", ["panoptic_fpn", "panoptic_deeplab", "upsnet", "condinst"])
 def test_no_parameter_of_a_baseline_is_left_without_a_gradient(scene: Any, things: int, system: str):
-    assert without_gradient(with_system(MICRO, system), scene, things) == []
+    assert without_gradient(with_system(MICRO, system, PRESETS["tiny"].data), scene, things) == []
 
 
 def without_gradient(config: Config, scene: Any, things: int) -> list[str]:

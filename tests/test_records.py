@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinet.records import RecordError, atomic, atomic_write, compare, find_records, fingerprint, read_record, tabulate
+from spinet import files, records
+from spinet.files import FileError, atomic, atomic_write, write_json
+from spinet.records import RecordError, compare, find_records, fingerprint, read_record, tabulate
 
 
 def record(**changes):
@@ -24,14 +26,14 @@ def record(**changes):
         "hours": 0.25,
         "metrics": {"PQ": 24.5, "PQ_th": 20.0, "per_class": {"7": {"pq": 0.1}}},
     }
-    return runs.new_record(**(values | changes))
+    return records.new_record(**(values | changes))
 
 
 def test_a_record_comes_back_as_it_was(tmp_path):
     written = record()
-    runs.write_record(written, tmp_path / "deep" / "run.json")
+    records.write_record(written, tmp_path / "deep" / "run.json")
     assert read_record(tmp_path / "deep" / "run.json") == written
-    assert set(written) == set(runs.KEYS)
+    assert set(written) == set(records.KEYS)
     assert datetime.fromisoformat(written["created"]).tzinfo == UTC
     assert written["device"]["processes"] == 1
     assert written["device"]["cores"] >= 1
@@ -49,7 +51,7 @@ def test_records_are_strict_json(tmp_path):
         "list": [np.nan, np.int64(3)],
         "array": np.array([1.5, np.nan]),
     }
-    runs.write_record(record(metrics=odd, config={"at": Path("a") / "b", "size": (3, 4)}), path)
+    records.write_record(record(metrics=odd, config={"at": Path("a") / "b", "size": (3, 4)}), path)
 
     def refuse(constant):
         raise AssertionError(constant)
@@ -57,10 +59,10 @@ def test_records_are_strict_json(tmp_path):
     content = json.loads(path.read_text(), parse_constant=refuse)
     assert content["metrics"] == {"nan": None, "inf": None, "list": [None, 3], "array": [1.5, None]}
     assert content["config"] == {"at": str(Path("a") / "b"), "size": [3, 4]}
-    runs.write_json({7: [float("nan")]}, path)
+    write_json({7: [float("nan")]}, path)
     assert json.loads(path.read_text()) == {"7": [None]}
-    with pytest.raises(RecordError, match=r"other\.json.*not JSON serializable"):
-        runs.write_record(record(metrics={"x": object()}), tmp_path / "other.json")
+    with pytest.raises(FileError, match=r"other\.json.*not JSON serializable"):
+        records.write_record(record(metrics={"x": object()}), tmp_path / "other.json")
     assert not (tmp_path / "other.json").exists()
 
 
@@ -84,13 +86,13 @@ def test_missing_and_misformed_records_are_named(tmp_path):
     with pytest.raises(RecordError, match=r"absent\.json: cannot be read"):
         read_record(tmp_path / "absent.json")
     with pytest.raises(RecordError, match=r"run\.json: `metrics` is list"):
-        runs.write_record(record() | {"metrics": []}, tmp_path / "run.json")
+        records.write_record(record() | {"metrics": []}, tmp_path / "run.json")
 
 
 def test_records_are_found_below_a_folder_oldest_first(tmp_path):
     times = ["2026-01-03T00:00:00+00:00", "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"]
     for place, (folder, created) in enumerate(zip("abc", times, strict=True)):
-        runs.write_record(record(seed=place) | {"created": created}, tmp_path / folder / "record.json")
+        records.write_record(record(seed=place) | {"created": created}, tmp_path / folder / "record.json")
     (tmp_path / "a" / "sidecar.json").write_text('{"runs": ["record.json"]}')
     (tmp_path / "a" / "annotations.json").write_text("[1, 2]")
     found = find_records(tmp_path)
@@ -139,7 +141,7 @@ def test_the_fingerprint_follows_the_data_and_not_the_place(tmp_path):
         fingerprint([tmp_path / "x" / "train"]),
     ]
     assert len({same, *different}) == 5
-    described = runs.describe_data(tmp_path / "x", splits={"train": 2}, paths=[tmp_path / "x" / "train"])
+    described = records.describe_data(tmp_path / "x", splits={"train": 2}, paths=[tmp_path / "x" / "train"])
     assert described == {"name": "x", "splits": {"train": 2}, "fingerprint": different[3]}
 
 
@@ -154,21 +156,21 @@ def test_the_source_is_named_and_so_are_changes(tmp_path, monkeypatch):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    monkeypatch.setattr(runs, "PACKAGE", package)
+    monkeypatch.setattr(records, "PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert runs.source_state() == (None, None)
+    assert records.source_state() == (None, None)
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "something else")
-    assert runs.source_state() == (None, None)  # installed into a checkout of something else
+    assert records.source_state() == (None, None)  # installed into a checkout of something else
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "all")
     commit = git(tmp_path, "rev-parse", "HEAD")
     (tmp_path / "result.json").write_text("a run writes beside the package")
-    assert runs.source_state() == (commit, False)
+    assert records.source_state() == (commit, False)
     (package / "new.py").write_text("")
-    assert runs.source_state() == (commit, True)
+    assert records.source_state() == (commit, True)
     monkeypatch.setenv("PATH", "")
-    assert runs.source_state() == (None, None)
+    assert records.source_state() == (None, None)
 
 
 def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -194,7 +196,7 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_a_full_disk_is_one_error_that_names_the_file(step, tmp_path, monkeypatch):
     path = tmp_path / "run.json"
-    runs.write_record(record(), path)
+    records.write_record(record(), path)
     old = path.read_bytes()
 
     def full(*_):
@@ -222,7 +224,7 @@ def test_a_limit_on_file_sizes_keeps_the_old_file(tmp_path):
         "atomic_write(sys.argv[1], bytes(5000))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path), runs.__file__], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(path), files.__file__], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("OSError: [Errno 27] File too large; what was there before")
@@ -239,5 +241,5 @@ def test_other_errors_of_a_writer_keep_their_file_name(tmp_path):
 
 def test_it_needs_neither_torch_nor_numpy():
     code = "import runpy, sys; runpy.run_path(sys.argv[1]); print('torch' in sys.modules, 'numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, runs.__file__], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, files.__file__], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -1,6 +1,6 @@
 """The README's numbers come from the records, and no others stand there."""
 
-from spinet.config import TINY, to_dict, with_system
+from spinet.config import PRESETS, to_dict
 from spinet.records import find_records
 from spinet.report import report
 from spinet.results import (
@@ -50,7 +50,7 @@ def test_a_run_that_is_not_finished_has_no_row():
 
 
 def test_a_row_names_its_system():
-    baseline = {**RECORDS[0], "config": to_dict(with_system(TINY, "condinst"))}
+    baseline = {**RECORDS[0], "config": to_dict(PRESETS["tiny"].with_system("condinst"))}
     assert [row[1] for row in results_rows([RECORDS[0], baseline])][::2] == ["SPINet", "CondInst + semantic branch"]
 
 

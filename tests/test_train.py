@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spinet.config import TINY, Config, TrainConfig, with_system
+from spinet.config import PRESETS, TINY, Config, TrainConfig, with_system
 from spinet.data import open_dataset
 from spinet.data.transforms import collate
 from spinet.records import read_record
@@ -249,7 +249,7 @@ def test_a_file_that_nothing_can_start_from_is_named(city: Path, tmp_path: Path)
         train(config, data=city, out=tmp_path / "b", init=tmp_path / "nothing.safetensors")
     with pytest.raises(WeightsError, match=r"weights of spinet, not of panoptic_fpn; give --system spinet"):
         train(
-            with_system(config, "panoptic_fpn"),
+            with_system(config, "panoptic_fpn", PRESETS["tiny"].data),
             data=city,
             out=tmp_path / "c",
             init=tmp_path / "run" / "model.safetensors",

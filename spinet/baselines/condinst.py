@@ -28,7 +28,7 @@ from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.config.baselines import CondInstConfig
 from spinet.inference.mask_logits import MaskLogits
-from spinet.inference.merge import Resampler
+from spinet.inference.resample import Resampler
 from spinet.model.backbone import Backbone
 from spinet.model.layers import group_norm
 from spinet.objective.losses import dice, focal

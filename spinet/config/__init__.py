@@ -1,13 +1,19 @@
 """Every number of an experiment, once, with its source beside it: fields, presets, and checks."""
 
-from spinet.config.schema import (
+from spinet.config.presets import (
+    CITYSCAPES,
     CITYSCAPES_R50,
+    COCO,
     COCO_R50,
-    IMAGE_SIZE,
-    NUM_CLASSES,
     PRESETS,
     SMALL,
     TINY,
+    DataFacts,
+    Preset,
+    PresetName,
+    with_system,
+)
+from spinet.config.schema import (
     Config,
     ConfigError,
     InferenceConfig,
@@ -15,30 +21,30 @@ from spinet.config.schema import (
     ModelConfig,
     ObjectiveConfig,
     Precision,
-    Preset,
+    SemanticClasses,
     TrainConfig,
-    checked,
-    from_dict,
-    to_dict,
-    with_system,
 )
+from spinet.config.stored import checked, from_dict, to_dict
 
 __all__ = [
+    "CITYSCAPES",
     "CITYSCAPES_R50",
+    "COCO",
     "COCO_R50",
-    "IMAGE_SIZE",
-    "NUM_CLASSES",
     "PRESETS",
     "SMALL",
     "TINY",
     "Config",
     "ConfigError",
+    "DataFacts",
     "InferenceConfig",
     "InputConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "Precision",
     "Preset",
+    "PresetName",
+    "SemanticClasses",
     "TrainConfig",
     "checked",
     "from_dict",

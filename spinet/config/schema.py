@@ -6,18 +6,18 @@ generated from these marks (`python -m spinet.unstated`) and says which alternat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
-from spinet.config.baselines import BASELINES, BaselineConfig
-from spinet.config.bounds import complaints
+from spinet.config.baselines import BaselineConfig
 
 FORBID = ConfigDict(extra="forbid")
 
 Levels = Literal["2-5", "2-6", "3-7"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+SemanticClasses = Literal["stuff", "stuff+thing", "all"]
 
 
 class ConfigError(ValueError):
@@ -68,7 +68,7 @@ class ObjectiveConfig:
     bootstrap: float = 0.2  # §5.2: share of the hardest pixels; 1 is plain cross entropy (COCO)
     bootstrap_anneal: float = 0.0  # beyond the paper: part of the run in which this share falls from 1 to its value
     triplet_ramp: float = 0.0  # beyond the paper: part of the run in which λ_4 rises from 0 to its value
-    semantic_classes: Literal["stuff", "stuff+thing", "all"] = "all"  # unstated: classes it knows; mIoU calls for all
+    semantic_classes: SemanticClasses = "all"  # unstated: classes it knows; mIoU calls for all
     semantic_stride: Literal[1, 4] = 1  # unstated (§3.4): resolution of the stuff losses; 1 is that of the labels
     dice_classes: Literal["present", "all"] = "present"  # unstated (Eq. 2): those averaged; an absent one costs ≈ 1
     dice_square: bool = True  # unstated (Eq. 1): squared denominator (V-Net, the cited form)
@@ -162,149 +162,3 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     baseline: BaselineConfig | None = None  # the system that takes the place of SPINet, see `with_system`
-
-
-Preset = Literal["tiny", "small", "cityscapes_r50", "coco_r50"]
-
-CITYSCAPES_R50 = Config()
-
-COCO_R50 = Config(
-    model=ModelConfig(filter_levels="2-6", feature_levels="2-6"),  # §3.1
-    objective=ObjectiveConfig(
-        stuff=0.5,
-        things=3.0,
-        inter_class_contour=0.0,  # §5.2
-        bootstrap=1.0,  # §5.2: "general cross entropy"
-        semantic_classes="stuff+thing",
-        samples_per_image=250,  # 500 for 2 images on a device
-    ),
-    input=InputConfig(scale=(640, 800), max_long_side=1333, crop=None, colour_jitter=0.0, test_scale=800),
-    train=TrainConfig(
-        iterations=270_000,
-        batch_size=16,
-        images_per_device=2,
-        reference_batch=16,
-        milestones=(180 / 270, 240 / 270),  # §5.2
-    ),
-    inference=InferenceConfig(min_stuff_area=4096 / (640 * 480)),
-)
-
-SMALL = Config(
-    model=ModelConfig(
-        backbone="tf_efficientnet_lite0",  # its ImageNet weights are a package: no hub is asked
-        freeze_stages=3,
-        group_channels=8,
-        fpn_channels=128,
-        filter_channels=128,
-        feature_channels=128,
-        coordinate_frame="pixels",  # with the waves, found to learn fastest where objects are many and alike
-        coordinate_frequencies=6,
-        coordinate_skip=True,
-    ),
-    objective=ObjectiveConfig(things=2.0, triplet_ramp=1 / 3),
-    input=InputConfig(scale=(0.75, 1.5), scale_unit="factor", crop=(384, 768), workers=8),
-    train=TrainConfig(
-        iterations=6000,
-        batch_size=16,
-        images_per_device=16,
-        reference_batch=16,
-        learning_rate=1e-3,
-        schedule="poly",
-        warmup=200,
-        optimizer="adamw",
-        weight_decay=0.05,
-        clip_norm=10.0,
-        checkpoint_every=500,
-        evaluate_every=2000,
-    ),
-)
-
-TINY = replace(
-    SMALL,
-    model=replace(SMALL.model, fpn_channels=64, filter_channels=64, feature_channels=64, head_convs=2),
-    objective=replace(SMALL.objective, semantic_stride=4, samples_per_image=64),
-    input=InputConfig(scale=(0.75, 1.25), scale_unit="factor", crop=(256, 512), workers=1),
-    train=replace(
-        SMALL.train,
-        iterations=1600,
-        batch_size=4,
-        images_per_device=4,
-        reference_batch=4,
-        warmup=50,
-        checkpoint_every=200,
-        evaluate_every=0,
-    ),
-)
-
-PRESETS: dict[str, Config] = {
-    "tiny": TINY,
-    "small": SMALL,
-    "cityscapes_r50": CITYSCAPES_R50,
-    "coco_r50": COCO_R50,
-}
-
-IMAGE_SIZE = {"tiny": (256, 512), "small": (512, 1024), "cityscapes_r50": (1024, 2048), "coco_r50": (800, 1333)}
-"""Full size, pixels, of the pictures that a preset is made for."""
-
-NUM_CLASSES = {"tiny": (8, 11), "small": (8, 11), "cityscapes_r50": (8, 11), "coco_r50": (80, 53)}
-"""Thing and stuff classes (§5.1) of the data that a preset is made for."""
-
-
-def with_system(config: Config, system: str) -> Config:
-    """A preset for another system: the same data, schedule and width, that system's own losses and rules.
-
-    Of `model` a baseline reads the fields of the backbone, `fpn_channels` and `head_convs`, of `objective`
-    `semantic_classes`, of `inference` `ap_threshold`, `top`, `mask_threshold`, `overlap` and `min_stuff_area`. Where
-    crops are smaller than Cityscapes', so are Mask R-CNN's anchors and what Panoptic-DeepLab takes for small.
-
-    Raises:
-        ConfigError: there is no such system.
-    """
-    if system == "spinet":
-        return replace(config, baseline=None)
-    if system not in BASELINES:
-        raise ConfigError(f"no system {system!r}; there are spinet, {', '.join(BASELINES)}")
-    baseline = BASELINES[system]()
-    if config.objective == COCO_R50.objective:
-        baseline = replace(baseline, **baseline.COCO)
-    if config.input.crop:
-        baseline = baseline.for_crops(min(1.0, config.input.crop[0] / baseline.CROP_HEIGHT))
-    if config.model.backbone == CITYSCAPES_R50.model.backbone:
-        config = replace(config, model=replace(config.model, backbone=baseline.RESNET_50))
-    if baseline.EVERY_CLASS:
-        config = replace(config, objective=replace(config.objective, semantic_classes="all"))
-    return replace(config, baseline=baseline)
-
-
-_ADAPTER = TypeAdapter(Config)  # costs 20 ms to make
-
-BEFORE = {"model": {"equal_taps": False}}
-"""How the code behaved before these fields existed: what they mean in weights and records that lack them."""
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as JSON values."""
-    return _ADAPTER.dump_python(config, mode="json")
-
-
-def from_dict(values: dict[str, Any]) -> Config:
-    """The configuration that `to_dict` wrote.
-
-    Raises:
-        ConfigError: a field is unknown, its value is not allowed, or a number makes no sense (see `bounds`).
-    """
-    sections = {name: BEFORE.get(name, {}) | part if isinstance(part, dict) else part for name, part in values.items()}
-    try:
-        config = _ADAPTER.validate_python(sections)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"configuration field {place}: {first['msg']}, got {first['input']!r}") from None
-    if found := complaints(config):
-        raise ConfigError(f"configuration field {'; '.join(found)}")
-    return config
-
-
-def checked(config: Config) -> Config:
-    """The configuration itself, whose fields a dataclass does not check. Raises `ConfigError` like `from_dict`."""
-    return from_dict(_ADAPTER.dump_python(config, warnings=False))

@@ -19,7 +19,7 @@ from spinet.data.readers import read_panoptic_png
 from spinet.data.segments import Categories, Category, DataError, decode_ids
 from spinet.evaluation.overlaps import EvaluationError
 from spinet.evaluation.panoptic_quality import PanopticQuality
-from spinet.records import is_intact
+from spinet.files import is_intact
 
 # PNG file and segments of an image, in the ground truth and in the prediction
 Pair = tuple[Path, Sequence[Mapping[str, Any]], Path, Sequence[Mapping[str, Any]]]

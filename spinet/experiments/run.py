@@ -27,7 +27,8 @@ from traitlets.config import Config
 from spinet.config import to_dict
 from spinet.experiments.plan import FAILURE, RECORD, ExperimentError, Plan, check_folder, write_manifest
 from spinet.experiments.processes import RUN, end, living, refuse_while_living
-from spinet.records import atomic_write, read_record
+from spinet.files import atomic_write
+from spinet.records import read_record
 from spinet.training.checkpoint import find_checkpoints
 
 RESULTS = {".ipynb", ".json", ".csv", ".safetensors"}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from spinet.config import CITYSCAPES_R50, IMAGE_SIZE, NUM_CLASSES, Config
+from spinet.config import CITYSCAPES_R50, PRESETS, Config
 from spinet.config.baselines import TITLES
 from spinet.data import PanopticDataset, Sample, open_dataset
 from spinet.evaluation.clustering import contour_map, embed, quarter, read_field, sample_pixels
@@ -65,11 +65,11 @@ def overall(city: PanopticDataset) -> Drawn:
 
 
 def architecture(city: PanopticDataset) -> Drawn:
-    return figure_2(_on_meta(CITYSCAPES_R50), IMAGE_SIZE["cityscapes_r50"]), ["preset cityscapes_r50"]
+    return figure_2(_on_meta(CITYSCAPES_R50), PRESETS["cityscapes_r50"].data.size), ["preset cityscapes_r50"]
 
 
 def generator(city: PanopticDataset) -> Drawn:
-    return figure_3(_on_meta(CITYSCAPES_R50), IMAGE_SIZE["cityscapes_r50"]), ["preset cityscapes_r50"]
+    return figure_3(_on_meta(CITYSCAPES_R50), PRESETS["cityscapes_r50"].data.size), ["preset cityscapes_r50"]
 
 
 def auxiliary_tasks(city: PanopticDataset) -> Drawn:
@@ -203,7 +203,7 @@ OF_A_SWEEP: dict[str, Callable[[SweptPairs], Drawn]] = {
 
 
 def _on_meta(config: Config) -> SPINet:
-    things, stuff = NUM_CLASSES["cityscapes_r50"]
+    things, stuff = PRESETS["cityscapes_r50"].data.num_classes
     outputs = num_semantic(config.objective.semantic_classes, num_things=things, num_stuff=stuff)
     with torch.device("meta"):
         return SPINet.from_config(config.model, num_things=things, num_stuff=outputs, weights_follow=True)

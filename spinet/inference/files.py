@@ -16,9 +16,8 @@ from spinet.data.names import Id, Names, forms, matched_names, names_of
 from spinet.data.overlay import draw_panoptic
 from spinet.data.readers import read_image
 from spinet.data.segments import Categories, DataError, encode_ids
-from spinet.files import owned, refuse_file
+from spinet.files import atomic_write, owned, refuse_file, sealed, visible
 from spinet.inference.predict import Prediction, predict
-from spinet.records import atomic_write, sealed, visible
 from spinet.weights import Model
 
 PHOTOS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}

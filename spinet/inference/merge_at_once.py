@@ -19,7 +19,7 @@ from torch import Tensor
 from spinet.config import InferenceConfig
 from spinet.data.segments import VOID, Categories
 from spinet.inference.duplicates import Candidates, mask_cut
-from spinet.inference.merge import Resampler
+from spinet.inference.resample import Resampler
 from spinet.objective.targets import SemanticClasses, first_stuff
 
 AT_ONCE = 16

@@ -24,8 +24,9 @@ from spinet.data.segments import Categories, Sample
 from spinet.data.transforms import EvalTransform
 from spinet.inference.duplicates import Candidates, mask_cut, rank
 from spinet.inference.mask_logits import MaskLogits
-from spinet.inference.merge import Resampler, merge
+from spinet.inference.merge import merge
 from spinet.inference.merge_at_once import Merged, masks_at_once, merge_at_once
+from spinet.inference.resample import Resampler
 from spinet.machine import exact_float32, resolve
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import Features, SPINet

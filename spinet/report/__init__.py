@@ -9,7 +9,8 @@ from typing import Any
 
 from spinet.config import ConfigError
 from spinet.experiments.campaigns import Campaign, find_campaigns
-from spinet.records import RecordError, atomic_write, find_records
+from spinet.files import atomic_write
+from spinet.records import RecordError, find_records
 from spinet.report.grid import Grid
 from spinet.report.page import page
 from spinet.report.tables import table_sections

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import ops  # noqa: F401  registers the deformable convolution
 
 from spinet.baselines.build import build_baseline
-from spinet.config import CITYSCAPES_R50, IMAGE_SIZE, NUM_CLASSES, PRESETS, Config, ModelConfig, with_system
+from spinet.config import CITYSCAPES_R50, PRESETS, Config, ModelConfig
 from spinet.data.segments import Categories, Category
 from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import Locations
@@ -92,9 +92,9 @@ def describe(
     if isinstance(preset, str) and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
     name = preset if isinstance(preset, str) else None
-    config = PRESETS[preset] if isinstance(preset, str) else preset
-    size = size or IMAGE_SIZE[name or "cityscapes_r50"]
-    num_things, num_stuff = num_classes or NUM_CLASSES[name or "cityscapes_r50"]
+    config = PRESETS[preset].config if isinstance(preset, str) else preset
+    size = size or PRESETS[name or "cityscapes_r50"].data.size
+    num_things, num_stuff = num_classes or PRESETS[name or "cityscapes_r50"].data.num_classes
     outputs = {
         "num_things": num_things,
         "num_stuff": num_semantic(config.objective.semantic_classes, num_things=num_things, num_stuff=num_stuff),
@@ -126,10 +126,10 @@ def describe_baseline(system: str, preset: str = "cityscapes_r50") -> dict[str, 
     Raises:
         ConfigError: there is no such system.
     """
-    num_things, num_stuff = NUM_CLASSES[preset]
+    num_things, num_stuff = PRESETS[preset].data.num_classes
     categories = [Category(index + 1, f"class {index}", index < num_things) for index in range(num_things + num_stuff)]
     with FakeTensorMode():
-        config = with_system(PRESETS[preset], system)
+        config = PRESETS[preset].with_system(system)
         params = _parameters(build_baseline(config, Categories.of(categories), weights_follow=True))
     description: dict[str, Any] = {"system": system, "preset": preset}
     description |= {"num_classes": [num_things, num_stuff], "params": params}
@@ -186,7 +186,7 @@ def enumerate_designs(num_filters: int = NUM_FILTERS) -> list[dict[str, Any]]:
     with 18 and more.
     """
     base = CITYSCAPES_R50.model
-    size = IMAGE_SIZE["cityscapes_r50"]
+    size = PRESETS["cityscapes_r50"].data.size
     with FakeTensorMode(), torch.no_grad():
         backbones = {stem: _backbone_cost(stem, size) for stem in STEMS}
         heads = {
@@ -250,7 +250,7 @@ class Cost:
 
 def _design_cost(config: ModelConfig, size: tuple[int, int], num_filters: int) -> tuple[Cost, Cost]:
     """Of the whole network, and of its Panoptic-Feature generator."""
-    num_things, num_stuff = NUM_CLASSES["cityscapes_r50"]
+    num_things, num_stuff = PRESETS["cityscapes_r50"].data.num_classes
     network = _network(config, num_things, num_things + num_stuff)
     by_module: dict[str, int] = {}
     macs = _network_macs(network, size, num_filters, by_module)

@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from spinet.baselines.panoptic_deeplab import PanopticDeepLab
-from spinet.config import PRESETS, ConfigError, Preset, with_system
+from spinet.config import PRESETS, ConfigError, PresetName
 from spinet.data.segments import Sample
 from spinet.inference.predict import encode, read_out
 from spinet.machine import exact_float32, tf32
@@ -66,7 +66,7 @@ def benchmark(
     systems: Sequence[str],
     size: tuple[int, int],
     instances: Sequence[int],
-    preset: Preset = "cityscapes_r50",
+    preset: PresetName = "cityscapes_r50",
     weights: Sequence[Path] = (),
     precision: Sequence[Exact] = ("fp32",),
     device: str = "cpu",
@@ -111,7 +111,7 @@ def benchmark(
         torch.set_num_threads(threads)
     start, kept = perf_counter(), keep_freed_memory()
     torch.manual_seed(seed)
-    configs = [with_system(PRESETS[preset], system) for system in systems]
+    configs = [PRESETS[preset].with_system(system) for system in systems]
     models = [build_model(config, CATEGORIES, weights_follow=True) for config in configs]
     models += [load_model(path, device=device) for path in weights]
     contenders = [

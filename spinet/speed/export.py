@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from spinet.files import atomic_write
 from spinet.model.spinet import SPINet
-from spinet.records import atomic_write
 from spinet.speed.batch_norm import fold_batch_norm
 from spinet.weights import Model, freeze
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from spinet.data.prepare import prepare_cityscapes
 from spinet.data.segments import DataError
-from spinet.records import atomic_write
+from spinet.files import atomic_write
 from spinet.synthcity.compose import SPLITS, compose
 from spinet.synthcity.render import render
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from spinet.records import atomic_write
+from spinet.files import atomic_write
 
 KEPT = 2
 

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from spinet.records import atomic_write
+from spinet.files import atomic_write
 
 
 class Log:
