@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from spinet.data.segments import encode_ids
-from spinet.evaluate import evaluate_files, read_ids
+from spinet.evaluation import evaluate_files, read_ids
 
 DISTINCT = 8  # maps; more images than these show them again, under other ids
 SIZE, SEGMENTS, CLASSES = (1024, 2048), 40, 19  # as Cityscapes: 19 classes, of which the last 8 are things

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from spinet.components import components
 from spinet.data import open_dataset
 from spinet.data.segments import decode_ids
-from spinet.inference import predict
+from spinet.evaluation.components import components
+from spinet.inference.predict import predict
 from spinet.weights import load_model
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 from cityscapesscripts.helpers.labels import id2label
 
-from spinet.data.synthcity import render_scene
-from spinet.data.synthcity.survey import Survey
-from spinet.data.synthcity.write import write_scene
+from spinet.synthcity import render_scene
+from spinet.synthcity.survey import Survey
+from spinet.synthcity.write import write_scene
 
 
 def main() -> None:

@@ -17,25 +17,25 @@ from time import perf_counter
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from spinet.config import IMAGE_SIZE, PRESETS
+from spinet.config import PRESETS
 from spinet.data import Batch, open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
-from spinet.data.synthcity import generate
-from spinet.inference import synchronise
-from spinet.memory import keep_freed_memory
+from spinet.files import write_json
+from spinet.inference.predict import synchronise
+from spinet.machine import resolve
 from spinet.model.filter_sampling import Locations
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Counts
-from spinet.precision import resolve
-from spinet.runs import write_json
-from spinet.train import train_transform
+from spinet.speed.memory import keep_freed_memory
+from spinet.synthcity import generate
+from spinet.training.loop import train_transform
 from spinet.training.step import Prepare, Training, make_optimizer, target_builder
 from spinet.weights import build_model
 
 
 def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[dict[str, float], float]:
     """Median seconds of each part of a step, and the share of convolutions."""
-    config = PRESETS[preset]
+    config = PRESETS[preset].config
     dataset = open_dataset(data, "train")
     model = build_model(config, dataset.categories, weights_follow=True)
     model.network.to(device)
@@ -130,9 +130,9 @@ def main() -> None:
         data = arguments.data
         if data is None:
             data = Path(folder) / "synthcity"
-            generate(data, num_train=16, num_val=0, size=IMAGE_SIZE[arguments.preset], progress=False)
+            generate(data, num_train=16, num_val=0, size=PRESETS[arguments.preset].data.size, progress=False)
         times, share = measure(arguments.preset, data, arguments.steps, arguments.device)
-    images = PRESETS[arguments.preset].train.images_per_device
+    images = PRESETS[arguments.preset].config.train.images_per_device
     total = sum(seconds for name, seconds in times.items() if name != "targets")  # which the loader's workers make
     for name, seconds in times.items():
         aside = "by the loader" if name == "targets" else f"{100 * seconds / total:5.1f} %"

@@ -1,9 +1,9 @@
 """SPINet: Single-shot Path Integrated Panoptic Segmentation, a reference re-implementation."""
 
 from spinet.config import Config
-from spinet.inference import Prediction, predict
+from spinet.inference.predict import Prediction, predict
 from spinet.model.spinet import SPINet
-from spinet.optimize import optimize_for_inference
+from spinet.speed.optimize import optimize_for_inference
 from spinet.weights import Model, load_model
 
 __all__ = ["Config", "Model", "Prediction", "SPINet", "load_model", "optimize_for_inference", "predict"]

@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from spinet.baselines.config import BASELINES, AnyBaseline, System
 from spinet.config import (
     PRESETS,
     Config,
@@ -28,12 +27,12 @@ from spinet.config import (
     InputConfig,
     ModelConfig,
     ObjectiveConfig,
-    Preset,
+    PresetName,
     TrainConfig,
-    with_system,
 )
-from spinet.interruption import Terminated, raise_on_sigterm
-from spinet.memory import keep_freed_memory
+from spinet.config.baselines import BASELINES, AnyBaseline, System
+from spinet.speed.memory import keep_freed_memory
+from spinet.training.interruption import Terminated, raise_on_sigterm
 
 Positional = tyro.conf.Positional
 
@@ -42,14 +41,14 @@ Positional = tyro.conf.Positional
 class Info:
     """Parameters and multiply-accumulates of a preset's network, beside the paper's."""
 
-    preset: Preset = "cityscapes_r50"
+    preset: PresetName = "cityscapes_r50"
     system: System = "spinet"
     """SPINet, or a system that the paper compares with: parameters only."""
     json: bool = False
     """Print JSON only."""
 
     def run(self) -> None:
-        from spinet.accounting import compare_with_paper, describe, describe_baseline
+        from spinet.speed.accounting import compare_with_paper, describe, describe_baseline
 
         ours = self.system == "spinet"
         description = describe(self.preset) if ours else describe_baseline(self.system, self.preset)
@@ -75,7 +74,7 @@ class Synth:
     workers: int = os.cpu_count() or 1
 
     def run(self) -> None:
-        from spinet.data.synthcity import generate
+        from spinet.synthcity import generate
 
         generate(
             self.out,
@@ -139,7 +138,7 @@ class Train:
     data: Path
     """Folder in Cityscapes or COCO panoptic layout with the splits train and val."""
     out: Path
-    preset: Preset = "tiny"
+    preset: PresetName = "tiny"
     """Where the fields below start from."""
     system: System = "spinet"
     """What is trained: SPINet, or one of the systems that the paper compares with."""
@@ -159,7 +158,7 @@ class Train:
     baseline: tyro.conf.AvoidSubcommands[AnyBaseline | None] = None
 
     def run(self) -> None:
-        from spinet.train import train
+        from spinet.training.loop import train
 
         config = Config(self.model, self.objective, self.input, self.train, self.inference, self.baseline)
         record = train(
@@ -195,7 +194,7 @@ class Evaluate:
     device: str = "auto"
 
     def run(self) -> None:
-        from spinet.evaluate import evaluate_files, headline
+        from spinet.evaluation import evaluate_files, headline
 
         if self.gt_json and self.pred_json:
             result = evaluate_files(
@@ -204,9 +203,9 @@ class Evaluate:
             columns = headline(result)
         elif self.weights and self.data:
             from spinet.data import open_dataset
-            from spinet.optimize import optimize_for_inference
-            from spinet.outcome import finish
-            from spinet.validate import validate
+            from spinet.evaluation.validate import validate
+            from spinet.speed.optimize import optimize_for_inference
+            from spinet.training.outcome import finish
             from spinet.weights import load_model
 
             model = optimize_for_inference(load_model(self.weights, device=pick_device(self.device)))
@@ -226,7 +225,7 @@ class Evaluate:
         )
         print_table([columns])
         if self.json:
-            from spinet.runs import write_json
+            from spinet.files import write_json
 
             write_json(result, self.json)
 
@@ -244,8 +243,8 @@ class Predict:
     device: str = "auto"
 
     def run(self) -> None:
-        from spinet.optimize import optimize_for_inference
-        from spinet.pictures import PredictionWriter, find_pictures, ids_of_truth, predict_all
+        from spinet.inference.files import PredictionWriter, find_pictures, ids_of_truth, predict_all
+        from spinet.speed.optimize import optimize_for_inference
         from spinet.weights import SHIPPED, load_model
 
         if not self.inputs:
@@ -284,7 +283,7 @@ class Runs:
     folder: Positional[Path] = Path("runs")
 
     def run(self) -> None:
-        from spinet.runs import RecordError, compare, find_records, tabulate
+        from spinet.records import RecordError, compare, find_records, tabulate
 
         broken: list[RecordError] = []
         records = find_records(self.folder, broken=broken)
@@ -304,7 +303,7 @@ class Sweep:
     data: Path
     """Folder in Cityscapes or COCO panoptic layout with the splits train and val."""
     out: Path = Path("runs/sweep")
-    preset: Preset = "tiny"
+    preset: PresetName = "tiny"
     groups: tuple[str, ...] = ()
     """Tables: table3, table4, table5, deformable, condinst, rates and then table1, or a choice of the ledger; by
     default what the paper reports for the preset."""
@@ -350,7 +349,7 @@ class Bench:
     """Height and width, pixels."""
     instances: tuple[int, ...] = (0, 20, 40, 80)
     """Things on the picture."""
-    preset: Preset = "cityscapes_r50"
+    preset: PresetName = "cityscapes_r50"
     """Gives the sizes of the networks."""
     weights: tuple[Path, ...] = ()
     """Trained networks to time as well."""
@@ -368,7 +367,8 @@ class Bench:
     """Write the record here."""
 
     def run(self) -> None:
-        from spinet.benchmark import benchmark, summary
+        from spinet.speed.benchmark import benchmark
+        from spinet.speed.summary import summary
 
         at_least(1, size=self.size, threads=self.threads, repeats=self.repeats)
         at_least(0, instances=self.instances)
@@ -377,7 +377,7 @@ class Bench:
         record = benchmark(**settings, device=device)
         print_table(summary(record))
         if out:
-            from spinet.runs import write_json
+            from spinet.files import write_json
 
             write_json(record, out)
 
@@ -393,7 +393,7 @@ class Export:
     """Height and width of the pictures, pixels."""
 
     def run(self) -> None:
-        from spinet.export import export
+        from spinet.speed.export import export
         from spinet.weights import SHIPPED, load_model
 
         at_least(1, size=self.size)
@@ -410,8 +410,8 @@ class Report:
     out: Path = Path("figures")
 
     def run(self) -> None:
+        from spinet.records import RecordError
         from spinet.report import report
-        from spinet.runs import RecordError
 
         broken: list[RecordError] = []
         for path in report(self.runs, self.out, broken=broken):
@@ -423,7 +423,7 @@ class Report:
 class Reproduce:
     """The main job and the ablations: trains, evaluates on held-out scenes, writes records, tables and pictures."""
 
-    preset: Preset = "tiny"
+    preset: PresetName = "tiny"
     data: Path | None = None
     """Folder in Cityscapes or COCO panoptic layout; by default SynthCity, which is made in data/synthcity."""
     out: Path = Path("runs/reproduce")
@@ -436,9 +436,9 @@ class Reproduce:
             print(path)
 
 
-def command_type(preset: Preset, system: System, init: str | None = None) -> Any:
+def command_type(preset: PresetName, system: System, init: str | None = None) -> Any:
     """All commands; those of `Train` start from a preset for a system, and from the network of `init`."""
-    config = with_system(PRESETS[preset], system)
+    config = PRESETS[preset].with_system(system)
     if init is not None:
         from spinet.weights import read_config
 

@@ -8,28 +8,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from spinet.baselines.config import TITLES
-from spinet.components import components
-from spinet.config import PRESETS, ConfigError, Preset
+from spinet.config import PRESETS, ConfigError, PresetName
+from spinet.config.baselines import TITLES
 from spinet.data import PanopticDataset, open_dataset
+from spinet.data.overlay import draw_panoptic, sheet
 from spinet.data.segments import decode_ids
-from spinet.data.synthcity import generate
+from spinet.evaluation.components import components
 from spinet.experiments.settings import CAMPAIGNS, override, system_of
 from spinet.experiments.sweep import sweep
 from spinet.experiments.tables import PAPER_GROUPS
-from spinet.figures.overlay import draw_panoptic, sheet
-from spinet.inference import predict
+from spinet.files import atomic_write
+from spinet.inference.predict import predict
+from spinet.records import read_record
 from spinet.report import report
 from spinet.results import results_table
-from spinet.runs import atomic_write, read_record
-from spinet.train import train
+from spinet.synthcity import generate
+from spinet.training.loop import train
 from spinet.weights import Model, load_model
 
 NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
 
 
 def reproduce(
-    *, preset: Preset = "tiny", data: Path | None = None, out: Path, seeds: Sequence[int] = (0,)
+    *, preset: PresetName = "tiny", data: Path | None = None, out: Path, seeds: Sequence[int] = (0,)
 ) -> list[Path]:
     """Runs the main job and the ablations of §5.4, or what of them is not done yet.
 
@@ -56,7 +57,7 @@ def reproduce(
         generate(data, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=0, workers=2)
     made = []
     if preset == "tiny":
-        train(PRESETS[preset], data=data, out=out, resume=True, experiment="reproduce")
+        train(PRESETS[preset].config, data=data, out=out, resume=True, experiment="reproduce")
         made += show(out, data, out)
     folders = sweep(
         preset=preset,

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spinet.baselines.config import TITLES
-from spinet.benchmark.records import read_benchmarks, summary
-from spinet.runs import atomic_write, find_records
+from spinet.config.baselines import TITLES
+from spinet.files import atomic_write
+from spinet.records import find_records
+from spinet.speed.summary import read_benchmarks, summary
 from spinet.weights import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent

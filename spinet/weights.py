@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from spinet.baselines.build import build_baseline
 from spinet.config import Config, ConfigError, from_dict, to_dict
 from spinet.data.segments import Categories, Category
+from spinet.files import SEAL, atomic_write
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import num_semantic
-from spinet.runs import SEAL, atomic_write
 
 
 class WeightsError(ValueError):

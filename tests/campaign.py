@@ -69,7 +69,9 @@ class Campaign:
 
 # the children of a server that has done its imports start at once
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["spinet.cli", "spinet.train", "spinet.pictures", "spinet.optimize", "spinet.report"])
+CONTEXT.set_forkserver_preload(
+    ["spinet.cli", "spinet.training.loop", "spinet.inference.files", "spinet.speed.optimize", "spinet.report"]
+)
 
 
 def start(*arguments: object, said: Path | None = None) -> Any:

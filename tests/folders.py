@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from spinet.config import PRESETS, Config, with_system
+from spinet.config import PRESETS, Config
 from spinet.data.segments import encode_ids
 
 SKY, BALL, FLOOR = (
@@ -29,7 +29,7 @@ FLAGS = """--preset tiny --model.backbone resnet10t --model.norm group --model.n
 
 def micro(system: str = "spinet", **train: Any) -> Config:
     """The same as `FLAGS`, for Python."""
-    config = with_system(PRESETS["tiny"], system)
+    config = PRESETS["tiny"].with_system(system)
     sizes = {"fpn_channels": 16, "filter_channels": 16, "feature_channels": 16, "head_convs": 1}
     backbone = {"backbone": "resnet10t", "norm": "group", "pretrained": False, "freeze_stages": 0}
     schedule = {"iterations": 4, "checkpoint_every": 2, "batch_size": 2, "images_per_device": 2, "warmup": 0}

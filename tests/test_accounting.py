@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from spinet.accounting import (
+from spinet.config import CITYSCAPES_R50, TINY
+from spinet.model.spinet import SPINet
+from spinet.speed.accounting import (
     PUBLISHED,
     compare_with_paper,
     count_macs,
@@ -16,8 +18,6 @@ from spinet.accounting import (
     enumerate_designs,
     published_parameters,
 )
-from spinet.config import CITYSCAPES_R50, TINY
-from spinet.model.spinet import SPINet
 
 CLASSES = {"num_things": 8, "num_stuff": 19}
 FULL = (1024, 2048)

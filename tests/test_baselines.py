@@ -14,11 +14,8 @@ from conftest import NUM_STUFF, NUM_THINGS, draw_scene
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 
-from spinet import merging
-from spinet.accounting import describe_baseline
 from spinet.baselines.build import build_baseline
 from spinet.baselines.condinst import draw, dynamic_layers
-from spinet.baselines.config import BASELINES, CondInstConfig
 from spinet.baselines.fcos import assign, make_grid
 from spinet.baselines.mask_rcnn import Detections, Detector, DetectorOutputs
 from spinet.baselines.merge import Placed, merge, paste
@@ -26,21 +23,24 @@ from spinet.baselines.panoptic_deeplab import DeepLabOutputs, find_centres, grou
 from spinet.baselines.system import Baseline, Classes, Instance, Reading
 from spinet.baselines.targets import BaselineTargetBuilder, ImageTruth
 from spinet.baselines.upsnet import panoptic_logits, panoptic_truth
-from spinet.checkpoint import CheckpointError
 from spinet.config import COCO_R50, PRESETS, TINY, Config, ConfigError, InferenceConfig, from_dict, to_dict, with_system
+from spinet.config.baselines import BASELINES, CondInstConfig
 from spinet.data import Batch, Categories, Category, PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
-from spinet.data.synthcity import generate
 from spinet.data.transforms import collate
-from spinet.duplicates import Candidates
-from spinet.evaluate import PanopticQuality, headline
-from spinet.inference import predict
-from spinet.mask_logits import MaskLogits
-from spinet.merging import Resampler
+from spinet.evaluation import PanopticQuality, headline
+from spinet.inference import merge as merging
+from spinet.inference.duplicates import Candidates
+from spinet.inference.mask_logits import MaskLogits
+from spinet.inference.predict import predict
+from spinet.inference.resample import Resampler
 from spinet.model.backbone import BackboneError
 from spinet.model.filter_sampling import Locations
 from spinet.objective.targets import IGNORE
-from spinet.train import make_optimizer, make_training, target_builder, train
+from spinet.speed.accounting import describe_baseline
+from spinet.synthcity import generate
+from spinet.training.checkpoint import CheckpointError
+from spinet.training.loop import make_optimizer, make_training, target_builder, train
 from spinet.weights import Model, build_model, load_model, save_model
 
 SYSTEMS = list(BASELINES)
@@ -52,7 +52,7 @@ RULES = InferenceConfig(min_stuff_area=0.02)
 def micro(system: str) -> Config:
     """The preset tiny with fewer convolutions; 64 channels are the fewest that leave group norm groups of two."""
     scratch = {"backbone": "resnet10t", "norm": "group", "pretrained": False, "freeze_stages": 0}
-    return with_system(replace(TINY, model=replace(TINY.model, head_convs=1, **scratch)), system)
+    return with_system(replace(TINY, model=replace(TINY.model, head_convs=1, **scratch)), system, PRESETS["tiny"].data)
 
 
 def make_model(system: str) -> Model:
@@ -108,12 +108,12 @@ def test_a_configuration_survives_json_and_names_its_system():
     old = to_dict(TINY)
     del old["baseline"]  # as written before there were baselines
     assert from_dict(old) == TINY
-    assert with_system(with_system(TINY, "panoptic_fpn"), "spinet") == TINY
+    assert with_system(PRESETS["tiny"].with_system("panoptic_fpn"), "spinet", PRESETS["tiny"].data) == TINY
 
 
 def test_unknown_systems_and_settings_are_named():
     with pytest.raises(ConfigError, match=r"no system 'resnet'; there are spinet, panoptic_fpn, .*condinst"):
-        with_system(TINY, "resnet")
+        PRESETS["tiny"].with_system("resnet")
     values = to_dict(micro("upsnet"))
     with pytest.raises(ConfigError, match=r"baseline.*'mask2former'"):
         from_dict(values | {"baseline": {"system": "mask2former"}})
@@ -130,9 +130,11 @@ def test_unknown_systems_and_settings_are_named():
 
 
 def test_what_is_small_follows_the_crop():
-    config = with_system(replace(TINY, input=replace(TINY.input, crop=(128, 256))), "panoptic_deeplab").baseline
+    config = with_system(
+        replace(TINY, input=replace(TINY.input, crop=(128, 256))), "panoptic_deeplab", PRESETS["tiny"].data
+    ).baseline
     assert (config.sigma, config.small_area) == (2.0, 256)
-    config = with_system(PRESETS["cityscapes_r50"], "panoptic_deeplab").baseline
+    config = PRESETS["cityscapes_r50"].with_system("panoptic_deeplab").baseline
     assert (config.sigma, config.small_area) == (8.0, 4096)
 
 
@@ -140,7 +142,7 @@ def test_what_is_small_follows_the_crop():
 def test_anchors_and_proposals_follow_the_crop(system):
     """As the authors have them on their crops, and on whole images; an image half as high has anchors half as large."""
     for crop, scale, rois in (((512, 1024), 8.0, 512), ((256, 512), 4.0, 128), ((128, 256), 2.0, 64), (None, 8.0, 512)):
-        config = with_system(replace(TINY, input=replace(TINY.input, crop=crop)), system)
+        config = with_system(replace(TINY, input=replace(TINY.input, crop=crop)), system, PRESETS["tiny"].data)
         assert (config.baseline.anchor_scale, config.baseline.rois) == (scale, rois)
     network: Any = make_model(system).network
     assert network.roi_heads.fg_bg_sampler.batch_size_per_image == 128
@@ -148,9 +150,9 @@ def test_anchors_and_proposals_follow_the_crop(system):
 
 
 def test_coco_has_its_own_coefficients():
-    upsnet = with_system(COCO_R50, "upsnet")
+    upsnet = PRESETS["coco_r50"].with_system("upsnet")
     assert (upsnet.baseline.panoptic, upsnet.objective.semantic_classes) == (0.1, "all")
-    assert with_system(COCO_R50, "panoptic_fpn").objective.semantic_classes == "stuff+thing"
+    assert PRESETS["coco_r50"].with_system("panoptic_fpn").objective.semantic_classes == "stuff+thing"
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------

@@ -9,24 +9,25 @@ import torch
 from torch import nn
 
 from spinet import predict
-from spinet.accounting import describe
-from spinet.baselines.config import BASELINES
-from spinet.benchmark import benchmark, summary
-from spinet.benchmark.side_by_side import FASTER, _grouping_things, _ratios, _statistics
-from spinet.benchmark.staging import stage
-from spinet.benchmark.yardstick import Yardstick, counting_moves, peak_memory
-from spinet.config import IMAGE_SIZE, PRESETS, TINY, ConfigError, with_system
-from spinet.data.synthcity.mosaic import CATEGORIES, LEAST_DISTANCE, LEAST_SIDE, mosaic
-from spinet.evaluate.panoptic_quality import PanopticQuality
-from spinet.inference import encode, read_out
-from spinet.runs import find_records, write_json
+from spinet.config import PRESETS, ConfigError
+from spinet.config.baselines import BASELINES
+from spinet.evaluation.panoptic_quality import PanopticQuality
+from spinet.files import write_json
+from spinet.inference.predict import encode, read_out
+from spinet.records import find_records
+from spinet.speed.accounting import describe
+from spinet.speed.benchmark import FASTER, _grouping_things, _ratios, _statistics, benchmark
+from spinet.speed.staging import stage
+from spinet.speed.summary import summary
+from spinet.speed.yardstick import Yardstick, counting_moves, peak_memory
+from spinet.synthcity.mosaic import CATEGORIES, LEAST_DISTANCE, LEAST_SIDE, mosaic
 from spinet.weights import Model, build_model, freeze
 
 SIZE = (256, 512)
 
 
 def untrained(system: str, precision: str = "fp32") -> Model:
-    config = with_system(TINY, system)
+    config = PRESETS["tiny"].with_system(system)
     config = replace(config, inference=replace(config.inference, precision=precision))
     torch.manual_seed(0)
     model = build_model(config, CATEGORIES)
@@ -122,7 +123,7 @@ def test_counts_are_those_of_the_paper_s_table(tmp_path):
     rows = {(row["system"], row["instances"]): row for row in record["rows"]}
     assert rows.keys() == {(s, n) for s in ("spinet", "panoptic_deeplab", FASTER) for n in (0, 3)}
     counted = describe("tiny", size=SIZE, num_filters=0)
-    assert IMAGE_SIZE["tiny"] == SIZE
+    assert PRESETS["tiny"].data.size == SIZE
     row = rows["spinet", 0]
     assert row["params"] == counted["params"]
     assert row["macs"] == counted["macs"]
@@ -208,5 +209,5 @@ def test_peak_memory_sees_what_is_freed_again():
 
 
 def test_every_preset_has_room_for_the_codes_of_the_stage():
-    for config in PRESETS.values():
+    for config in (preset.config for preset in PRESETS.values()):
         assert config.model.feature_channels == config.model.filter_channels > CATEGORIES.num_things + 12

@@ -19,9 +19,9 @@ from spinet.cli import main, parse
 from spinet.config import PRESETS, TINY, ConfigError
 from spinet.data import open_dataset
 from spinet.data.segments import decode_ids
-from spinet.data.synthcity import generate
-from spinet.evaluate import read_ids
-from spinet.pictures import PictureError, read_pictures
+from spinet.evaluation import read_ids
+from spinet.inference.files import PictureError, read_pictures
+from spinet.synthcity import generate
 from spinet.weights import build_model, save_model
 
 REALDATA = os.environ.get("SPINET_REALDATA")
@@ -50,8 +50,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def test_every_field_is_an_option_and_presets_are_where_they_start():
-    for preset, config in PRESETS.items():
-        arguments = f"train --preset {preset} --data D --out O --train.iterations 7 --input.crop 64 128 --resume"
+    for name, preset in PRESETS.items():
+        config = preset.config
+        arguments = f"train --preset {name} --data D --out O --train.iterations 7 --input.crop 64 128 --resume"
         command = parse(arguments.split())
         assert command.train == replace(config.train, iterations=7)
         assert command.input == replace(config.input, crop=(64, 128))
@@ -208,7 +209,7 @@ def test_predict_without_a_picture_leaves_nothing(
 
 def test_runs_lists_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from spinet.config import to_dict
-    from spinet.runs import new_record, write_record
+    from spinet.records import new_record, write_record
 
     for seed in (0, 1):
         config = to_dict(replace(TINY, train=replace(TINY.train, seed=seed)))

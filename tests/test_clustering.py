@@ -12,12 +12,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spinet import clustering
-from spinet.clustering import Field, contour_map, embed, feature_metrics, quarter, read_field, sample_pixels
 from spinet.config import TINY
 from spinet.data.segments import Categories, Category, Sample
-from spinet.evaluate.borders import BorderScore
-from spinet.inference import Encoded, encode
+from spinet.evaluation import clustering
+from spinet.evaluation.borders import BorderScore
+from spinet.evaluation.clustering import Field, contour_map, embed, feature_metrics, quarter, read_field, sample_pixels
+from spinet.inference.predict import Encoded, encode
 from spinet.model.spinet import Features
 from spinet.objective.auxiliary import InterClassContour
 from spinet.objective.objective import Objective

@@ -21,19 +21,19 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from spinet.baselines.config import BASELINES
-from spinet.benchmark.staging import stage
-from spinet.benchmark.yardstick import Yardstick
-from spinet.config import TINY, Config, with_system
-from spinet.data.synthcity import generate
-from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
+from spinet.config import PRESETS, TINY, Config
+from spinet.config.baselines import BASELINES
 from spinet.data.transforms import collate
-from spinet.inference import encode, predict, read_out, synchronise
-from spinet.layers import group_norm_in_order
+from spinet.inference.predict import encode, predict, read_out, synchronise
+from spinet.machine import exact_float32
+from spinet.model.layers import group_norm_in_order
 from spinet.objective.targets import Counts
-from spinet.optimize import optimize_for_inference
-from spinet.precision import exact_float32
-from spinet.train import train
+from spinet.speed.optimize import optimize_for_inference
+from spinet.speed.staging import stage
+from spinet.speed.yardstick import Yardstick
+from spinet.synthcity import generate
+from spinet.synthcity.mosaic import CATEGORIES, mosaic
+from spinet.training.loop import train
 from spinet.training.step import Prepare, make_optimizer, make_training, target_builder
 from spinet.weights import Model, build_model, freeze, load_model
 
@@ -116,7 +116,7 @@ def test_an_untrained_network_is_read_as_on_a_cpu(rules: dict[str, Any]):
 
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
 def test_every_system_finds_what_is_there_and_learns(system: str):
-    config = with_system(SMALL, system)
+    config = PRESETS["small"].with_system(system)
     sample = mosaic(6, (256, 512), seed=0)
     model = optimize_for_inference(untrained(config, precision="bf16"))
     with stage(model, sample):

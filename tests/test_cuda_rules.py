@@ -17,19 +17,19 @@ from pretended import MixedDevices, Pretended, PretendedCuda, to_cuda
 from pretended import cuda as cuda  # a fixture
 from torch import Tensor, nn
 
-import spinet.inference as inference
-import spinet.optimize as optimize
-from spinet.baselines.config import BASELINES
-from spinet.benchmark.staging import stage
-from spinet.benchmark.yardstick import RUNS, Yardstick
-from spinet.config import NUM_CLASSES, PRESETS, TINY, Config, with_system
-from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
+import spinet.inference.predict as inference
+import spinet.speed.optimize as optimize
+from spinet.config import PRESETS, TINY, Config
+from spinet.config.baselines import BASELINES
 from spinet.data.transforms import collate
-from spinet.inference import encode, read_out
-from spinet.layers import GroupNorm, group_norm_in_order
+from spinet.inference.predict import encode, read_out
+from spinet.model.layers import GroupNorm, group_norm_in_order
 from spinet.objective.targets import Counts
-from spinet.optimize import optimize_for_inference
-from spinet.optimize.shortcuts import EnlargedAfter
+from spinet.speed.optimize import optimize_for_inference
+from spinet.speed.shortcuts import EnlargedAfter
+from spinet.speed.staging import stage
+from spinet.speed.yardstick import RUNS, Yardstick
+from spinet.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.training.memory import Alive, training_memory
 from spinet.training.step import Prepare, make_optimizer, make_training, take_step, target_builder
 from spinet.weights import Model, build_model, freeze
@@ -156,7 +156,7 @@ def test_the_map_is_that_of_the_cpu(
 
 @pytest.mark.parametrize("system", BASELINES)
 def test_a_baseline_touches_one_device(cuda: Cuda, system: str):
-    model = untrained(with_system(SMALL, system), precision="bf16")
+    model = untrained(PRESETS["small"].with_system(system), precision="bf16")
     there = on_cuda(model, cuda, optimized=True)
     sample = mosaic(4, SIZE, seed=0)
     with cuda(), stage(there, sample):
@@ -275,7 +275,7 @@ class OneGpu:
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
 def test_a_step_of_training_waits_for_nothing(cuda: Cuda, system: str, things: int):
     """Baselines' own code may; theirs are held to one device."""
-    config = with_system(SMALL, system)
+    config = PRESETS["small"].with_system(system)
     torch.manual_seed(0)
     model = build_model(config, CATEGORIES)
     samples = [replace(mosaic(things, SIZE, seed=seed), window=torch.tensor([0.0, 0, 256, 128])) for seed in (1, 2)]
@@ -359,11 +359,11 @@ def test_the_readme_says_how_much_memory_the_paper_s_training_takes():
     )
     assert [name for name, *_ in said] == list(sizes)
     for name, images, height, width, *gigabytes in said:
-        config = PRESETS[name]
+        config = PRESETS[name].config
         assert (int(images), (int(height), int(width))) == (config.train.images_per_device, sizes[name])
         for precision, number in zip(("fp32", "bf16"), gigabytes, strict=True):
             exact = replace(config, train=replace(config.train, precision=precision))
-            peak = training_memory(exact, sizes[name], num_classes=NUM_CLASSES[name])["peak"]
+            peak = training_memory(exact, sizes[name], num_classes=PRESETS[name].data.num_classes)["peak"]
             assert float(number) == pytest.approx(peak / 2**30, abs=0.1)
             assert peak < 12e9  # of 16
 

@@ -24,8 +24,7 @@ from spinet.data import open_dataset
 from spinet.data.cityscapes import instance_file
 from spinet.data.prepare import prepare_cityscapes
 from spinet.data.segments import Categories, Category, encode_ids
-from spinet.data.synthcity import generate
-from spinet.evaluate import (
+from spinet.evaluation import (
     AveragePrecision,
     CityscapesPrecision,
     EvaluationError,
@@ -35,8 +34,9 @@ from spinet.evaluate import (
     headline,
     read_ids,
 )
-from spinet.inference import predict
-from spinet.validate import validate
+from spinet.evaluation.validate import validate
+from spinet.inference.predict import predict
+from spinet.synthcity import generate
 from spinet.weights import load_model
 
 SIZE = (24, 32)
@@ -766,7 +766,7 @@ def test_validation_on_cityscapes_equals_its_own_scripts(tmp_path, monkeypatch):
         predicted.append(predict(*arguments, **options))
         return predicted[-1]
 
-    monkeypatch.setattr("spinet.validate.predict", noted)
+    monkeypatch.setattr("spinet.evaluation.validate.predict", noted)
     result = validate(model, dataset)
     instance_ids = [str(instance_file(dataset.root, "val", record.image_id)) for record in dataset.records]
     (tmp_path / "found").mkdir()

@@ -18,13 +18,11 @@ import nbformat
 import psutil
 import pytest
 
-from spinet.accounting import count_parameters
-from spinet.baselines.config import TITLES
-from spinet.checkpoint import find_checkpoints
 from spinet.cli import parse
-from spinet.config import CITYSCAPES_R50, COCO_R50, PRESETS, TINY, ConfigError, to_dict, with_system
+from spinet.config import COCO_R50, PRESETS, TINY, ConfigError, to_dict
+from spinet.config.baselines import TITLES
 from spinet.data import open_dataset
-from spinet.data.synthcity import generate
+from spinet.evaluation.validate import validate
 from spinet.experiments.plan import (
     MANIFEST,
     NOTEBOOK,
@@ -50,9 +48,11 @@ from spinet.experiments.settings import (
 from spinet.experiments.sweep import share, sweep
 from spinet.experiments.tables import LOSSES, PAPER_GROUPS, TABLES
 from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5
-from spinet.runs import describe_data, new_record, read_record, write_record
-from spinet.train import train
-from spinet.validate import validate
+from spinet.records import describe_data, new_record, read_record, write_record
+from spinet.speed.accounting import count_parameters
+from spinet.synthcity import generate
+from spinet.training.checkpoint import find_checkpoints
+from spinet.training.loop import train
 from spinet.weights import load_model
 
 MICRO = {
@@ -71,6 +71,7 @@ MICRO = {
     "train.iterations": 4,
     "train.warmup": 2,
 }
+START = PRESETS["tiny"]
 STAND_IN = """
 import json, time
 from pathlib import Path
@@ -145,31 +146,33 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 def test_rows_are_the_papers():
     for row, published in zip(LOSSES.rows, TABLE_3, strict=True):
-        objective = override(PRESETS["cityscapes_r50"], row.overrides).objective
+        objective = override(PRESETS["cityscapes_r50"], row.overrides).config.objective
         assert row.paper == published.quality
         assert objective.multi_class_dice == published.multi_class_dice
         assert (objective.inter_class_contour > 0) == published.inter_class_contour
         assert (objective.intra_class_triplet > 0) == published.intra_class_triplet
     for row, published in zip(TABLES["table4"].rows, TABLE_4, strict=True):
-        model = override(PRESETS["coco_r50"], row.overrides).model
+        model = override(PRESETS["coco_r50"], row.overrides).config.model
         assert (model.feature_levels, model.filter_levels) == (published.feature_levels, published.filter_levels)
     for row, published in zip(TABLES["table5"].rows, TABLE_5, strict=True):
-        assert override(TINY, row.overrides).model.separate == (not published.integrated)
+        assert override(START, row.overrides).config.model.separate == (not published.integrated)
         assert row.paper is not None
         assert row.paper.pq == published.pq
     for row, published in zip(TABLES["deformable"].rows, TABLE_1[-2:], strict=True):
-        assert override(CITYSCAPES_R50, row.overrides).model.deformable == published.deformable
+        assert override(PRESETS["cityscapes_r50"], row.overrides).config.model.deformable == published.deformable
         assert row.paper == published.cityscapes
 
 
 def test_every_row_makes_a_network_and_has_a_name_of_its_own():
     rows = [row for table in TABLES.values() for row in table.rows]
     assert len({row.name for row in rows}) == len(rows)
-    models = {override(CITYSCAPES_R50, row.overrides).model for row in rows}
+    models = {override(PRESETS["cityscapes_r50"], row.overrides).config.model for row in rows}
     sizes = [count_parameters(model, num_things=8, num_stuff=19) for model in models]
     assert len(models) > 10
     assert min(sizes) > 1e6
-    integrated = [override(TINY, row.overrides).baseline for row in TABLES["condinst"].rows if "integrated" in row.name]
+    integrated = [
+        override(START, row.overrides).config.baseline for row in TABLES["condinst"].rows if "integrated" in row.name
+    ]
     assert [baseline.channels for baseline in integrated] == [8, 16, 32, 64, 128, 256]
     assert all(baseline.integrated for baseline in integrated)
     assert {group for groups in PAPER_GROUPS.values() for group in groups} <= TABLES.keys()
@@ -177,13 +180,13 @@ def test_every_row_makes_a_network_and_has_a_name_of_its_own():
 
 
 def test_overrides_are_checked_and_named():
-    config = override(TINY, {"train.iterations": 7, "input.crop": [64, 128]})
+    config = override(START, {"train.iterations": 7, "input.crop": [64, 128]}).config
     assert config == replace(TINY, train=replace(TINY.train, iterations=7), input=replace(TINY.input, crop=(64, 128)))
-    assert differences(config, TINY) == {"train.iterations": 7, "input.crop": [64, 128]}
+    assert differences(config, START) == {"train.iterations": 7, "input.crop": [64, 128]}
     with pytest.raises(ConfigError, match=r"'train.iteration'; did you mean 'train.iterations'"):
-        override(TINY, {"train.iteration": 7})
+        override(START, {"train.iteration": 7})
     with pytest.raises(ConfigError, match=r"objective.sampling.*'everywhere'"):
-        override(TINY, {"objective.sampling": "everywhere"})
+        override(START, {"objective.sampling": "everywhere"})
     texts = ["train.iterations=7", "input.crop=[64,128]", "model.backbone=resnet18", "model.reach=null"]
     assert list(parse_overrides(texts).values()) == [7, [64, 128], "resnet18", None]
     for wrong in ("train.iterations", "=3"):
@@ -198,28 +201,30 @@ def test_the_command_line_says_the_same():
     """Runs on several processes are started by `spinet train`, with their settings as its options."""
     for table in TABLES.values():
         for row in table.rows:
-            wanted = override(TINY, {**MICRO, **row.changes(TINY), "model.reach": None, "input.crop": None})
-            command = parse(["train", "--data", "D", "--out", "O", *as_options(differences(wanted, TINY))])
+            wanted = override(START, {**MICRO, **row.changes(TINY), "model.reach": None, "input.crop": None}).config
+            command = parse(["train", "--data", "D", "--out", "O", *as_options(differences(wanted, START))])
             sections = {"model", "objective", "input", "train", "inference", "baseline"}
             assert all(getattr(command, section) == getattr(wanted, section) for section in sections)
 
 
 def test_systems_are_overrides_too():
-    config = override(COCO_R50, {"train.learning_rate": 0.02, "system": "upsnet"})
-    assert config == replace(with_system(COCO_R50, "upsnet"), train=replace(COCO_R50.train, learning_rate=0.02)), (
-        "the system comes first, whatever the order"
-    )
-    assert differences(config, COCO_R50) == {"system": "upsnet", "train.learning_rate": 0.02}
-    assert override(config, {"system": "spinet"}).baseline is None
-    seeded = override(COCO_R50, {"train.seed": 3})
-    assert override(seeded, {"system": "upsnet"}).baseline == with_system(COCO_R50, "upsnet").baseline
+    start = PRESETS["coco_r50"]
+    config = override(start, {"train.learning_rate": 0.02, "system": "upsnet"}).config
+    assert config == replace(
+        PRESETS["coco_r50"].with_system("upsnet"), train=replace(COCO_R50.train, learning_rate=0.02)
+    ), "the system comes first, whatever the order"
+    assert differences(config, start) == {"system": "upsnet", "train.learning_rate": 0.02}
+    assert override(replace(start, config=config), {"system": "spinet"}).config.baseline is None
+    for changed in ({"train.seed": 3}, {"objective.things": 2.0}):
+        upsnet = override(override(start, changed), {"system": "upsnet"}).config
+        assert upsnet.baseline == start.with_system("upsnet").baseline, "COCO's own numbers, whatever else is changed"
     with pytest.raises(ConfigError, match="no system 'maskformer'"):
-        override(TINY, {"system": "maskformer"})
+        override(START, {"system": "maskformer"})
 
 
 def test_campaigns_are_settings_of_the_small_preset():
     for name in CAMPAIGNS:
-        assert differences(override(TINY, find_campaign(name)), TINY) == find_campaign(name)
+        assert differences(override(START, find_campaign(name)).config, START) == find_campaign(name)
     with pytest.raises(ConfigError, match="no campaign 'kitti'; there are synthcity, dsb2018"):
         find_campaign("kitti")
 
@@ -347,7 +352,7 @@ def test_wrong_sweeps_are_refused(city: Path, arguments: dict[str, Any], message
 
 
 def test_gpus_are_shared_by_the_batch():
-    paper = PRESETS["cityscapes_r50"].train
+    paper = PRESETS["cityscapes_r50"].config.train
     assert [share(paper, gpus) for gpus in (0, 1, 3, 8, 12)] == [1, 1, 2, 8, 8]
     assert share(TINY.train, 8) == 1
 
@@ -395,7 +400,7 @@ def test_a_killed_kernel_is_started_again_and_a_slow_cell_is_not(tmp_path: Path)
 def test_a_folder_with_another_run_is_left_alone(city: Path, tmp_path: Path):
     plan = micro_plan(city, "table5")
     run = next(iter(plan.runs.values()))
-    other = to_dict(override(plan.config(run), {"train.iterations": 5}))
+    other = to_dict(override(replace(START, config=plan.config(run)), {"train.iterations": 5}).config)
     record = new_record(experiment="x", seed=0, config=other, data={}, iterations=5, hours=0, metrics={})
     write_record(record, tmp_path / RECORD)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -535,7 +540,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
     assert record["status"] == "finished"
     assert record["device"]["processes"] == 2
     assert len(losses(tmp_path / "two")) == 20
-    train(override(TINY, settings), data=city, out=tmp_path / "one")
+    train(override(START, settings).config, data=city, out=tmp_path / "one")
     for one, two in list(zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True))[:6]:
         assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
     # three images over two processes: none is lost, none counts twice

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from spinet.baselines.config import BASELINES
-from spinet.config import TINY, with_system
-from spinet.data.synthcity.mosaic import CATEGORIES
-from spinet.export import export
+from spinet.config import PRESETS
+from spinet.config.baselines import BASELINES
+from spinet.speed.export import export
+from spinet.synthcity.mosaic import CATEGORIES
 from spinet.weights import build_model, freeze
 
 SIZE = (64, 128)
@@ -18,7 +18,7 @@ SIZE = (64, 128)
 
 def untrained(system: str = "spinet"):
     torch.manual_seed(0)
-    model = build_model(with_system(TINY, system), CATEGORIES)
+    model = build_model(PRESETS["tiny"].with_system(system), CATEGORIES)
     freeze(model.network)
     return model
 
@@ -46,7 +46,7 @@ def test_the_file_says_what_pytorch_says(tmp_path):
 
 def test_engines_that_disagree_leave_no_file(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("spinet.export.TOLERANCE", 1e-12)
+    monkeypatch.setattr("spinet.speed.export.TOLERANCE", 1e-12)
     with pytest.raises(RuntimeError, match=r"spinet\.onnx: not written: onnxruntime's \w+ deviates"):
         export(untrained(), tmp_path / "spinet.onnx", size=SIZE)
     assert not list(tmp_path.iterdir())

@@ -25,17 +25,17 @@ from folders import FLAGS, build, edit, json_file, micro, save, segments, write_
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from spinet.checkpoint import find_checkpoints, load_checkpoint
 from spinet.cli import main
 from spinet.data import open_dataset
 from spinet.data.prepare import check
 from spinet.data.segments import encode_ids
-from spinet.evaluate import evaluate_files
+from spinet.evaluation import evaluate_files
 from spinet.experiments.plan import Run, check_folder, write_manifest
-from spinet.inference import predict
-from spinet.resume import settled_history
-from spinet.runs import read_record
-from spinet.train import train
+from spinet.inference.predict import predict
+from spinet.records import read_record
+from spinet.training.checkpoint import find_checkpoints, load_checkpoint
+from spinet.training.loop import train
+from spinet.training.resume import settled_history
 from spinet.weights import load_model
 
 pytestmark = pytest.mark.timeout(3600)  # of the long form
@@ -278,7 +278,7 @@ def test_flipped_bits(
             return evaluate_files(json_file(data), tmp_path / "p/panoptic.json")["per_class"]
 
     def resume() -> Any:
-        from spinet.outcome import data_facts
+        from spinet.training.outcome import data_facts
 
         facts = data_facts(open_dataset(data, "train"), open_dataset(data, "val"))
         return settled_history(state, config, facts["fingerprint"], run)

@@ -12,24 +12,24 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from spinet.clustering import Pixels
-from spinet.config import TINY, ConfigError, to_dict
+from spinet.config import PRESETS, ConfigError, to_dict
 from spinet.data import open_dataset
+from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories, Category, Sample
-from spinet.data.synthcity import generate
+from spinet.evaluation.clustering import Pixels
 from spinet.experiments.pair import TASKS_OFF, find_pairs, load_pair
 from spinet.experiments.plan import PLAN, RECORD, ExperimentError, Plan, make_plan, write_manifest
 from spinet.experiments.settings import differences, override
 from spinet.figures import __main__ as command
 from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
-from spinet.figures.overlay import draw_panoptic
 from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, most_frequent_thing, speed
 from spinet.figures.runs import paired_dots
-from spinet.inference import Prediction
+from spinet.inference.predict import Prediction
 from spinet.objective.objective import Objective
 from spinet.objective.targets import TargetBuilder
 from spinet.paper import TABLE_1
-from spinet.runs import new_record, write_record
+from spinet.records import new_record, write_record
+from spinet.synthcity import generate
 from spinet.weights import WeightsError, build_model, load_model, save_model, save_objective
 
 COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]
@@ -172,7 +172,7 @@ def test_targets_are_drawn_as_they_are(scene):
 # --- the pair of networks ---------------------------------------------------------------------------------------------
 
 START = override(
-    TINY,
+    PRESETS["tiny"],
     {"model.fpn_channels": 16, "model.filter_channels": 16, "model.feature_channels": 16, "model.head_convs": 1},
 )
 
@@ -187,17 +187,17 @@ def save_run(folder, config):
 
 
 def test_a_pair_differs_in_the_tasks_alone(tmp_path):
-    first = save_run(tmp_path / "with", START)
-    second = save_run(tmp_path / "without", override(START, {**TASKS_OFF, "train.seed": 1}))
+    first = save_run(tmp_path / "with", START.config)
+    second = save_run(tmp_path / "without", override(START, {**TASKS_OFF, "train.seed": 1}).config)
     pair = load_pair(first, second)
-    assert pair.with_tasks.config == START
+    assert pair.with_tasks.config == START.config
     assert pair.without_tasks.config.objective.inter_class_contour == 0
     assert pair.contour.logits(torch.zeros(1, 16, 4, 4)).shape == (1, 16, 16)
     with pytest.raises(ConfigError, match="without the contour task"):
         load_pair(second, second)
     with pytest.raises(ConfigError, match="with an auxiliary task"):
         load_pair(first, first)
-    other = save_run(tmp_path / "other", override(START, {**TASKS_OFF, "train.iterations": 7}))
+    other = save_run(tmp_path / "other", override(START, {**TASKS_OFF, "train.iterations": 7}).config)
     with pytest.raises(ConfigError, match=r"other.*also differs from .* in train\.iterations$"):
         load_pair(first, other)
     with pytest.raises(WeightsError, match="no such file"):
@@ -210,7 +210,7 @@ def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("swept")
     generate(folder / "data", num_train=1, num_val=2, size=(64, 128), progress=False)
     categories = open_dataset(folder / "data", "val").categories
-    base = differences(START, TINY)
+    base = differences(START.config, PRESETS["tiny"])
     plan = make_plan(preset="tiny", data=folder / "data", groups=("table3",), seeds=(0, 1), base=base)
     (folder / "sweep").mkdir()
     plan.write(folder / "sweep" / PLAN)
@@ -242,7 +242,7 @@ def test_the_pairs_of_a_sweep_are_its_runs_with_and_without_both_tasks(swept):
     for seed in (0, 1):
         first, second = (load_model(of[seed] / "model.safetensors") for of in (runs.with_tasks, runs.without_tasks))
         assert (first.config.train.seed, second.config.train.seed) == (seed, seed)
-        assert second.config == override(first.config, TASKS_OFF)
+        assert second.config == override(replace(START, config=first.config), TASKS_OFF).config
     pair = runs.load()
     assert (runs.seed, pair.with_tasks.config.train.seed) == (0, 0)
     assert pair.with_tasks.config.objective.multi_class_dice  # not the row without any loss

@@ -10,20 +10,21 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from spinet.components import components
 from spinet.config import TINY, Config, InferenceConfig, InputConfig, ModelConfig, ObjectiveConfig
 from spinet.data.segments import Categories, Category
-from spinet.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
-from spinet.inference import Prediction, encode, find_candidates, find_peaks, predict, read_out
-from spinet.layers import Coordinates
-from spinet.mask_logits import MaskLogits
-from spinet.merging import Resampler, merge
-from spinet.merging_at_once import Merged, masks_at_once, merge_at_once
+from spinet.evaluation.components import components
+from spinet.evaluation.validate import semantic_labels
+from spinet.inference.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
+from spinet.inference.mask_logits import MaskLogits
+from spinet.inference.merge import merge
+from spinet.inference.merge_at_once import Merged, masks_at_once, merge_at_once
+from spinet.inference.predict import Prediction, encode, find_candidates, find_peaks, predict, read_out
+from spinet.inference.resample import Resampler
 from spinet.model.filter_sampling import FilterSampling, Locations
+from spinet.model.layers import Coordinates
 from spinet.model.single_shot import SingleShot, within_reach
 from spinet.model.spinet import SPINet
 from spinet.objective.targets import TargetBuilder, first_stuff, num_semantic
-from spinet.validate import semantic_labels
 from spinet.weights import Model, WeightsError, build_model, load_model, save_model
 
 KINDS = ["stuff", "stuff+thing", "all"]

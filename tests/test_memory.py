@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from spinet import memory
+from spinet.speed import memory
 
 FAULTS = """
 import resource
 import sys
 import torch
-from spinet.memory import keep_freed_memory
+from spinet.speed.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from spinet.config import CITYSCAPES_R50, COCO_R50, ModelConfig
-from spinet.layers import Coordinates, group_norm, set_group_channels
 from spinet.model.backbone import PACKAGES, Backbone, BackboneError, Deformable, make_deformable
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.fpn import FPN, LEVELS, STRIDE
+from spinet.model.layers import Coordinates, group_norm, set_group_channels
 from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.single_shot import SingleShot
 from spinet.model.spinet import SPINet

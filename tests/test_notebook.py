@@ -11,7 +11,7 @@ from PIL import Image
 
 import spinet.notebook
 from spinet.figures.style import COLUMN, new_figure, to_png
-from spinet.inference import find_peaks, predict
+from spinet.inference.predict import find_peaks, predict
 from spinet.notebook import Picture, explore, source
 
 
@@ -19,7 +19,7 @@ def test_source_shows_the_whole_or_a_part_and_where_it_stands():
     whole = source(predict).data
     place, _, code = whole.partition("\n\n")
     path, _, line = place.partition(", line ")
-    assert path == "`spinet/inference.py`"
+    assert path == "`spinet/inference/predict.py`"
     assert code.startswith("```python\ndef predict(")
     assert code.endswith("instances=instances)\n```")
     part = source(predict, "Args:", "image:").data
@@ -30,7 +30,7 @@ def test_source_shows_the_whole_or_a_part_and_where_it_stands():
         "    image: uint8 RGB; also grey [H, W], a Pillow image, or the path of an image file, see `as_image`.",
         "```",
     ]  # as if at the margin
-    with open(spinet.inference.__file__, encoding="utf-8") as file:
+    with open(spinet.inference.predict.__file__, encoding="utf-8") as file:
         lines = file.read().splitlines()
     assert lines[int(line) - 1].startswith("def predict(")
     assert lines[int(first[0].partition(", line ")[2]) - 1].strip() == "Args:"

@@ -10,18 +10,18 @@ from torch import nn
 from torch._inductor.exc import InvalidCxxCompiler
 
 from spinet import load_model, optimize_for_inference, predict
-from spinet.accounting import macs_of
-from spinet.baselines.config import BASELINES
-from spinet.config import TINY, with_system
-from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
-from spinet.evaluate.panoptic_quality import PanopticQuality
-from spinet.inference import encode
+from spinet.config import PRESETS, TINY, with_system
+from spinet.config.baselines import BASELINES
+from spinet.evaluation.panoptic_quality import PanopticQuality
+from spinet.inference.predict import encode
 from spinet.model.backbone import Backbone, make_deformable
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
-from spinet.optimize.batch_norm import fold_batch_norm
-from spinet.optimize.shortcuts import DeconvolvingSingleShot, EnlargedAfter, take_shortcuts
-from spinet.optimize.winograd import ALGORITHMS, Algorithm, WinogradConv2d, fitting
+from spinet.speed.accounting import macs_of
+from spinet.speed.batch_norm import fold_batch_norm
+from spinet.speed.shortcuts import DeconvolvingSingleShot, EnlargedAfter, take_shortcuts
+from spinet.speed.winograd import ALGORITHMS, Algorithm, WinogradConv2d, fitting
+from spinet.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.weights import Model, build_model, freeze
 
 
@@ -44,7 +44,7 @@ RESNET = {"backbone": "resnet10t", "pretrained": False, "freeze_stages": 0}
 
 
 def batch_normed(system: str, **changes: object) -> Model:
-    config = with_system(replace(TINY, model=replace(TINY.model, **(RESNET | changes))), system)
+    config = with_system(replace(TINY, model=replace(TINY.model, **(RESNET | changes))), system, PRESETS["tiny"].data)
     config = replace(config, model=replace(config.model, norm="batch", fpn_channels=32))
     config = replace(config, inference=replace(config.inference, precision="fp32"))
     torch.manual_seed(0)
@@ -190,7 +190,7 @@ def test_a_norm_whose_convolution_serves_another_stays():
 def reaching(least_channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Minimal filtering from so many channels on."""
     wider = tuple(replace(algorithm, least_channels=least_channels) for algorithm in ALGORITHMS)
-    monkeypatch.setattr("spinet.optimize.winograd.ALGORITHMS", wider)
+    monkeypatch.setattr("spinet.speed.winograd.ALGORITHMS", wider)
 
 
 @pytest.mark.parametrize("least_channels", [64, 1])
@@ -231,7 +231,7 @@ def test_minimal_filtering_is_the_same_convolution(
     plain = nn.Conv2d(5, 3, 3, padding=1, bias=bias).requires_grad_(False)
     fast = WinogradConv2d(plain, algorithm)
     for tiles in (1000, 40, 1):  # all at once, rows of tiles that do not divide, row by row
-        monkeypatch.setattr("spinet.optimize.winograd.TILES", tiles)
+        monkeypatch.setattr("spinet.speed.winograd.TILES", tiles)
         for order in (torch.contiguous_format, torch.channels_last):
             x = torch.randn(2, 5, *size).to(memory_format=order)
             expected = plain.double()(x.double())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spinet import paper
-from spinet.config import CITYSCAPES_R50, COCO_R50, NUM_CLASSES
+from spinet.config import CITYSCAPES_R50, COCO_R50, PRESETS
 from spinet.paper import CITYSCAPES, COCO, TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5
 
 QUALITIES = [
@@ -97,8 +97,8 @@ def test_presets_follow_the_paper():
 
 
 def test_class_counts_are_the_presets():
-    assert NUM_CLASSES["cityscapes_r50"] == (CITYSCAPES.things, CITYSCAPES.stuff)
-    assert NUM_CLASSES["coco_r50"] == (COCO.things, COCO.stuff)
+    assert PRESETS["cityscapes_r50"].data.num_classes == (CITYSCAPES.things, CITYSCAPES.stuff)
+    assert PRESETS["coco_r50"].data.num_classes == (COCO.things, COCO.stuff)
 
 
 def test_imports_nothing_local():

@@ -22,18 +22,18 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 import spinet.model.backbone as backbones
-import spinet.train as training_module
-from spinet.checkpoint import CheckpointError, TrainError
-from spinet.config import TINY, Config, with_system
+import spinet.training.loop as training_module
+from spinet.config import PRESETS, TINY, Config, with_system
 from spinet.data import open_dataset
 from spinet.data.segments import Categories, Category, Sample
-from spinet.data.synthcity import generate
 from spinet.data.transforms import collate
+from spinet.machine import exact_float32, tf32
 from spinet.model.backbone import Backbone
 from spinet.objective.targets import Counts
-from spinet.precision import exact_float32, tf32
-from spinet.runs import read_record
-from spinet.train import train
+from spinet.records import read_record
+from spinet.synthcity import generate
+from spinet.training.checkpoint import CheckpointError, TrainError
+from spinet.training.loop import train
 from spinet.training.processes import build_together, decide, join, synchronise_norms
 from spinet.training.step import Prepare, Training, make_training, target_builder
 from spinet.weights import build_model
@@ -292,7 +292,7 @@ def test_no_parameter_is_left_without_a_gradient(scene: Any, things: int, object
 @pytest.mark.parametrize("things", [0, 4], ids=["no instance", "instances"])
 @pytest.mark.parametrize("system", ["panoptic_fpn", "panoptic_deeplab", "upsnet", "condinst"])
 def test_no_parameter_of_a_baseline_is_left_without_a_gradient(scene: Any, things: int, system: str):
-    assert without_gradient(with_system(MICRO, system), scene, things) == []
+    assert without_gradient(with_system(MICRO, system, PRESETS["tiny"].data), scene, things) == []
 
 
 def without_gradient(config: Config, scene: Any, things: int) -> list[str]:

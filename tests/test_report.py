@@ -9,31 +9,31 @@ from typing import Any
 
 import pytest
 
-from spinet.config import TINY, ConfigError, to_dict
+from spinet.config import ConfigError, to_dict
 from spinet.experiments.settings import override
 from spinet.experiments.tables import LOSSES, RATES, TABLES, Row
 from spinet.paper import TABLE_3
+from spinet.records import new_record, write_record
 from spinet.report import find_campaigns, read_runs, report, table_sections
 from spinet.report.page import environment, not_run, settings
 from spinet.report.tables import compared, spread
-from spinet.runs import new_record, write_record
 
 SCORES = {"PQ_th": 10.0, "PQ_st": 30.0, "AP": 5.0, "mIoU": 40.0}
 
 
 def record_of(row: Row, seed: int, pq: float | None, *, data: str = "streets", **changed: Any) -> dict[str, Any]:
-    base = override(TINY, {"train.seed": seed})
+    base = override(PRESETS["tiny"], {"train.seed": seed})
     record = new_record(
         experiment=row.name,
         seed=seed,
-        config=to_dict(override(base, row.changes(base))),
+        config=to_dict(override(base, row.changes(base.config)).config),
         data={"name": data, "splits": {"train": 6, "val": 2}, "fingerprint": data},
         iterations=800,
         hours=0.25,
         metrics={**SCORES, "PQ": pq, "features": {"distance_ratio": 0.25 + seed}},
         device="a machine",
     )
-    return {**record, "base": to_dict(base), "backbone_weights": "none", **changed}
+    return {**record, "base": to_dict(base.config), "backbone_weights": "none", **changed}
 
 
 def losses(scores: dict[str, list[float]], **changed: Any) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def test_the_feature_without_and_with_the_tasks_is_paired_by_seed():
 
 
 def test_records_of_other_data_settings_or_sweeps_do_not_mix():
-    shorter = to_dict(override(TINY, {"train.iterations": 100}))
+    shorter = to_dict(override(PRESETS["tiny"], {"train.iterations": 100}).config)
     other = [{**r, "base": shorter, "config": {**r["config"], "train": shorter["train"]}} for r in losses(FULL)]
     alone = [{key: value for key, value in r.items() if key != "base"} for r in losses(FULL)]
     found = find_campaigns([*losses(FULL), *losses(FULL, data="nuclei"), *other, *alone])

@@ -1,7 +1,7 @@
 """The README's numbers come from the records, and no others stand there."""
 
-from spinet.benchmark import read_benchmarks
-from spinet.config import TINY, to_dict, with_system
+from spinet.config import PRESETS, to_dict
+from spinet.records import find_records
 from spinet.report import report
 from spinet.results import (
     CARD,
@@ -18,7 +18,7 @@ from spinet.results import (
     speed_page,
     speed_tables,
 )
-from spinet.runs import find_records
+from spinet.speed.summary import read_benchmarks
 
 RECORDS = [record for record in find_records(ROOT / "figures" / "runs").values() if is_single(record)] + card_records()
 
@@ -50,7 +50,7 @@ def test_a_run_that_is_not_finished_has_no_row():
 
 
 def test_a_row_names_its_system():
-    baseline = {**RECORDS[0], "config": to_dict(with_system(TINY, "condinst"))}
+    baseline = {**RECORDS[0], "config": to_dict(PRESETS["tiny"].with_system("condinst"))}
     assert [row[1] for row in results_rows([RECORDS[0], baseline])][::2] == ["SPINet", "CondInst + semantic branch"]
 
 

@@ -13,9 +13,9 @@ from cityscapesscripts.helpers.labels import id2label, labels
 
 from spinet.data import open_dataset
 from spinet.data.segments import DataError, decode_ids
-from spinet.data.synthcity import EndlessCity, generate, render_scene
-from spinet.data.synthcity.compose import compose
-from spinet.data.synthcity.survey import Survey, touching_instances
+from spinet.synthcity import EndlessCity, generate, render_scene
+from spinet.synthcity.compose import compose
+from spinet.synthcity.survey import Survey, touching_instances
 
 SMALL = (64, 128)
 HASH = "26d416c2b51fea404773986aeab02f04d47a2b9ddcbc7e2a7d1bfc1128d64bc0"  # a new one needs a new VERSION

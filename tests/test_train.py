@@ -17,13 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spinet.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
-from spinet.config import TINY, Config, TrainConfig, with_system
+from spinet.config import PRESETS, TINY, Config, TrainConfig, with_system
 from spinet.data import open_dataset
-from spinet.data.synthcity import generate
 from spinet.data.transforms import collate
-from spinet.runs import read_record
-from spinet.train import TrainError, learning_rate, make_optimizer, make_training, target_builder, train
+from spinet.records import read_record
+from spinet.synthcity import generate
+from spinet.training.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
+from spinet.training.loop import TrainError, learning_rate, make_optimizer, make_training, target_builder, train
 from spinet.weights import WeightsError, build_model, initialise, load_model
 
 MICRO = replace(
@@ -249,7 +249,7 @@ def test_a_file_that_nothing_can_start_from_is_named(city: Path, tmp_path: Path)
         train(config, data=city, out=tmp_path / "b", init=tmp_path / "nothing.safetensors")
     with pytest.raises(WeightsError, match=r"weights of spinet, not of panoptic_fpn; give --system spinet"):
         train(
-            with_system(config, "panoptic_fpn"),
+            with_system(config, "panoptic_fpn", PRESETS["tiny"].data),
             data=city,
             out=tmp_path / "c",
             init=tmp_path / "run" / "model.safetensors",

@@ -57,7 +57,7 @@ def test_longer_numbers_are_no_links():
 
 
 def test_page_is_current():
-    """After a change of a comment or default in spinet/config.py: `python -m spinet.unstated`."""
+    """After a change of a comment or default in spinet/config/schema.py: `python -m spinet.unstated`."""
     assert PAGE.read_text(encoding="utf-8") == page(CONFIG.read_text(encoding="utf-8"))
 
 

@@ -18,7 +18,7 @@ import pytest
 from folders import BALL, CLASSES, FLAGS, FLOOR, SKY, build, draw, edit, json_file, micro, segments, write_png
 from PIL import Image
 
-import spinet.train
+import spinet.training.loop
 from spinet import load_model
 from spinet.cli import main
 from spinet.config import ConfigError
@@ -26,15 +26,15 @@ from spinet.data import DataError, open_dataset
 from spinet.data.prepare import check
 from spinet.data.readers import DataWarning, as_image, read_image, read_panoptic_png
 from spinet.data.segments import decode_ids, encode_ids
-from spinet.evaluate import EvaluationError, evaluate_files
-from spinet.inference import predict
-from spinet.lock import LockError, owned
-from spinet.optimize import optimize_for_inference
-from spinet.pictures import PictureError, PredictionWriter
-from spinet.resume import remedy_for_non_finite
-from spinet.runs import RecordError, find_records, read_record
-from spinet.train import TrainError, train
-from spinet.validate import validate
+from spinet.evaluation import EvaluationError, evaluate_files
+from spinet.evaluation.validate import validate
+from spinet.files import LockError, owned
+from spinet.inference.files import PictureError, PredictionWriter
+from spinet.inference.predict import predict
+from spinet.records import RecordError, find_records, read_record
+from spinet.speed.optimize import optimize_for_inference
+from spinet.training.loop import TrainError, train
+from spinet.training.resume import remedy_for_non_finite
 from spinet.weights import WeightsError
 
 SYSTEMS = ("spinet", "panoptic_fpn", "panoptic_deeplab", "upsnet", "condinst")
@@ -183,7 +183,7 @@ def test_weights_outlive_an_evaluation_that_fails(data: Path, tmp_path: Path, mo
         seen.append(len(dataset))
         raise EvaluationError("a value that nobody foresaw")
 
-    monkeypatch.setattr(spinet.train, "validate", fail)
+    monkeypatch.setattr(spinet.training.loop, "validate", fail)
     with pytest.raises(TrainError, match=r"nobody foresaw; training is done: spinet evaluate --weights .* finishes it"):
         train(micro(iterations=1), data=data, out=out)
     assert seen == [2]
@@ -492,7 +492,7 @@ def test_runs_and_report_go_on_behind_a_bad_record(
 
 def test_a_folder_has_one_owner_until_its_process_ends(tmp_path: Path):
     out = tmp_path / "new/run"
-    hold = f"from pathlib import Path\nfrom spinet.lock import owned\nwith owned(Path({str(out)!r})): print(); input()"
+    hold = f"from pathlib import Path\nfrom spinet.files import owned\nwith owned(Path({str(out)!r})): print(); input()"
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout
         owner.stdout.readline()
@@ -576,7 +576,7 @@ def test_what_is_said_of_an_interruption_is_true(trained: tuple[Path, Path], tmp
 
 
 def test_an_error_of_a_loader_process_is_one_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(spinet.train, "check_data", lambda *_, **__: None)  # it would find it before
+    monkeypatch.setattr(spinet.training.loop, "check_data", lambda *_, **__: None)  # it would find it before
     (data / "train/train002.png").unlink()
     config = micro()
     config = replace(config, input=replace(config.input, workers=1))
@@ -635,7 +635,7 @@ def test_pictures_of_a_pixel_train(tmp_path: Path):
 
 
 def test_a_city_may_lie_in_a_folder_of_another_name(tmp_path: Path):
-    from spinet.data.synthcity import generate
+    from spinet.synthcity import generate
 
     generate(tmp_path / "city", num_train=1, num_val=1, size=(64, 128), progress=False)
     for part in ("gtFine", "leftImg8bit"):

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from spinet.baselines.condinst import CondInst
-from spinet.baselines.config import CondInstConfig, PanopticDeepLabConfig, PanopticFPNConfig, UPSNetConfig
 from spinet.baselines.panoptic_deeplab import PanopticDeepLab
 from spinet.baselines.panoptic_fpn import PanopticFPN
 from spinet.baselines.system import Baseline, Classes, with_group_norm
 from spinet.baselines.targets import BaselineTargetBuilder
 from spinet.baselines.upsnet import UPSNet
 from spinet.config import Config, ConfigError
+from spinet.config.baselines import CondInstConfig, PanopticDeepLabConfig, PanopticFPNConfig, UPSNetConfig
 from spinet.data import Categories
-from spinet.layers import set_group_channels
 from spinet.model.backbone import Backbone
+from spinet.model.layers import set_group_channels
 from spinet.objective.targets import first_stuff, num_semantic
 
 

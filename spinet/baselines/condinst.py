@@ -20,17 +20,17 @@ from torchvision.models.detection.fcos import FCOSClassificationHead
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, generalized_box_iou_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from spinet.baselines.config import CondInstConfig
 from spinet.baselines.fcos import ControllingHead, Grid, assign, detect, make_grid, to_boxes
 from spinet.baselines.merge import Placed, reading
 from spinet.baselines.panoptic_fpn import SemanticBranch
 from spinet.baselines.system import Baseline, Classes, Reading, mean_cross_entropy, upsampled
 from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
-from spinet.layers import group_norm
-from spinet.mask_logits import MaskLogits
-from spinet.merging import Resampler
+from spinet.config.baselines import CondInstConfig
+from spinet.inference.mask_logits import MaskLogits
+from spinet.inference.resample import Resampler
 from spinet.model.backbone import Backbone
+from spinet.model.layers import group_norm
 from spinet.objective.losses import dice, focal
 
 LEVELS = {"1": 8, "2": 16, "3": 32, "p6": 64, "p7": 128}  # torchvision's names of P3 … P7, and strides

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchvision.models.detection.fcos import FCOSRegressionHead
 from torchvision.ops import batched_nms
 
-from spinet.baselines.config import CondInstConfig
 from spinet.baselines.targets import ImageTruth, centres_of_mass
 from spinet.config import InferenceConfig
-from spinet.layers import group_norm
+from spinet.config.baselines import CondInstConfig
+from spinet.model.layers import group_norm
 
 
 @dataclass

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.ops import Conv2dNormActivation
 
-from spinet.baselines.config import PanopticDeepLabConfig
 from spinet.baselines.merge import add_stuff
 from spinet.baselines.system import Baseline, Classes, Instance, Reading, upsampled
 from spinet.baselines.targets import BaselineTargets, ImageTruth, centres_of_mass
 from spinet.config import InferenceConfig
+from spinet.config.baselines import PanopticDeepLabConfig
 from spinet.model.backbone import Backbone
 from spinet.objective.targets import IGNORE
 

@@ -8,14 +8,14 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spinet.baselines.config import PanopticFPNConfig
 from spinet.baselines.mask_rcnn import LEVELS, STRIDES, Detector, DetectorOutputs, placed
 from spinet.baselines.merge import reading
 from spinet.baselines.system import Classes, Reading, mean_cross_entropy, upsampled
 from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
-from spinet.layers import ConvGNReLU
+from spinet.config.baselines import PanopticFPNConfig
 from spinet.model.backbone import Backbone
+from spinet.model.layers import ConvGNReLU
 
 
 class PanopticFPN(Detector):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.data import Batch, Categories
-from spinet.layers import group_norm
 from spinet.model.backbone import Backbone
+from spinet.model.layers import group_norm
 from spinet.objective.targets import IGNORE, Counts
 
 

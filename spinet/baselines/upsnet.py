@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
-from spinet.baselines.config import UPSNetConfig
 from spinet.baselines.mask_rcnn import LEVELS, STRIDES, Detections, Detector, DetectorOutputs, placed
 from spinet.baselines.merge import Placed, add_stuff, paste
 from spinet.baselines.system import Classes, Instance, Reading, mean_cross_entropy, upsampled
 from spinet.baselines.targets import BaselineTargets, ImageTruth
 from spinet.config import InferenceConfig
+from spinet.config.baselines import UPSNetConfig
 from spinet.model.backbone import Backbone, Deformable
 from spinet.objective.targets import IGNORE
 

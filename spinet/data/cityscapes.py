@@ -15,7 +15,7 @@ import numpy as np
 from spinet.data.annotations import ImageEntry, Split
 from spinet.data.readers import read_bytes
 from spinet.data.segments import DataError
-from spinet.runs import visible
+from spinet.files import visible
 
 SPLITS = ("train", "val", "test")
 IMAGE = "_leftImg8bit.png"

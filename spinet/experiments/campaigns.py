@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from spinet.config import Config, from_dict
+from spinet.config import PRESETS, Config, Preset, from_dict
 from spinet.experiments.settings import override
 from spinet.experiments.tables import FACTORS, SYSTEMS, Row, Table
 
@@ -38,8 +38,11 @@ class Campaign:
 
     def runs(self, row: Row) -> dict[int, Record]:
         """The row's records by seed; of several with one seed the latest."""
-        start = from_dict(self.base)
-        return dict(sorted(self._by_settings.get(override(start, row.changes(start)), {}).items()))
+        start, found = from_dict(self.base), {}
+        for data in dict.fromkeys(preset.data for preset in PRESETS.values()):  # records do not say which it was
+            config = override(Preset(start, data), row.changes(start)).config
+            found |= self._by_settings.get(config, {})
+        return dict(sorted(found.items()))
 
     def rows(self, table: Table) -> dict[str, dict[int, Record]]:
         """The records of a table by title and seed; Table 1's rows are `tuned`."""

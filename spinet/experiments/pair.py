@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spinet.config import Config, ConfigError
-from spinet.data.synthcity import generate
+from spinet.config import ConfigError
 from spinet.experiments.plan import PLAN, ExperimentError, Plan, check_folder
 from spinet.experiments.settings import differences, find_preset, override
 from spinet.experiments.tables import WITH_TASKS, WITHOUT_TASKS
 from spinet.objective.auxiliary import InterClassContour
-from spinet.train import train
+from spinet.synthcity import generate
+from spinet.training.loop import train
 from spinet.weights import Model, load_model, load_objective
 
 TASKS_OFF = {"objective.inter_class_contour": 0.0, "objective.intra_class_triplet": 0.0}
@@ -92,7 +92,7 @@ def load_pair(with_tasks: str | Path, without_tasks: str | Path) -> Pair:
     contour = load_objective(with_tasks / "auxiliary.safetensors").inter
     if contour is None:
         raise ConfigError(f"{with_tasks}: a run without the contour task; give one with both tasks")
-    apart = differences(second.config, first.config)
+    apart = differences(second.config, replace(find_preset("tiny"), config=first.config))
     apart.pop("train.seed", None)
     if apart | TASKS_OFF != apart:
         raise ConfigError(f"{without_tasks}: a run with an auxiliary task; give one with {TASKS_OFF}")
@@ -112,7 +112,7 @@ def train_pair(folder: str | Path, *, iterations: int, seed: int = 0) -> Pair:
     """
     folder = Path(folder)
     generate(folder / "synthcity", num_train=48, num_val=2, size=(256, 512), seed=seed, progress=False)
-    start: Config = override(find_preset("tiny"), {**BRIEF, "train.iterations": iterations, "train.seed": seed})
-    for name, config in (("with", start), ("without", override(start, TASKS_OFF))):
+    start = override(find_preset("tiny"), {**BRIEF, "train.iterations": iterations, "train.seed": seed})
+    for name, config in (("with", start.config), ("without", override(start, TASKS_OFF).config)):
         train(config, data=folder / "synthcity", out=folder / name, resume=True, experiment=f"{name} auxiliary tasks")
     return load_pair(folder / "with", folder / "without")

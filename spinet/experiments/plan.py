@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spinet.config import Config, ConfigError, to_dict
+from spinet.config import Config, ConfigError, Preset, to_dict
 from spinet.data import find_splits, open_dataset
 from spinet.experiments.campaigns import find_campaigns, without_seed
 from spinet.experiments.settings import Overrides, find_preset, override
 from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Row, Table, find_tables
-from spinet.runs import SEAL, RecordError, fingerprint, is_intact, write_json
+from spinet.files import SEAL, is_intact, write_json
+from spinet.records import RecordError, fingerprint
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "52_training.ipynb"
 PLAN, MANIFEST, RECORD, FAILURE = "plan.json", "manifest.json", "record.json", "failure.txt"
@@ -58,11 +59,14 @@ class Plan:
 
     def base_config(self, run: Run) -> Config:
         """What the run's experiment starts from."""
-        return override(find_preset(self.preset), {**self.base, "train.seed": run.seed})
+        return self._start(run).config
 
     def config(self, run: Run) -> Config:
         """The run's settings."""
-        return override(self.base_config(run), run.overrides)
+        return override(self._start(run), run.overrides).config
+
+    def _start(self, run: Run) -> Preset:
+        return override(find_preset(self.preset), {**self.base, "train.seed": run.seed})
 
     def parameters(self, run: Run, out: Path) -> dict[str, Any]:
         """Of the notebook that carries it out."""
@@ -134,11 +138,11 @@ def make_plan(
         raise ConfigError("train.seed is not an override of a sweep; give --seeds")
     start = override(find_preset(preset), base)
     tables = _only(find_tables(tuple(groups)), rows)
-    tables = [_tuned(table, start, data, records) if table.group == SYSTEMS.group else table for table in tables]
+    tables = [_tuned(table, start.config, data, records) if table.group == SYSTEMS.group else table for table in tables]
     names: dict[Config, str] = {}  # of the first row with these settings, so that every choice of groups agrees on it
     for table in TABLES.values():
         for row in table.rows:
-            names.setdefault(override(start, row.changes(start)), row.name)
+            names.setdefault(override(start, row.changes(start.config)).config, row.name)
     fingerprints = [open_dataset(data, split).fingerprint for split in ("train", "val")]
     runs: dict[str, Run] = {}
     trained: dict[Config, str] = {}
@@ -147,19 +151,19 @@ def make_plan(
         for table in tables:
             seen: dict[Config, str] = {}
             for row in table.rows:
-                changes = row.changes(start)
-                config = override(seeded, changes)
+                changes = row.changes(start.config)
+                config = override(seeded, changes).config
                 if config in seen:
                     raise ConfigError(
                         f"{table.group}: the rows {seen[config]!r} and {row.title!r} are the same run with these "
                         "settings; leave the group out, or change the overrides or the preset"
                     )
                 seen[config] = row.title
-                name = names[override(start, changes)]
+                name = names[override(start, changes).config]
                 digest = hashlib.sha256(json.dumps([to_dict(config), *fingerprints]).encode()).hexdigest()
                 run = Run(name, seed, changes, digest)
                 # how the result is read out is no part of how it came about
-                training = replace(config, inference=start.inference)
+                training = replace(config, inference=start.config.inference)
                 source = trained.setdefault(training, run.name)
                 runs.setdefault(run.name, run if source == run.name else replace(run, source=source))
     return Plan(preset, str(Path(data).resolve()), dict(base), runs, **options)

@@ -14,7 +14,7 @@ import psutil
 
 from spinet.experiments.plan import RECORD, ExperimentError
 from spinet.experiments.settings import Overrides, as_options
-from spinet.runs import read_record
+from spinet.records import read_record
 
 SWEEP, RUN = "SPINET_SWEEP", "SPINET_RUN"
 """Environment variables that hold the folder that a process works for; its children inherit them."""

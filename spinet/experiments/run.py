@@ -24,11 +24,12 @@ import papermill
 from papermill.exceptions import PapermillExecutionError, strip_color
 from traitlets.config import Config
 
-from spinet.checkpoint import find_checkpoints
 from spinet.config import to_dict
 from spinet.experiments.plan import FAILURE, RECORD, ExperimentError, Plan, check_folder, write_manifest
 from spinet.experiments.processes import RUN, end, living, refuse_while_living
-from spinet.runs import atomic_write, read_record
+from spinet.files import atomic_write
+from spinet.records import read_record
+from spinet.training.checkpoint import find_checkpoints
 
 RESULTS = {".ipynb", ".json", ".csv", ".safetensors"}
 """Of a run: the executed notebook, the record, the log, the weights; not the checkpoints."""

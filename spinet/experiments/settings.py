@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from spinet.config import PRESETS, Config, ConfigError, from_dict, to_dict, with_system
+from spinet.config import PRESETS, Config, ConfigError, Preset, from_dict, to_dict
 
 Overrides = Mapping[str, Any]
 """Values by name, such as `{"train.iterations": 200, "input.crop": [256, 512]}`; `system` is SPINet or a baseline."""
@@ -43,7 +44,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
 """What the campaigns on small data change of the preset tiny: half the resolution, minutes of one core for each run."""
 
 
-def find_preset(name: str) -> Config:
+def find_preset(name: str) -> Preset:
     """Raises `ConfigError` if there is no such preset."""
     if name not in PRESETS:
         raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
@@ -57,15 +58,14 @@ def find_campaign(name: str) -> dict[str, Any]:
     return CAMPAIGNS[name]
 
 
-def override(config: Config, values: Overrides) -> Config:
-    """The configuration with some of its fields replaced, after its system.
+def override(start: Preset, values: Overrides) -> Preset:
+    """The preset with some fields of its configuration replaced, after its system.
 
     Raises:
         ConfigError: there is no such field, or it does not take the value.
     """
     fields = dict(values)
-    if SYSTEM in fields:
-        config = with_system(config, fields.pop(SYSTEM))
+    config = start.with_system(fields.pop(SYSTEM)) if SYSTEM in fields else start.config
     content = to_dict(config)
     names = _flat(content)
     for name, value in fields.items():
@@ -74,15 +74,16 @@ def override(config: Config, values: Overrides) -> Config:
             raise ConfigError(f"no configuration field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         section, field = name.split(".")
         content[section][field] = value
-    return from_dict(content)
+    return replace(start, config=from_dict(content))
 
 
-def differences(config: Config, base: Config) -> dict[str, Any]:
-    """What `override` needs to make `config` of `base`."""
+def differences(config: Config, start: Preset) -> dict[str, Any]:
+    """What `override` needs to make `config` of a preset."""
     changed: dict[str, Any] = {}
+    base = start.config
     if (system := system_of(config)) != system_of(base):
         changed[SYSTEM] = system
-        base = with_system(base, system)
+        base = start.with_system(system)
     before = _flat(to_dict(base))
     return changed | {name: value for name, value in _flat(to_dict(config)).items() if value != before[name]}
 

@@ -13,7 +13,7 @@ from time import sleep
 import torch
 from tqdm.auto import tqdm
 
-from spinet.config import Preset, TrainConfig
+from spinet.config import PresetName, TrainConfig
 from spinet.data import open_dataset
 from spinet.experiments.plan import (
     FAILURE,
@@ -29,8 +29,9 @@ from spinet.experiments.plan import (
 from spinet.experiments.processes import SWEEP, refuse_while_living
 from spinet.experiments.settings import Overrides, find_preset, override
 from spinet.experiments.tables import SYSTEMS
-from spinet.preflight import check_data
-from spinet.runs import atomic_write, read_record
+from spinet.files import atomic_write
+from spinet.records import read_record
+from spinet.training.preflight import check_data
 
 HERE = Path(__file__).parent
 LOG, HOST = "snakemake.log", "host.txt"
@@ -42,7 +43,7 @@ def sweep(
     *,
     data: str | Path,
     out: str | Path,
-    preset: Preset = "tiny",
+    preset: PresetName = "tiny",
     groups: Sequence[str],
     rows: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
@@ -80,7 +81,7 @@ def sweep(
     check_data(open_dataset(data, "train"), open_dataset(data, "val"))
     gpus = 0 if slurm else torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = processes or share(override(find_preset(preset), overrides or {}).train, gpus)
+    processes = processes or share(override(find_preset(preset), overrides or {}).config.train, gpus)
     workers = workers or max(1, (gpus or cores) // processes)
     plan = make_plan(
         preset=preset,

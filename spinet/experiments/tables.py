@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spinet.baselines.config import TITLES
 from spinet.config import Config, ConfigError
+from spinet.config.baselines import TITLES
 from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5, LossAblation, Quality
 
 

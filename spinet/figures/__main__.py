@@ -15,12 +15,10 @@ from pathlib import Path
 
 import torch
 
-from spinet.baselines.config import TITLES
-from spinet.benchmark.records import read_benchmarks
-from spinet.clustering import contour_map, embed, quarter, read_field, sample_pixels
-from spinet.config import CITYSCAPES_R50, IMAGE_SIZE, NUM_CLASSES, Config
+from spinet.config import CITYSCAPES_R50, PRESETS, Config
+from spinet.config.baselines import TITLES
 from spinet.data import PanopticDataset, Sample, open_dataset
-from spinet.data.synthcity import VERSION, generate
+from spinet.evaluation.clustering import contour_map, embed, quarter, read_field, sample_pixels
 from spinet.experiments.campaigns import find_campaigns
 from spinet.experiments.pair import SweptPairs, find_pairs
 from spinet.experiments.plan import RECORD, ExperimentError, file_digest
@@ -31,14 +29,16 @@ from spinet.figures.ground_truth import figure_targets
 from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, speed
 from spinet.figures.runs import loss_curves, paired_dots
 from spinet.figures.style import Figure, save
-from spinet.inference import encode, predict, read_out
+from spinet.inference.predict import encode, predict, read_out
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import Targets, num_semantic
 from spinet.paper import TABLE_1, TABLE_2
+from spinet.records import find_records, read_record
 from spinet.report.tables import FEATURES
-from spinet.runs import find_records, read_record
-from spinet.train import target_builder
+from spinet.speed.summary import read_benchmarks
+from spinet.synthcity import VERSION, generate
+from spinet.training.loop import target_builder
 from spinet.weights import SHIPPED, Model, load_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
@@ -65,11 +65,11 @@ def overall(city: PanopticDataset) -> Drawn:
 
 
 def architecture(city: PanopticDataset) -> Drawn:
-    return figure_2(_on_meta(CITYSCAPES_R50), IMAGE_SIZE["cityscapes_r50"]), ["preset cityscapes_r50"]
+    return figure_2(_on_meta(CITYSCAPES_R50), PRESETS["cityscapes_r50"].data.size), ["preset cityscapes_r50"]
 
 
 def generator(city: PanopticDataset) -> Drawn:
-    return figure_3(_on_meta(CITYSCAPES_R50), IMAGE_SIZE["cityscapes_r50"]), ["preset cityscapes_r50"]
+    return figure_3(_on_meta(CITYSCAPES_R50), PRESETS["cityscapes_r50"].data.size), ["preset cityscapes_r50"]
 
 
 def auxiliary_tasks(city: PanopticDataset) -> Drawn:
@@ -203,7 +203,7 @@ OF_A_SWEEP: dict[str, Callable[[SweptPairs], Drawn]] = {
 
 
 def _on_meta(config: Config) -> SPINet:
-    things, stuff = NUM_CLASSES["cityscapes_r50"]
+    things, stuff = PRESETS["cityscapes_r50"].data.num_classes
     outputs = num_semantic(config.objective.semantic_classes, num_things=things, num_stuff=stuff)
     with torch.device("meta"):
         return SPINet.from_config(config.model, num_things=things, num_stuff=outputs, weights_follow=True)

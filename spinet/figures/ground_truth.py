@@ -10,8 +10,8 @@ from jaxtyping import Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories, Sample
-from spinet.figures.overlay import draw_panoptic
 from spinet.figures.style import COLORS, PAGE, new_figure
 
 IGNORED, BACKGROUND = (255, 255, 255), (205, 205, 205)

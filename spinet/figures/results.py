@@ -15,11 +15,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from spinet.clustering import Pixels
+from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories
-from spinet.figures.overlay import draw_panoptic
+from spinet.evaluation.clustering import Pixels
 from spinet.figures.style import COLORS, PAGE, new_figure
-from spinet.inference import Prediction
+from spinet.inference.predict import Prediction
 from spinet.paper import Comparison, Quality
 
 GREY = "#b8b8b8"

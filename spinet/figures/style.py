@@ -12,7 +12,7 @@ import matplotlib
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from spinet.runs import atomic_write
+from spinet.files import atomic_write
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths of a column and of a page in print, inches."""

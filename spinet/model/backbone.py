@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import DeformConv2d
 
-from spinet.layers import group_norm
+from spinet.model.layers import group_norm
 
 log = logging.getLogger(__name__)
 

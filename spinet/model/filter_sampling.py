@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from spinet.layers import ConvGNReLU, Coordinates, NoOutput
+from spinet.model.layers import ConvGNReLU, Coordinates, NoOutput
 
 
 class Locations(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spinet.layers import ConvGNReLU, Coordinates
+from spinet.model.layers import ConvGNReLU, Coordinates
 
 
 class PanopticFeatureGenerator(nn.Module):

@@ -10,10 +10,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from spinet.config import ModelConfig
-from spinet.layers import Coordinates, set_group_channels
 from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.fpn import FPN, LEVELS, STRIDE
+from spinet.model.layers import Coordinates, set_group_channels
 from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.single_shot import SingleShot, within_reach
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from spinet.config import ConfigError
 from spinet.experiments.campaigns import Campaign, find_campaigns
+from spinet.files import atomic_write
+from spinet.records import RecordError, find_records
 from spinet.report.grid import Grid
 from spinet.report.page import page
 from spinet.report.tables import table_sections
 from spinet.results import COLUMNS, is_single, results_rows
-from spinet.runs import RecordError, atomic_write, find_records
 
 __all__ = ["Campaign", "find_campaigns", "read_runs", "report", "table_sections"]
 

@@ -15,9 +15,9 @@ from spinet.experiments.campaigns import Record, find_campaigns, without_seed
 from spinet.experiments.tables import RATES, TABLES
 from spinet.figures.style import to_png
 from spinet.paper import CITYSCAPES, URL
+from spinet.records import compare
 from spinet.report.grid import Grid
 from spinet.report.tables import LEAST, Section
-from spinet.runs import compare
 
 TEMPLATE = Path(__file__).with_name("page.html")
 COCO_VAL = 5000

@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_map_only
 
 from spinet.config import Config
 from spinet.data.segments import Categories, Category, map_tensors
-from spinet.data.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.data.transforms import collate
-from spinet.layers import GroupNorm, group_norm_in_order
+from spinet.model.layers import GroupNorm, group_norm_in_order
 from spinet.objective.targets import Counts
+from spinet.synthcity.mosaic import CATEGORIES, mosaic
 from spinet.training.step import Prepare, make_optimizer, make_training, target_builder
 from spinet.weights import build_model
 

@@ -1,0 +1,25 @@
+"""§5.1 The measures of the paper, equal to the official code: PQ, and AP and mIoU beside it.
+
+PQ is panopticapi's. AP is that of cityscapesscripts on Cityscapes and that of pycocotools elsewhere; mIoU is that of
+cityscapesscripts.
+
+Each measure is an accumulator: `update` it with one image, `merge` it with another process's, ask for its `result`.
+"""
+
+from spinet.evaluation.average_precision import AveragePrecision
+from spinet.evaluation.cityscapes_precision import CityscapesPrecision
+from spinet.evaluation.mean_iou import MeanIoU
+from spinet.evaluation.overlaps import EvaluationError
+from spinet.evaluation.panoptic_files import evaluate_files, read_ids
+from spinet.evaluation.panoptic_quality import PanopticQuality, headline
+
+__all__ = [
+    "AveragePrecision",
+    "CityscapesPrecision",
+    "EvaluationError",
+    "MeanIoU",
+    "PanopticQuality",
+    "evaluate_files",
+    "headline",
+    "read_ids",
+]

@@ -1,0 +1,281 @@
+"""§4 How the Panoptic-Feature is arranged: whether its points gather by class and by instance, in numbers and on a map.
+
+Every number is computed in the full D_φ dimensions with the L2 distance of Eq. 5. The map (UMAP) keeps neighbourhoods
+and nothing else: it is there to be looked at.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spinet.data import VOID, Sample
+from spinet.data.stream import stable_seed
+from spinet.evaluation.borders import BorderScore
+from spinet.evaluation.validate import semantic_labels
+from spinet.inference.predict import Encoded, encode, read_out
+from spinet.objective.auxiliary import InterClassContour
+from spinet.objective.targets import IGNORE, soft_contour
+from spinet.weights import Model
+
+SMALLEST = 4  # cells that are looked at; smaller segments are left out
+THRESHOLDS = np.linspace(0, 0.95, 20)  # of the contour head's probability; 0 marks every pixel
+
+
+@dataclass
+class Field:
+    """The Panoptic-Feature of an image, and what is truly at each cell of it (at the pixel in the cell's centre)."""
+
+    phi: Float[np.ndarray, "D_phi h w"]
+    segment_map: Int[np.ndarray, "h w"]  # `VOID`, or i + 1 in the i-th segment; crowds are void
+    labels: Int[np.ndarray, "K"]  # class of each segment
+
+
+@dataclass
+class Pixels:
+    """n cells of a `Field`."""
+
+    phi: Float[np.ndarray, "n D_phi"]
+    segment: Int[np.ndarray, "n"]  # number of its segment, 0 …
+    label: Int[np.ndarray, "n"]  # class of its segment
+    place: Int[np.ndarray, "n 2"]  # row and column of the cell
+
+    def __getitem__(self, chosen: Bool[np.ndarray, "n"]) -> Pixels:
+        return Pixels(self.phi[chosen], self.segment[chosen], self.label[chosen], self.place[chosen])
+
+
+def read_field(model: Model, sample: Sample, encoded: Encoded | None = None) -> Field:
+    """Runs the network on a sample, unless `encoded` is what it gave; cells beyond the image's edge are cut off."""
+    encoded = encoded or encode(model, _pixels_last(sample))
+    stride = model.network.PHI_STRIDE
+    height, width = (side // stride for side in encoded.network_size)
+    rows, columns = (
+        ((np.arange(cells) + 0.5) * stride * side / scaled).astype(int)
+        for cells, side, scaled in zip((height, width), encoded.size, encoded.network_size, strict=True)
+    )
+    known = np.concatenate([[VOID], np.where(sample.crowd, VOID, np.arange(1, len(sample.labels) + 1))])
+    return Field(
+        phi=encoded.features.phi[0, :, :height, :width].float().cpu().numpy(),
+        segment_map=known[sample.segment_map.numpy()[np.ix_(rows, columns)]],
+        labels=sample.labels.numpy(),
+    )
+
+
+def sample_pixels(field: Field, *, pixels: int, seed: int, mask: Bool[np.ndarray, "h w"] | None = None) -> Pixels:
+    """Cells drawn from every segment, of each the same number, so that large segments do not outvote small ones.
+
+    Args:
+        pixels: cells drawn of a segment, fewer where it has fewer; segments below `SMALLEST` cells are left out.
+        seed: of the draws; the same seed draws the same cells whatever φ holds.
+        mask: draw among these cells alone.
+    """
+    generator = np.random.default_rng(seed)
+    rank = generator.random(field.segment_map.shape)
+    chosen = []
+    for segment in range(len(field.labels)):
+        inside = field.segment_map == segment + 1
+        if np.count_nonzero(inside) >= SMALLEST:
+            places = np.argwhere(inside if mask is None else inside & mask)
+            order = rank[places[:, 0], places[:, 1]].argsort()[:pixels]
+            chosen.append(np.column_stack([places[order], np.full(len(order), segment)]))
+    place = np.concatenate([np.zeros((0, 3), dtype=int), *chosen])
+    row, column, segment = place.T
+    return Pixels(field.phi[:, row, column].T, segment, field.labels[segment], place[:, :2])
+
+
+def quarter(field: Field) -> Bool[np.ndarray, "h w"]:
+    """The cells in even rows and even columns.
+
+    φ ends in a 2×2 deconvolution of stride 2 (§3.3): these cells come from one and the same quarter of its weights,
+    their neighbours from the others, and a map of all cells shows that before anything else.
+    """
+    row, column = np.indices(field.segment_map.shape)
+    return (row % 2 == 0) & (column % 2 == 0)
+
+
+def feature_metrics(
+    model: Model,
+    samples: Iterable[Sample],
+    *,
+    pixels: int = 32,
+    seed: int = 0,
+    contour: InterClassContour | None = None,
+    tolerance: int = 2,
+) -> dict[str, float | int | None]:
+    """What §4 says of the Panoptic-Feature, measured within a quarter of each image's cells and averaged over images.
+
+    The cells are those of one `quarter` of the deconvolution: what lies between its quarters says nothing about things.
+
+    Args:
+        samples: whole labelled images, such as an open data set.
+        pixels: cells drawn of each segment.
+        seed: of the draws; each image's also depend on its id.
+        contour: the contour head of the objective that the network was trained with, if it is at hand.
+        tolerance: pixels that a border may be off by.
+
+    Returns:
+        All but the counts are None where nothing could be compared.
+
+        - `silhouette_classes`, `silhouette_instances`: mean silhouette coefficient (−1 … 1, large is good) of the drawn
+          cells with classes as clusters; of the drawn cells of things with instances as clusters.
+        - `distance_ratio`: mean distance between cells of one instance / mean distance between cells of two instances
+          of the same class in the same image (small is good).
+        - `triplet_accuracy`: the question of Eq. 5 before its fully connected layer: over all pairs of instances of one
+          class in one image, how often the mean of φ over a random half of an instance is nearer to that over its
+          other half than to that over a half of the other instance. Means over many cells make this an easy question.
+        - `pixel_accuracy`: the same asked of single cells: how often a cell is nearer to the mean of φ over its own
+          instance (a half that does not hold it) than to those of all other instances of the class; `pixel_chance` is
+          what guessing would give.
+        - `border_f`: F-score of the borders between classes in the map that the stuff path alone gives: precision is
+          the share of its border pixels within `tolerance` of a true one, recall the share of true ones within
+          `tolerance` of one of its own; counts are summed over images first.
+        - `contour_f`: the same of the contour head's pixels at the threshold that serves the set best, among them one
+          that marks every pixel, so it is never below what that is worth; None without `contour`.
+        - `images`, `instances` (those with another of their class beside them): how many were measured.
+    """
+    things_end = model.categories.num_things
+    classes, instances, alike = [], [], _Alike()
+    borders = BorderScore(tolerance=tolerance)
+    contours = BorderScore(tolerance=tolerance, maps=len(THRESHOLDS))
+    images = 0
+    for images, sample in enumerate(samples, start=1):  # noqa: B007
+        encoded = encode(model, _pixels_last(sample))
+        field = read_field(model, sample, encoded)
+        field = replace(field, segment_map=np.where(quarter(field), field.segment_map, VOID))
+        # Eq. 3: a random mask m_r halves every instance; cells are drawn from the half that no anchor is taken over
+        draw = stable_seed(seed, "pixels", sample.image_id)
+        half = np.random.default_rng([draw, 1]).random(field.segment_map.shape) < 0.5
+        drawn = sample_pixels(field, pixels=pixels, seed=draw, mask=~half)
+        things = drawn[drawn.label < things_end]
+        classes.append(_silhouette(drawn.phi, drawn.label))
+        instances.append(_silhouette(things.phi, things.segment))
+        for label in np.unique(things.label):
+            alike.add(field, things[things.label == label], half)
+        segment_map, crowd = sample.segment_map.numpy(), sample.crowd.numpy()
+        truth = semantic_labels(segment_map, sample.labels.numpy(), model, crowd=crowd)
+        borders.update(_border(truth), [_border(read_out(model, encoded).semantic)], truth == IGNORE)
+        if contour is not None:
+            label_map = np.concatenate([[IGNORE], np.where(crowd, IGNORE, sample.labels)])[segment_map]
+            probability = contour_map(contour, encoded)
+            found = [probability > threshold for threshold in THRESHOLDS]
+            contours.update(_border(label_map), found, label_map == IGNORE)
+    return {
+        "silhouette_classes": _average(classes),
+        "silhouette_instances": _average(instances),
+        "distance_ratio": sum(alike.within) / sum(alike.between) if any(alike.between) else None,
+        "triplet_accuracy": _average(alike.triplets),
+        "pixel_accuracy": _average(alike.nearest),
+        "pixel_chance": _average(alike.chance),
+        "border_f": _best(borders),
+        "contour_f": _best(contours),
+        "images": images,
+        "instances": len(alike.triplets),
+    }
+
+
+@torch.inference_mode()
+def contour_map(contour: InterClassContour, encoded: Encoded) -> Float[np.ndarray, "H W"]:
+    """Probability that classes meet, at each pixel of the image, from the contour head of §4."""
+    logits = contour.logits(encoded.features.all_phi.float())
+    return encoded.resampler(stride=1).whole(logits)[0].sigmoid().cpu().numpy()
+
+
+def embed(phi: Float[np.ndarray, "n D_phi"], *, neighbors: int = 15, seed: int = 0) -> Float[np.ndarray, "n 2"]:
+    """UMAP of n vectors in the plane, the same for the same seed.
+
+    Raises:
+        ValueError: there are not more vectors than neighbours.
+    """
+    if len(phi) <= neighbors:
+        raise ValueError(f"a map of {len(phi)} vectors with {neighbors} neighbours each: give more vectors")
+    from sklearn.neighbors import NearestNeighbors
+    from umap import UMAP
+
+    distance, index = NearestNeighbors(n_neighbors=neighbors).fit(phi).kneighbors()
+    # UMAP counts a vector as its own first neighbour
+    index = np.column_stack([np.arange(len(phi)), index[:, :-1]])
+    distance = np.column_stack([np.zeros(len(phi)), distance[:, :-1]]).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="precomputed_knn", category=UserWarning)
+        mapper = UMAP(
+            n_neighbors=neighbors,
+            precomputed_knn=(index, distance),
+            force_approximation_algorithm=True,
+            random_state=seed,
+            n_jobs=1,
+        )
+        return mapper.fit_transform(phi)
+
+
+@dataclass
+class _Alike:
+    """Comparisons between instances of one class in one image, one entry an instance."""
+
+    within: list[float] = dataclass_field(default_factory=list)
+    between: list[float] = dataclass_field(default_factory=list)
+    triplets: list[Bool[np.ndarray, "K-1"]] = dataclass_field(default_factory=list)
+    nearest: list[Bool[np.ndarray, "n"]] = dataclass_field(default_factory=list)
+    chance: list[Float[np.ndarray, "n"]] = dataclass_field(default_factory=list)
+
+    def add(self, field: Field, cells: Pixels, half: Bool[np.ndarray, "h w"]) -> None:
+        """Compares the K instances of a class in an image by cells drawn outside `half`."""
+        segments, own = np.unique(cells.segment, return_inverse=True)
+        masks = [field.segment_map == segment + 1 for segment in segments]
+        both = [index for index, mask in enumerate(masks) if (mask & half).any()]  # a small one may lie in one half
+        if len(both) < 2:
+            return
+        anchors, positives = (np.stack([_mean(field, masks[i] & part) for i in both]) for part in (half, ~half))
+        apart = _distances(anchors, anchors)
+        for row, index in enumerate(both):
+            mine, others = cells.phi[own == index], cells.phi[np.isin(own, both) & (own != index)]
+            if len(mine) > 1:
+                self.within.append(float(_distances(mine, mine).sum()) / (len(mine) * (len(mine) - 1)))
+                self.between.append(float(_distances(mine, others).mean()))
+            # Eq. 5: is d_p above d_n, both negative distances?
+            d_p, d_n = -np.linalg.norm(anchors[row] - positives[row]), -np.delete(apart[row], row)
+            self.triplets.append(d_p > d_n)
+            self.nearest.append(_distances(mine, anchors).argmin(1) == row)
+            self.chance.append(np.full(len(mine), 1 / len(both)))
+
+
+def _best(score: BorderScore) -> float | None:
+    result = score.result()
+    return None if result is None else max(result)
+
+
+def _border(labels: Int[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    return soft_contour(torch.from_numpy(labels), 0).bool().numpy()
+
+
+def _silhouette(phi: Float[np.ndarray, "n D_phi"], cluster: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    from sklearn.metrics import silhouette_samples
+
+    if not 2 <= len(np.unique(cluster)) < len(cluster):
+        return np.zeros(0)
+    return np.asarray(silhouette_samples(phi, cluster))
+
+
+def _mean(field: Field, mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "D_phi"]:
+    """Eq. 4: v, the mean of φ over a partial mask."""
+    return field.phi[:, mask].mean(1)
+
+
+def _distances(a: Float[np.ndarray, "n D"], b: Float[np.ndarray, "m D"]) -> Float[np.ndarray, "n m"]:
+    return torch.cdist(torch.from_numpy(a)[None], torch.from_numpy(b)[None])[0].numpy()
+
+
+def _average(parts: list[np.ndarray]) -> float | None:
+    values = np.concatenate([np.zeros(0), *parts])
+    return float(values.mean()) if len(values) else None
+
+
+def _pixels_last(sample: Sample) -> np.ndarray:
+    image: Tensor = sample.image
+    return image.permute(1, 2, 0).numpy()

@@ -1,0 +1,127 @@
+"""§5.3 A trained model over the images of a split: PQ, AP, mIoU, and the same for semantics plus components."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+import torch.distributed as dist
+from tqdm.auto import tqdm
+
+from spinet.data import PanopticDataset, cityscapes
+from spinet.data.segments import decode_ids
+from spinet.evaluation import AveragePrecision, CityscapesPrecision, MeanIoU, PanopticQuality, headline
+from spinet.evaluation.cityscapes_precision import THINGS
+from spinet.evaluation.components import components
+from spinet.inference.predict import predict
+from spinet.objective.targets import IGNORE, num_semantic
+from spinet.weights import Model
+
+T = TypeVar("T")
+
+
+def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
+    """Predicts and evaluates a split; every process takes its share of the images and all get the result.
+
+    Returns:
+        `All`, `Things`, `Stuff`, `per_class` (see `PanopticQuality.result`), `Components` (the same four keys for the
+        semantic output plus connected components), `AP`, `mIoU` (0 … 1), `average_precision` (on Cityscapes see
+        `CityscapesPrecision.result`, elsewhere `AveragePrecision.result`), `headline` (the paper's columns in percent),
+        `images` (their number), `network_seconds`, `post_seconds` (medians an image).
+    """
+    categories, config = model.categories, model.config.inference
+    dataset = dataset.with_categories(categories)
+    kind = model.config.objective.semantic_classes
+    outputs = num_semantic(kind, num_things=categories.num_things, num_stuff=categories.num_stuff)
+    panoptic, single = PanopticQuality(categories), PanopticQuality(categories)
+    official = is_cityscapes(dataset)
+    precision = CityscapesPrecision(categories) if official else AveragePrecision(categories, max_detections=config.top)
+    semantic = MeanIoU(outputs, ignore=(IGNORE,))
+    times = []
+    indices = range(rank, len(dataset), world_size)
+    raws = (_ahead if model.device.type == "cuda" else map)(dataset.read, indices)
+    bar = tqdm(indices, desc="evaluate", unit="image", disable=rank > 0, leave=False)
+    for index, raw in zip(bar, raws, strict=True):
+        record = dataset.records[index]
+        prediction = predict(model, raw.image, instances=True)
+        gt_ids, gt_segments = decode_ids(raw.panoptic), record.segments_info
+        panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
+        single.update(gt_ids, gt_segments, *components(prediction, categories, config, kind))
+        if isinstance(precision, CityscapesPrecision):
+            file = cityscapes.instance_file(dataset.root, dataset.split, record.image_id)
+            precision.update(record.image_id, cityscapes.read_instance_ids(file), prediction.instances)
+        else:
+            precision.update(record.image_id, gt_ids, gt_segments, prediction.instances)
+        truth = semantic_labels(raw.look_up().segment_map.numpy(), raw.labels.numpy(), model)
+        semantic.update(truth, prediction.semantic)
+        times.append((prediction.network_seconds, prediction.post_seconds))
+    for part in _gather((panoptic, single, precision, semantic, times), rank, world_size):
+        panoptic.merge(part[0])
+        single.merge(part[1])
+        precision.merge(part[2])
+        semantic.merge(part[3])
+        times += part[4]
+    result = panoptic.result()
+    ap = precision.result()
+    miou = semantic.result()
+    return {
+        **result,
+        "Components": single.result(),
+        "AP": ap["AP"],
+        "mIoU": miou["mIoU"],
+        "average_precision": ap,
+        "headline": {
+            **headline(result),
+            "AP": 100 * ap["AP"],
+            "mIoU": 100 * miou["mIoU"],
+            **{f"{name}_components": value for name, value in headline(single.result()).items() if name[:2] == "PQ"},
+        },
+        "images": len(dataset),
+        "network_seconds": median(t[0] for t in times),
+        "post_seconds": median(t[1] for t in times),
+    }
+
+
+def is_cityscapes(dataset: PanopticDataset) -> bool:
+    """Whether the data has Cityscapes' layout and things, so that Cityscapes' own code can evaluate it."""
+    return cityscapes.recognised(dataset.root) and {category.id for category in dataset.categories.things} == THINGS
+
+
+def semantic_labels(
+    segment_map: np.ndarray, labels: np.ndarray, model: Model, *, crowd: np.ndarray | None = None
+) -> np.ndarray:
+    """Ground truth of the stuff path's outputs, [H, W], `IGNORE` where nothing is labelled.
+
+    A crowd has a class, which counts in the official mIoU, unless `crowd`, bool [K], says that it is to be left out.
+    """
+    things = model.categories.num_things
+    kind = model.config.objective.semantic_classes
+    values = labels if kind == "all" else np.where(labels >= things, labels - things, IGNORE)
+    if kind == "stuff+thing":
+        values = np.where(labels < things, model.categories.num_stuff, values)
+    return np.concatenate([[IGNORE], values if crowd is None else np.where(crowd, IGNORE, values)])[segment_map]
+
+
+def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+    """The function's results in order, the next of which a thread computes while the caller is busy with one."""
+    with ThreadPoolExecutor(1) as thread:
+        coming: Future[T] | None = None
+        for item in items:
+            next_one = thread.submit(function, item)
+            if coming is not None:
+                yield coming.result()
+            coming = next_one
+        if coming is not None:
+            yield coming.result()
+
+
+def _gather(part: Any, rank: int, world_size: int) -> list[Any]:
+    """The parts of the other processes."""
+    if world_size == 1:
+        return []
+    parts: list[Any] = [None] * world_size
+    dist.all_gather_object(parts, part)
+    return parts[:rank] + parts[rank + 1 :]

@@ -1,0 +1,1 @@
+"""§5.2 Inference: from an image to a panoptic map."""

@@ -1,0 +1,198 @@
+"""§5.2 Merge of all things at once, for CUDA: the map of `merge`, without a loop over things that the host has to lead.
+
+`merge` takes instance after instance, on the part of the image where it is. Here all masks are there as one tensor, and
+the host learns nothing before the map is finished.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from spinet.config import InferenceConfig
+from spinet.data.segments import VOID, Categories
+from spinet.inference.duplicates import Candidates, mask_cut
+from spinet.inference.resample import Resampler
+from spinet.objective.targets import SemanticClasses, first_stuff
+
+AT_ONCE = 16
+"""Maps that are resampled at once: their values, in single precision, are needed no longer than it takes."""
+
+
+@dataclass
+class Merged:
+    """What `merge_at_once` found, on the device."""
+
+    ids: Int[Tensor, "H W"]  # segment at each pixel, 0 void
+    things: Int[Tensor, "n 6"]  # id, 0 for none; area; left, top, width, height
+    stuff: Int[Tensor, "N_s 2"]  # id, 0 for none; area; of each stuff class
+    settled: Bool[Tensor, ""]  # no instance is left that should be dropped
+
+    @staticmethod
+    def segments(
+        things: np.ndarray, stuff: np.ndarray, labels: np.ndarray, scores: np.ndarray, categories: Categories
+    ) -> list[dict[str, Any]]:
+        """The segments as a `Prediction` lists them, from the fields of this class and of the candidates."""
+        found = [
+            {
+                "id": identity,
+                "category_id": categories.all[label].id,
+                "isthing": True,
+                "score": score,
+                "area": area,
+                "bbox": box,
+            }
+            for (identity, area, *box), label, score in zip(
+                things.tolist(), labels.tolist(), scores.tolist(), strict=True
+            )
+            if identity
+        ]
+        return found + [
+            {"id": identity, "category_id": category.id, "isthing": False, "area": area}
+            for (identity, area), category in zip(stuff.tolist(), categories.stuff, strict=True)
+            if identity
+        ]
+
+
+def masks_at_once(candidates: Candidates, resampler: Resampler, config: InferenceConfig) -> Bool[Tensor, "n H W"]:
+    """The masks at the pixels of the image."""
+    cut = mask_cut(config)
+    masks = torch.empty(len(candidates.labels), *resampler.size, dtype=torch.bool, device=candidates.labels.device)
+    for part, logits in zip(masks.split(AT_ONCE), candidates.logits.whole().split(AT_ONCE), strict=True):
+        if len(part):
+            torch.gt(resampler.whole(logits), cut, out=part)
+    return masks
+
+
+def merge_at_once(
+    candidates: Candidates,
+    masks: Bool[Tensor, "n H W"],
+    confident: Bool[Tensor, "n"],
+    stuff_logits: Float[Tensor, "N_s H W"],
+    resampler: Resampler,
+    categories: Categories,
+    config: InferenceConfig,
+    semantic_classes: SemanticClasses,
+    *,
+    rounds: int,
+) -> Merged:
+    """The map that `merge` makes of the confident candidates.
+
+    A pixel belongs to the first mask that covers it. The first instance of all that has too little left is dropped,
+    which the others before it cannot change, and so on: as many rounds as instances are dropped, and one to see it.
+
+    Args:
+        candidates: by falling score.
+        masks: of `masks_at_once`.
+        stuff_logits: at the pixels of the image.
+        rounds: instances that may be dropped; if that is too few, the result is not `settled`.
+    """
+    n, (height, width) = len(masks), resampler.size
+    semantic = stuff_logits.argmax(0)
+    # row n covers all: what no instance takes
+    cover = torch.cat([masks & confident[:, None, None], torch.ones_like(semantic, dtype=torch.bool)[None]]).byte()
+    areas = cover[:n].flatten(1).sum(1)
+    stays = confident
+    for _ in range(rounds):
+        breaks = stays & ~_enough(_owner(cover), areas, config)
+        stays = stays & ~(breaks & (breaks.cumsum(0) == 1))
+        cover[:n] &= stays.byte()[:, None, None]
+    owner = _owner(cover)
+    settled = ~(stays & ~_enough(owner, areas, config)).any()
+    first = first_stuff(semantic_classes, num_things=categories.num_things)
+    if config.fill_threshold is not None:
+        cut = min(mask_cut(config), float(torch.logit(torch.tensor(config.fill_threshold))))
+        labels = candidates.labels
+        outputs = labels if semantic_classes == "all" else torch.full_like(labels, categories.num_stuff)
+        owner = _filled(owner, candidates, stays, outputs, semantic, resampler, cut)
+    identity = stays.cumsum(0) * stays
+    count = stays.sum()
+    things = torch.stack([identity, _histogram(owner, n + 1)[:n], *_boxes(owner, n)], dim=1)
+    stuff = _stuff(stuff_logits, semantic, owner == n, first, categories.num_stuff, config)
+    stuff_areas = _histogram(stuff, categories.num_stuff + 1)[1:]
+    large = stuff_areas >= max(1, math.ceil(config.min_stuff_area * height * width))
+    stuff_identity = (count + large.cumsum(0)) * large
+    ids = F.pad(identity, (0, 1), value=VOID)[owner] + F.pad(stuff_identity, (1, 0), value=VOID)[stuff]
+    return Merged(ids, things, torch.stack([stuff_identity, stuff_areas], dim=1), settled)
+
+
+def _owner(cover: UInt8[Tensor, "m H W"]) -> Int[Tensor, "H W"]:
+    """The first map that covers each pixel."""
+    return cover.argmax(0)
+
+
+def _enough(owner: Int[Tensor, "H W"], areas: Int[Tensor, "n"], config: InferenceConfig) -> Bool[Tensor, "n"]:
+    """Which instances keep as much of themselves as the overlap rule asks for."""
+    visible = _histogram(owner, len(areas) + 1)[:-1]
+    return (visible > 0) & (visible >= (1 - config.overlap) * areas)
+
+
+def _histogram(values: Int[Tensor, "H W"], bins: int) -> Int[Tensor, "bins"]:
+    """How often 0 … bins − 1 occur; `torch.bincount` would have the host look for the largest first."""
+    return torch.histc(values.double(), bins, min=-0.5, max=bins - 0.5).long()
+
+
+def _boxes(owner: Int[Tensor, "H W"], n: int) -> list[Int[Tensor, "n"]]:
+    """Left, top, width and height of the pixels of each owner; of one without any they mean nothing."""
+    starts, extents = [], []
+    for axis in (1, 0):
+        length = owner.shape[axis]
+        places = torch.arange(length, device=owner.device)
+        index = owner * length + (places if axis else places[:, None])
+        present = torch.zeros((n + 1) * length, dtype=torch.uint8, device=owner.device)
+        present = present.index_fill_(0, index.flatten(), 1).view(n + 1, length)[:n]
+        starts.append(present.argmax(1))
+        extents.append(length - present.flip(1).argmax(1) - starts[-1])
+    return [*starts, *extents]
+
+
+def _filled(
+    owner: Int[Tensor, "H W"],
+    candidates: Candidates,
+    stays: Bool[Tensor, "n"],
+    outputs: Int[Tensor, "n"],
+    semantic: Int[Tensor, "H W"],
+    resampler: Resampler,
+    cut: float,
+) -> Int[Tensor, "H W"]:
+    """Gives a free pixel to the instance with the largest logit there, above `cut`, among those of its semantic label.
+
+    `outputs` are the labels of the stuff path that stand for the class of each instance.
+    """
+    n = len(outputs)
+    best = torch.full(owner.shape, cut, device=owner.device)
+    taker = torch.full_like(owner, n)
+    for start in range(0, n, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        values = resampler.whole(candidates.logits.whole()[part])
+        usable = stays[part, None, None] & (semantic == outputs[part, None, None])
+        largest, which = values.masked_fill(~usable, -torch.inf).max(0)
+        better = largest > best
+        best, taker = largest.where(better, best), (which + start).where(better, taker)
+    return owner.where(owner < n, taker)
+
+
+def _stuff(
+    logits: Float[Tensor, "N_s H W"],
+    semantic: Int[Tensor, "H W"],
+    free: Bool[Tensor, "H W"],
+    first: int,
+    stuff: int,
+    config: InferenceConfig,
+) -> Int[Tensor, "H W"]:
+    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none; `first` of the outputs is class 1."""
+    is_thing = (semantic < first) | (semantic >= first + stuff)
+    best = semantic + (1 - first)
+    if stuff:
+        probability, chosen = logits.softmax(0)[first : first + stuff].max(0)
+        best = torch.where(is_thing, torch.where(probability >= config.stuff_threshold, chosen + 1, 0), best)
+    else:
+        best = best.masked_fill(is_thing, 0)
+    return best.masked_fill(~free, 0)

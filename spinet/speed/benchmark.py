@@ -1,0 +1,278 @@
+"""Table 2, live: the time that SPINet and the systems it is compared with take for an image, side by side."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from spinet.baselines.panoptic_deeplab import PanopticDeepLab
+from spinet.config import PRESETS, ConfigError, PresetName
+from spinet.data.segments import Sample
+from spinet.inference.predict import encode, read_out
+from spinet.machine import exact_float32, tf32
+from spinet.records import new_record
+from spinet.speed.accounting import macs_of
+from spinet.speed.memory import keep_freed_memory
+from spinet.speed.optimize import optimize_for_inference
+from spinet.speed.staging import stage
+from spinet.speed.summary import BENCHMARK
+from spinet.speed.yardstick import Yardstick, counting_moves, peak_memory
+from spinet.synthcity.mosaic import CATEGORIES, mosaic
+from spinet.weights import Model, build_model, freeze, load_model
+
+Exact = Literal["fp32", "bf16"]
+
+Kind = tuple[str, Exact, bool]
+"""System, precision, and whether the network is optimised."""
+
+DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+FASTER = "panoptic_deeplab, thing pixels"
+"""Panoptic-DeepLab, grouping the pixels of things alone: the map is that of the published grouping of all pixels."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that is timed in one precision, and the same before it was optimised, which is what is counted."""
+
+    system: str
+    precision: Exact
+    optimized: bool
+    model: Model
+    plain: Model
+
+    @property
+    def readings(self) -> dict[str, Any]:
+        """By system: what has to hold while its rules read the outputs of this one network."""
+        readings: dict[str, Any] = {self.system: nullcontext}
+        if isinstance(self.model.network, PanopticDeepLab):
+            readings[FASTER] = lambda: _grouping_things(self.model.network)
+        return readings
+
+
+@exact_float32()
+def benchmark(
+    *,
+    systems: Sequence[str],
+    size: tuple[int, int],
+    instances: Sequence[int],
+    preset: PresetName = "cityscapes_r50",
+    weights: Sequence[Path] = (),
+    precision: Sequence[Exact] = ("fp32",),
+    device: str = "cpu",
+    threads: int | None = None,
+    repeats: int = 5,
+    optimize: Sequence[bool] = (True,),
+    compile: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Times every system on a picture with each number of things, batch 1, all in this process, in turns.
+
+    What is timed is `spinet.predict`: "network" from the uint8 picture in memory to the network's outputs on the device
+    (of two-stage detectors this holds proposals, suppression of boxes and the mask head), "post" from there to segments
+    and map in the processor's memory. The picture is a `mosaic`; the outputs are made what a trained network would say
+    of it, by `stage`, after the layers have computed all of theirs. A round runs every system once and then the
+    `Yardstick`; after one round to warm up, three if compiled, medians and quartiles of `repeats` are given.
+    Threads are the process's, and so the same for all; so is memory, which is kept: see `keep_freed_memory`.
+
+    The floor of a network is the larger of two times: its multiply-accumulates at the yardstick's rate, and the bytes
+    that its layers move at the rate of its copy. Multiply-accumulates and bytes are those of the network as built;
+    peak memory is the parameters' plus the growth in one more, untimed run.
+
+    Args:
+        systems: "spinet" and names of baselines, untrained, with the sizes of `preset`.
+        size: height, width, pixels: the network sees the picture as it is.
+        instances: numbers of things.
+        weights: files of trained networks to time as well.
+        threads: of PyTorch; by default as many as it takes.
+        optimize: whether networks go through `optimize_for_inference`; with both values each is timed as built, too.
+        compile: those that do through `torch.compile`, too.
+
+    Returns:
+        The conditions; `rates`: multiply-accumulates and bytes a second of the yardstick; `rows`: seconds and bytes.
+
+    Raises:
+        ConfigError: there is no such system, or nothing to time.
+        ValueError: the picture is too small for so many things.
+    """
+    if not (systems or weights) or not instances or not precision or not optimize or repeats < 1:
+        raise ConfigError("nothing to time: give systems or weights, instances, precisions, and at least 1 repeat")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    start, kept = perf_counter(), keep_freed_memory()
+    torch.manual_seed(seed)
+    configs = [PRESETS[preset].with_system(system) for system in systems]
+    models = [build_model(config, CATEGORIES, weights_follow=True) for config in configs]
+    models += [load_model(path, device=device) for path in weights]
+    contenders = [
+        _contender(model, exact, torch.device(device), optimize=optimized, compile=compile)
+        for model in models
+        for exact in precision
+        for optimized in optimize
+    ]
+    rows: list[dict[str, Any]] = []
+    rates: list[dict[str, Any]] = []
+    warm = 3 if compile else 1  # compiled networks are captured as a graph after their first run
+    progress = tqdm(total=len(instances) * len(contenders) * (repeats + warm + 1), unit="run")
+    for count in instances:
+        sample = mosaic(count, size, seed=seed)
+        with ExitStack() as staged:
+            costs: dict[Any, dict[str, int]] = {}  # by network
+            for contender in contenders:
+                progress.set_postfix_str(f"{contender.system}, {count} things")
+                if contender.plain.network not in costs:
+                    costs[contender.plain.network] = _costs(contender.plain, sample)
+                staged.enter_context(stage(contender.model, sample))
+                progress.update()
+            sticks: dict[Exact, Yardstick] = {
+                p: Yardstick(size, precision=DTYPE[p], device=torch.device(device)) for p in precision
+            }
+            times, found = _rounds(contenders, sticks, sample, warm, repeats, progress)
+            for contender in contenders:
+                rate, cost = sticks[contender.precision].rates(), dict(costs[contender.plain.network])
+                cost["network_bytes"] = cost.pop("network_values") * DTYPE[contender.precision].itemsize
+                memory = peak_memory(contender.model.device, partial(_run, contender, sample))
+                floors = {"floor_macs_s": cost["network_macs"] / rate["macs_per_s"]}
+                floors |= {"floor_bytes_s": cost["network_bytes"] / rate["bytes_per_s"]}
+                for system in contender.readings:
+                    key = (system, contender.precision, contender.optimized)
+                    row = {"system": system, "precision": contender.precision, "optimized": contender.optimized}
+                    row |= {"instances": count, "found": found[key]}
+                    row |= _statistics(np.array(times[key])) | cost | floors
+                    row["peak_memory"] = None if memory is None else memory + _weights(contender.model)
+                    rows.append(row)
+        rates += [{"precision": p, "instances": count} | stick.rates() for p, stick in sticks.items()]
+    progress.close()
+    for row in rows:
+        row |= _ratios(row, rows)
+    return _conditions(device, seed) | {
+        "benchmark": BENCHMARK,
+        "preset": preset,
+        "weights": [path.name for path in weights],
+        "size": list(size),
+        "threads": torch.get_num_threads(),
+        "keeps_freed_memory": kept,
+        "repeats": repeats,
+        "compiled": compile,
+        "tf32": tf32(),
+        "hours": (perf_counter() - start) / 3600,
+        "rates": rates,
+        "rows": rows,
+    }
+
+
+def _contender(model: Model, precision: Exact, device: torch.device, *, optimize: bool, compile: bool) -> Contender:
+    config = model.config
+    config = replace(
+        config, input=replace(config.input, test_scale=None), inference=replace(config.inference, precision=precision)
+    )
+    model.network.to(device)
+    freeze(model.network)
+    plain = Model(model.network, config, model.categories)
+    timed = optimize_for_inference(plain, compile=compile) if optimize else plain
+    system = config.baseline.system if config.baseline else "spinet"
+    return Contender(system, precision, optimize, timed, plain)
+
+
+@contextmanager
+def _grouping_things(network: PanopticDeepLab) -> Iterator[None]:
+    before = network.config
+    network.config = replace(before, group_all_pixels=False)
+    yield
+    network.config = before
+
+
+def _costs(model: Model, sample: Sample) -> dict[str, int]:
+    """Parameters; multiply-accumulates of the network and of all; values that the network's layers move."""
+    outputs: list[Any] = []
+    with stage(model, sample), counting_moves(model.network) as moves:
+        network = macs_of(lambda: outputs.append(encode(model, _pixels(sample))))
+        moved = sum(moves)
+        post = macs_of(lambda: read_out(model, outputs[0]))
+    return {
+        "params": sum(parameter.numel() for parameter in model.network.parameters()),
+        "macs": network + post,
+        "network_macs": network,
+        "network_values": moved,
+    }
+
+
+def _run(contender: Contender, sample: Sample) -> dict[str, tuple[float, float, int]]:
+    """Seconds of network and post-processing, and the number of things in the map, by system."""
+    encoded = encode(contender.model, _pixels(sample))
+    result = {}
+    for system, holding in contender.readings.items():
+        with holding():
+            prediction = read_out(contender.model, encoded)
+        things = sum(segment["isthing"] for segment in prediction.segments)
+        result[system] = (prediction.network_seconds, prediction.post_seconds, things)
+    return result
+
+
+def _rounds(
+    contenders: list[Contender],
+    sticks: dict[Exact, Yardstick],
+    sample: Sample,
+    warm: int,
+    repeats: int,
+    progress: tqdm,
+) -> tuple[dict[Kind, list[tuple[float, float]]], dict[Kind, int]]:
+    """Seconds of network and post-processing in each round after `warm` of them, and the things in the map."""
+    times: dict[Kind, list[tuple[float, float]]] = defaultdict(list)
+    found = {}
+    for number in range(1 - warm, repeats + 1):
+        for contender in contenders:
+            progress.set_postfix_str(f"{contender.system}, round {number} of {repeats}")
+            for system, (network, post, things) in _run(contender, sample).items():
+                if number > 0:
+                    kind = (system, contender.precision, contender.optimized)
+                    times[kind].append((network, post))
+                    found[kind] = things
+            progress.update()
+        for stick in sticks.values():
+            stick.take()
+    return times, found
+
+
+def _statistics(seconds: np.ndarray) -> dict[str, Any]:
+    """Medians and quartiles of [rounds, 2] seconds of network and post-processing, and of their sums."""
+    parts = {"network": seconds[:, 0], "post": seconds[:, 1], "total": seconds.sum(1)}
+    medians = {f"{name}_s": float(np.median(values)) for name, values in parts.items()}
+    quartiles = {f"{name}_quartiles": np.quantile(values, [0.25, 0.75]).tolist() for name, values in parts.items()}
+    return medians | quartiles
+
+
+def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Each time as a multiple of SPINet's, of the same precision and number of things, optimised if it was timed so."""
+    same = ("precision", "instances")
+    alike = [r for r in rows if r["system"] == "spinet" and all(r[k] == row[k] for k in same)]
+    spinet = max(alike, key=lambda r: r["optimized"], default=None)
+    return {
+        f"{part}_ratio": row[f"{part}_s"] / spinet[f"{part}_s"] if spinet else None
+        for part in ("network", "post", "total")
+    }
+
+
+def _weights(model: Model) -> int:
+    return sum(parameter.nbytes for parameter in model.network.parameters())
+
+
+def _pixels(sample: Sample) -> np.ndarray:
+    return sample.image.permute(1, 2, 0).numpy()
+
+
+def _conditions(device: str, seed: int) -> dict[str, Any]:
+    """What a run record says of when, from which source and on what."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    record = new_record(experiment="", seed=seed, config={}, data={}, iterations=0, hours=0.0, metrics={}, device=name)
+    return {key: record[key] for key in ("created", "commit", "dirty", "device", "versions", "seed")}

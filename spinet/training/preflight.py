@@ -1,0 +1,59 @@
+"""Before the first iteration: all that could only be found after the last one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import torch.distributed as dist
+from tqdm.auto import tqdm
+
+from spinet.data import PanopticDataset
+from spinet.data.annotations import Faults
+from spinet.data.examine import examine
+from spinet.data.segments import DataError
+from spinet.evaluation.validate import validate
+from spinet.weights import Model
+
+DECODED = 2000
+"""Training images of which every pixel is looked at, evenly spread; of the others the headers are."""
+
+
+def check_data(train_set: PanopticDataset, val_set: PanopticDataset, *, rank: int = 0, world_size: int = 1) -> None:
+    """A fast form of `spinet data check` for the two splits; every process takes its share.
+
+    All files have to be there and of the right size and kind, those of the validation split sound to the last pixel.
+
+    Raises:
+        DataError: they are not, or the classes of the splits disagree. Doubts are logged.
+    """
+    val_set.with_categories(train_set.categories)
+    faults, doubts = Faults(), Faults()
+    for dataset, decoded in ((train_set, DECODED), (val_set, len(val_set))):
+        every = -(-len(dataset) // decoded)
+        indices = range(rank, len(dataset), world_size)
+        bar = tqdm(indices, desc=f"check {dataset.split}", unit="image", disable=rank > 0, leave=False, delay=5)
+        for index in bar:
+            record = dataset.records[index]
+            found = examine(record, pixels=index % every == 0)
+            for tally, findings in ((faults, found.faults), (doubts, found.warnings)):
+                for kind, path, detail in findings:
+                    tally.add(kind, path, detail)
+            if not len(record.segments.ids):
+                doubts.add(f"image of {dataset.split} without any segment", record.panoptic, "it teaches nothing")
+    for kind, tally in doubts.kinds.items():
+        logging.getLogger(__name__).warning("%d × %s, such as %s", tally.count, kind, tally.examples[0])
+    parts: list[Faults] = [faults] * world_size
+    if world_size > 1:
+        dist.all_gather_object(parts, faults)
+    if count := sum(part.count for part in parts):
+        kind, tally = next(item for part in parts for item in part.kinds.items())
+        what = f"{kind}: {tally.examples[0]}"
+        raise DataError(f"{train_set.root}: {count} faults, first {what}; run: spinet data check {train_set.root}")
+
+
+def rehearse(model: Model, val_set: PanopticDataset) -> dict[str, Any]:
+    """Evaluates the network on the smallest and the largest validation image, as it will be at the end."""
+    records = sorted(val_set.records, key=lambda record: record.width * record.height)
+    return validate(model, replace(val_set, records=list({r.image_id: r for r in (records[0], records[-1])}.values())))
