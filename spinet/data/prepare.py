@@ -138,6 +138,10 @@ def check(root: str | Path, *, splits: Iterable[str] | None = None, workers: int
             report.faults.add("no such split", root, f"{name!r}; there are: {', '.join(found)}")
         else:
             _check_split(root, found[name], report, workers, documents)
+    if splits is None:
+        for maps in sorted(path for path in (root / "annotations").glob("panoptic_*") if path.is_dir()):
+            if not maps.with_suffix(".json").exists():
+                report.faults.add("no JSON file", maps.with_suffix(".json").name, f"missing, but {maps.name}/ is there")
     first = next(iter(documents), None)
     for name, document in documents.items():
         for stranger in strangers(document.records, document.categories, documents[first or name].categories):
