@@ -1,4 +1,4 @@
-"""What the notebooks share: source code of the package on show, and figures that answer to controls and clicks."""
+"""What the notebooks share: source code on show, printed checks, and figures that answer to controls and clicks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import anywidget
 import ipywidgets as widgets
 import numpy as np
+import torch
 import traitlets
 from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
@@ -41,6 +42,31 @@ def source(thing: Any, start: str | None = None, stop: str | None = None) -> Mar
     module = inspect.getmodule(thing)
     place = f"{module.__name__.replace('.', '/')}.py" if module else ""
     return Markdown(f"`{place}`, line {max(number, 1) + first}\n\n```python\n{shown}\n```")
+
+
+def check(what: str, ours: Any, theirs: Any, *, tolerance: float = 1e-4) -> None:
+    """Asserts that two results are equal, and prints what was compared and the largest difference.
+
+    Args:
+        what: name of the results.
+        ours, theirs: numbers, arrays or tensors, or lists of them.
+        tolerance: of the differences, relative to the largest of their values.
+
+    Raises:
+        AssertionError: they differ by more, or in number or shape.
+    """
+    pairs = zip(ours, theirs, strict=True) if isinstance(ours, list | tuple) else [(ours, theirs)]
+    numbers, difference, largest = 0, 0.0, 0.0
+    for one, other in pairs:
+        a, b = (torch.as_tensor(value).detach().double() for value in (one, other))
+        assert a.shape == b.shape, f"{what}: shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        numbers += a.numel()
+        difference = max(difference, (a - b).abs().max().item() if a.numel() else 0.0)
+        largest = max(largest, b.abs().max().item() if b.numel() else 0.0)
+    assert difference <= tolerance * max(largest, 1e-12), (
+        f"{what}: differ by {difference:.2g}, values up to {largest:.2g}"
+    )
+    print(f"{what}: {numbers:,} numbers up to {largest:.3g}, largest difference {difference:.1g}")
 
 
 def _line(lines: list[str], text: str, begin: int, thing: Any) -> int:

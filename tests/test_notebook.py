@@ -6,13 +6,15 @@ import json
 import re
 
 import ipywidgets as widgets
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import spinet.notebook
 from spinet.figures.style import COLUMN, new_figure, to_png
 from spinet.inference.predict import find_peaks, predict
-from spinet.notebook import Picture, explore, source
+from spinet.notebook import Picture, check, explore, source
 
 
 def test_source_shows_the_whole_or_a_part_and_where_it_stands():
@@ -42,6 +44,18 @@ def test_source_that_is_not_there():
         source(find_peaks, "no such line")
     with pytest.raises(ValueError, match=r"find_peaks has 'def find_peaks'"):
         source(find_peaks, "threshold:", "def find_peaks")  # the last line before the first
+
+
+def test_a_check_says_what_it_compared(capsys):
+    check("halves", [torch.tensor([1.0, 2.0]), np.array([3.0])], [torch.tensor([1.0, 2.0001]), torch.tensor([3.0])])
+    assert capsys.readouterr().out == "halves: 3 numbers up to 3, largest difference 0.0001\n"
+    with pytest.raises(AssertionError, match=r"halves: differ by 0\.5, values up to 2"):
+        check("halves", 2.5, 2.0)
+    with pytest.raises(AssertionError, match=r"halves: shapes \(2,\) and \(3,\)"):
+        check("halves", torch.zeros(2), torch.zeros(3))
+    with pytest.raises(ValueError, match="longer"):
+        check("halves", [1.0], [1.0, 1.0])
+    check("none", torch.zeros(0), torch.zeros(0))
 
 
 @pytest.fixture
