@@ -1,0 +1,147 @@
+"""§5.3, §5.4 The paper's claims about its parts, and what our runs say to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from spinet.experiments.campaigns import Campaign
+from spinet.experiments.tables import DEFORMABLE, INTEGRATION, LEVELS, LOSSES, Row, Table
+from spinet.report.grid import Grid
+
+LEVEL = 0.05
+"""Chance of calling any claim of a campaign true or false by noise alone."""
+
+POWER = 0.8
+"""The probability with which a difference is found that we call findable."""
+
+LEAST = 3
+"""Pairs of runs from which on a claim is judged."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The paper says that `better` reaches a higher PQ than `other`."""
+
+    statement: str
+    table: Table
+    better: Row
+    other: Row
+
+    @property
+    def published(self) -> float | None:
+        """The difference in the paper, PQ."""
+        better, other = (row.paper.pq if row.paper else None for row in (self.better, self.other))
+        return None if better is None or other is None else better - other
+
+
+CLAIMS = (
+    Claim("The multi-class dice loss raises PQ (§3.4)", LOSSES, LOSSES.rows[1], LOSSES.rows[0]),
+    Claim("So it does beside both auxiliary tasks", LOSSES, LOSSES.rows[4], LOSSES.rows[3]),
+    Claim("The inter-class contour loss raises PQ (§4)", LOSSES, LOSSES.rows[2], LOSSES.rows[1]),
+    Claim("The intra-class triplet loss raises PQ beside it (§4)", LOSSES, LOSSES.rows[4], LOSSES.rows[2]),
+    Claim("Both auxiliary tasks together raise PQ (§4)", LOSSES, LOSSES.rows[4], LOSSES.rows[1]),
+    Claim("One feature for things and stuff is better than one each (§3.4)", INTEGRATION, *INTEGRATION.rows[::-1]),
+    Claim("Levels 2 to 6 for both modules beat the usual 3 to 7 (§5.4)", LEVELS, LEVELS.rows[2], LEVELS.rows[0]),
+    Claim("Levels 2 to 6 for the filters beat the usual 3 to 7 (§5.4)", LEVELS, LEVELS.rows[2], LEVELS.rows[1]),
+    Claim("Deformable convolutions raise PQ (§5.3)", DEFORMABLE, *DEFORMABLE.rows[::-1]),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the paired runs of a campaign say to a claim. Differences are of PQ, better − other, seed by seed."""
+
+    claim: Claim
+    differences: tuple[float, ...]
+    p: float  # of a paired t-test, corrected for all claims of the campaign (Holm)
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.differences))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the mean."""
+        half = stats.t.ppf(0.975, len(self.differences) - 1) * stats.sem(self.differences)
+        return self.mean - half, self.mean + half
+
+    @property
+    def findable(self) -> float:
+        """The true difference that a test of so many pairs with this spread finds with probability `POWER`."""
+        return findable(float(np.std(self.differences, ddof=1)), len(self.differences))
+
+    @property
+    def words(self) -> str:
+        if self.p < LEVEL:
+            return "holds here" if self.mean > 0 else "fails here"
+        return f"cannot be judged here: a difference of {self.findable:.1f} would have been found"
+
+
+def findable(spread: float, pairs: int, *, level: float = LEVEL, power: float = POWER) -> float:
+    """The true mean difference that a two-sided paired t-test finds with probability `power`.
+
+    Args:
+        spread: standard deviation of the differences.
+        pairs: number of them, at least 2.
+    """
+    if spread == 0:
+        return 0.0
+    freedom = pairs - 1
+    bound = stats.t.ppf(1 - level / 2, freedom)
+
+    def gain(effect: float) -> float:
+        # in the direction of the difference: the other side is next to never reached
+        return float(stats.nct.sf(bound, freedom, effect * np.sqrt(pairs))) - power
+
+    return spread * float(optimize.brentq(gain, 0, 20))  # pyright: ignore[reportArgumentType]
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for their number by Holm's step-down procedure, in their own order."""
+    order = np.argsort(p)
+    scaled = np.asarray(p)[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return corrected.tolist()
+
+
+def verdicts(campaign: Campaign) -> list[Verdict]:
+    """What a campaign says to each claim for which it has at least `LEAST` pairs of runs."""
+    judged, values = [], []
+    for claim in CLAIMS:
+        runs = campaign.rows(claim.table)
+        better, other = (
+            {seed: record["metrics"]["PQ"] for seed, record in runs[row.title].items()}
+            for row in (claim.better, claim.other)
+        )
+        seeds = sorted(better.keys() & other.keys())
+        differences = tuple(better[seed] - other[seed] for seed in seeds)
+        if len(differences) >= LEAST and np.ptp(differences) > 0:
+            judged.append((claim, differences))
+            values.append(float(stats.ttest_1samp(differences, 0).pvalue))  # pyright: ignore[reportAttributeAccessIssue]
+    return [Verdict(claim, found, p) for (claim, found), p in zip(judged, holm(values), strict=True)]
+
+
+def verdict_grid(found: Sequence[Verdict], data: str) -> Grid:
+    """The verdicts as a table."""
+    columns = [("", "claim of the paper"), ("", "paper, PQ"), (f"{data} val", "PQ"), (f"{data} val", "95 % interval")]
+    columns += [(f"{data} val", name) for name in ("pairs", "p (Holm)")] + [("", "verdict")]
+    rows = []
+    for verdict in found:
+        published, (low, high) = verdict.claim.published, verdict.interval
+        rows.append(
+            [
+                verdict.claim.statement,
+                "–" if published is None else f"{published:+.1f}",
+                f"{verdict.mean:+.1f}",
+                f"{low:+.1f} … {high:+.1f}",
+                str(len(verdict.differences)),
+                f"{verdict.p:.2g}",
+                verdict.words,
+            ]
+        )
+    return Grid(columns, rows)

@@ -1,0 +1,80 @@
+"""Verdicts on the paper's claims: the statistics against known values, and words that follow from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_report import losses
+
+from spinet.report import find_campaigns
+from spinet.report.verdicts import CLAIMS, Claim, Verdict, findable, holm, verdict_grid, verdicts
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_findable_difference():
+    # the textbook's case: ten pairs find an effect of one standard deviation with a power of 0.803
+    assert findable(1.0, 10) == pytest.approx(1.0, abs=0.01)
+    assert findable(3.0, 10) == pytest.approx(3.0 * findable(1.0, 10))
+    assert findable(0.0, 5) == 0.0
+    random = np.random.default_rng(0)
+    draws = random.normal(findable(2.0, 5), 2.0, (20_000, 5))
+    t = draws.mean(1) / (draws.std(1, ddof=1) / np.sqrt(5))
+    assert (abs(t) > 2.776).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_every_claim_is_one_of_the_paper():
+    for claim in CLAIMS:
+        assert claim.published is not None, claim.statement
+        assert claim.published > 0, claim.statement
+        assert claim.better in claim.table.rows
+        assert claim.other in claim.table.rows
+
+
+@pytest.mark.parametrize(
+    ("differences", "p", "words"),
+    [
+        ((2.0, 2.1, 1.9), 0.002, "holds here"),
+        ((-2.0, -2.1, -1.9), 0.002, "fails here"),
+        ((1.0, -1.0, 3.0), 0.96, "cannot be judged here: a difference of 6.5 would have been found"),
+    ],
+)
+def test_words_follow_from_the_numbers(differences: tuple[float, ...], p: float, words: str):
+    verdict = Verdict(CLAIMS[0], differences, p)
+    assert verdict.words == words
+    low, high = verdict.interval
+    assert low < np.mean(differences) < high
+
+
+def test_claims_with_enough_pairs_are_judged_and_corrected_together():
+    scores = {
+        "no-losses": [20.0, 21.0, 22.0],
+        "dice": [22.0, 23.1, 23.9],
+        "full": [22.1, 23.0, 24.1],
+        "dice-inter": [20.0],
+    }
+    (campaign,) = find_campaigns(losses(scores))
+    dice, tasks = verdicts(campaign)
+    assert dice.claim == CLAIMS[0]
+    assert dice.differences == pytest.approx((2.0, 2.1, 1.9))
+    # alone p = 0.00083 (t = 34.64, 2 degrees of freedom); the smaller of two counts twice
+    assert dice.p == pytest.approx(2 * 0.000832, rel=0.01)
+    assert tasks.claim.statement.startswith("Both auxiliary tasks")
+    assert tasks.differences == pytest.approx((0.1, -0.1, 0.2))
+    grid = verdict_grid([dice, tasks], "streets")
+    assert [row[-1].split(":")[0] for row in grid.rows] == ["holds here", "cannot be judged here"]
+    assert grid.rows[0][1:5] == ["+0.5", "+2.0", "+1.8 … +2.2", "3"]
+
+
+def test_without_pairs_there_is_no_verdict():
+    (campaign,) = find_campaigns(losses({"no-losses": [20.0, 21.0], "dice": [20.5, 21.3]}))
+    assert verdicts(campaign) == []
+
+
+def test_a_claim_without_published_values_says_so():
+    row = CLAIMS[0].other
+    assert Claim("of nobody", CLAIMS[0].table, type(row)("one", "one"), row).published is None
