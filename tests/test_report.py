@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spinet.config import ConfigError, to_dict
+from spinet.config import PRESETS, ConfigError, to_dict
 from spinet.experiments.settings import override
 from spinet.experiments.tables import LOSSES, RATES, TABLES, Row
 from spinet.paper import TABLE_3
