@@ -22,7 +22,7 @@ import torch
 
 from spinet.config import InputConfig
 from spinet.data import PanopticDataset, RawSample, open_dataset
-from spinet.data.panoptic import read_picture
+from spinet.data.readers import read_image, read_panoptic_png
 from spinet.data.segments import encode_ids
 from spinet.data.stream import TrainStream, stable_seed
 from spinet.data.transforms import TrainTransform
@@ -81,9 +81,8 @@ def measure(dataset: PanopticDataset, transform: TrainTransform, images: int) ->
     RawSample.crop = timed("look up the ids of the crop", crop)
     for position in range(images):
         record = dataset.records[position % len(dataset)]
-        size = {"width": record.width, "height": record.height}
-        timed("decode the image", read_picture)(record.image, **size)
-        timed("decode the segment ids", read_picture)(record.panoptic, **size)
+        timed("decode the image", read_image)(record.image)
+        timed("decode the segment ids", read_panoptic_png)(record.panoptic)
         raw = dataset.read(position % len(dataset))
         timed("crop, resize, flip, colour", transform)(raw, torch.Generator().manual_seed(stable_seed(position)))
     RawSample.crop = crop

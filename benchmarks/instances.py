@@ -53,9 +53,7 @@ def main() -> None:
         raw, record = dataset.read(index), dataset.records[index]
         ids = decode_ids(raw.panoptic)
         prediction = predict(model, raw.image)
-        parts, _ = components(
-            prediction, model.categories, model.config.inference, model.config.objective.semantic_classes
-        )
+        parts, _ = components(prediction, model.categories, model.config.inference, model.space)
         objects = [s for s in record.segments_info if s["category_id"] in things and not s["iscrowd"]]
         object_ids = {s["id"] for s in objects}
         for segment in objects:

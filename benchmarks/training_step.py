@@ -21,16 +21,13 @@ from spinet.config import PRESETS
 from spinet.data import Batch, open_dataset
 from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
 from spinet.files import write_json
-from spinet.inference.predict import synchronise
-from spinet.machine import resolve
+from spinet.machine import resolve, synchronise
 from spinet.model.filter_sampling import Locations
-from spinet.objective.objective import Objective
-from spinet.objective.targets import Counts
 from spinet.speed.memory import keep_freed_memory
 from spinet.synthcity import generate
+from spinet.systems import build_model
 from spinet.training.loop import train_transform
-from spinet.training.step import Prepare, Training, make_optimizer, target_builder
-from spinet.weights import build_model
+from spinet.training.step import Prepare, make_optimizer
 
 
 def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[dict[str, float], float]:
@@ -39,8 +36,8 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
     dataset = open_dataset(data, "train")
     model = build_model(config, dataset.categories, weights_follow=True)
     model.network.to(device)
-    training = Training(model.network, Objective.from_config(config)).to(device)
-    prepare, optimizer = Prepare(target_builder(model)), make_optimizer(training, config.train)
+    training = model.for_training().to(device)
+    prepare, optimizer = Prepare(model.target_builder()), make_optimizer(training, config.train)
     size = config.train.images_per_device
     sampler = PositionSampler(start_iteration=0, end_iteration=steps + 3, batch_size=size, images_per_device=size)
     stream = TrainStream(dataset=dataset, transform=train_transform(config.input), seed=0)
@@ -60,7 +57,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
         part = prepare(batch)  # by a worker of the loader, while the device computes
         mark("targets")
         part = part.to(device)
-        batch, targets, counts = part.batch, part.targets, Counts(*torch.tensor(part.counts, device=device).unbind())
+        batch, targets, counts = part.batch, part.targets, torch.tensor(part.counts, device=device).unbind()
         mark("upload")
         with torch.autocast(device.type, torch.bfloat16, enabled=resolve(config.train.precision, device) == "bf16"):
             features = model.network(batch.images, batch.windows)

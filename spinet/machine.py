@@ -54,3 +54,17 @@ def tuned_convolutions(same_sizes: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """What a network is computed in for inference: bf16 by autocast, or exact float32."""
+    reduced = resolve(precision, device) == "bf16"
+    with exact_float32(), torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+        yield
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -23,8 +23,9 @@ from spinet.records import read_record
 from spinet.report import report
 from spinet.results import results_table
 from spinet.synthcity import generate
+from spinet.system import Model
 from spinet.training.loop import train
-from spinet.weights import Model, load_model
+from spinet.weights import load_model
 
 NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
 
@@ -93,9 +94,7 @@ def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> n
         index = alike[place]
         raw, segments = dataset.read(index), dataset.records[index].segments_info
         prediction = predict(model, raw.image)
-        ids, parts = components(
-            prediction, model.categories, model.config.inference, model.config.objective.semantic_classes
-        )
+        ids, parts = components(prediction, model.categories, model.config.inference, model.space)
         drawn = (
             (decode_ids(raw.panoptic), segments),
             (prediction.ids, prediction.segments),

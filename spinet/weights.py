@@ -13,49 +13,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from spinet.baselines.build import build_baseline
-from spinet.config import Config, ConfigError, from_dict, to_dict
+from spinet.config import Config, from_dict, to_dict
 from spinet.data.segments import Categories, Category
 from spinet.files import SEAL, atomic_write
-from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
-from spinet.objective.targets import num_semantic
+from spinet.system import Model
+from spinet.systems import build_model
 
 
 class WeightsError(ValueError):
     """A file that does not hold the weights that it should."""
-
-
-@dataclass
-class Model:
-    """A trained network with what is needed to use it."""
-
-    network: Any  # SPINet, or the `Baseline` that the configuration names
-    config: Config
-    categories: Categories
-
-    @property
-    def device(self) -> torch.device:
-        return self.network.mean.device
-
-
-def build_model(config: Config, categories: Categories, *, weights_follow: bool = False) -> Model:
-    """An untrained network for a configuration and the classes of a data set; see `Backbone` for `weights_follow`."""
-    kind = config.objective.semantic_classes
-    if not num_semantic(kind, num_things=categories.num_things, num_stuff=categories.num_stuff):
-        missing = "stuff" if categories.all else "classes"
-        raise ConfigError(f"objective.semantic_classes is {kind!r}, and the data have no {missing}; choose 'all'")
-    if config.baseline is not None:
-        return Model(build_baseline(config, categories, weights_follow=weights_follow), config, categories)
-    network = SPINet.from_config(
-        config.model,
-        num_things=categories.num_things,
-        num_stuff=num_semantic(
-            config.objective.semantic_classes, num_things=categories.num_things, num_stuff=categories.num_stuff
-        ),
-        weights_follow=weights_follow,
-    )
-    return Model(network, config, categories)
 
 
 def save_model(model: Model, path: str | Path) -> None:
@@ -64,7 +31,7 @@ def save_model(model: Model, path: str | Path) -> None:
     _write(path, model.network, {"config": to_dict(model.config), "categories": categories})
 
 
-def save_objective(objective: Objective, config: Config, path: str | Path) -> None:
+def save_objective(objective: nn.Module, config: Config, path: str | Path) -> None:
     """Writes the weights of the auxiliary heads, which a trained model has no use for; `load_objective` reads them."""
     _write(path, objective, {"config": to_dict(config)})
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,32 +21,34 @@ from spinet.baselines.fcos import assign, make_grid
 from spinet.baselines.mask_rcnn import Detections, Detector, DetectorOutputs
 from spinet.baselines.merge import Placed, merge, paste
 from spinet.baselines.panoptic_deeplab import DeepLabOutputs, find_centres, group, heat_map, offsets, vote
-from spinet.baselines.system import Baseline, Classes, Instance, Reading
+from spinet.baselines.system import Baseline, Instance, Segmentation
 from spinet.baselines.targets import BaselineTargetBuilder, ImageTruth
 from spinet.baselines.upsnet import panoptic_logits, panoptic_truth
 from spinet.config import COCO_R50, PRESETS, TINY, Config, ConfigError, InferenceConfig, from_dict, to_dict, with_system
 from spinet.config.baselines import BASELINES, CondInstConfig
 from spinet.data import Batch, Categories, Category, PanopticDataset, open_dataset
+from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.data.segments import decode_ids
 from spinet.data.transforms import collate
 from spinet.evaluation import PanopticQuality, headline
 from spinet.inference import merge as merging
-from spinet.inference.duplicates import Candidates
+from spinet.inference.candidates import Candidates
 from spinet.inference.mask_logits import MaskLogits
 from spinet.inference.predict import predict
 from spinet.inference.resample import Resampler
 from spinet.model.backbone import BackboneError
 from spinet.model.filter_sampling import Locations
-from spinet.objective.targets import IGNORE
 from spinet.speed.accounting import describe_baseline
 from spinet.synthcity import generate
+from spinet.system import Model
+from spinet.systems import build_model
 from spinet.training.checkpoint import CheckpointError
-from spinet.training.loop import make_optimizer, make_training, target_builder, train
-from spinet.weights import Model, build_model, load_model, save_model
+from spinet.training.loop import make_optimizer, train
+from spinet.weights import load_model, save_model
 
 SYSTEMS = list(BASELINES)
 CATEGORIES = Categories.of([Category(10 + i, f"class {i}", i < NUM_THINGS) for i in range(NUM_THINGS + NUM_STUFF)])
-CLASSES = Classes(num_things=3, num_stuff=4, num_semantic=7, first_stuff=3)
+CLASSES = LabelSpace("all", 3, 4)
 RULES = InferenceConfig(min_stuff_area=0.02)
 
 
@@ -68,8 +71,8 @@ def batch_of(*scenes: dict) -> Batch:
 
 
 def losses_of(model: Model, batch: Batch) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
-    training = make_training(model).train()
-    targets = target_builder(model)(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
+    training = model.for_training().train()
+    targets = model.target_builder()(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
     return training, training(batch, targets, targets.counts())
 
 
@@ -191,14 +194,14 @@ def test_losses_are_finite_and_reach_every_parameter(system, dtype):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_part_of_a_step_weighs_what_it_holds(system):
     model, batch = make_model(system), batch_of({"seed": 1})
-    training = make_training(model).train()
-    targets = target_builder(model)(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
+    training = model.for_training().train()
+    targets = model.target_builder()(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
     torch.manual_seed(0)
     whole = training(batch, targets, targets.counts())["total"]
     torch.manual_seed(0)
-    half = training(batch, targets, replace(targets.counts(), images=2))["total"]
+    half = training(batch, targets, (2.0,))["total"]
     torch.testing.assert_close(half, whole / 2)
-    assert all(isinstance(count, float) for count in targets.counts().to_list())  # processes average them
+    assert all(isinstance(count, float) for count in targets.counts())  # processes average them
 
 
 def test_upsnets_second_cross_entropy():
@@ -210,7 +213,7 @@ def test_upsnets_second_cross_entropy():
 
 def test_targets_leave_out_crowds_and_void():
     segment_map, labels, crowd = draw_scene(seed=2, crowd=2)
-    builder = BaselineTargetBuilder(strides=[], num_things=NUM_THINGS, num_stuff=NUM_STUFF, divisor=64)
+    builder = BaselineTargetBuilder(space=LabelSpace("all", NUM_THINGS, NUM_STUFF), divisor=64)
     targets = builder(segment_map[None], [labels], [crowd], [0])
     assert targets.size == (64, 128)
     image = targets.images[0]
@@ -280,9 +283,9 @@ def test_a_scene_is_learned_by_heart(case, city):
     model = build_model(config, dataset.categories)
     if isinstance(model.network, Detector):
         model.network.roi_heads.fg_bg_sampler.batch_size_per_image = 64  # of 512 boxes, for speed
-    training = make_training(model).train()
+    training = model.for_training().train()
     batch = collate([dataset.read(0).look_up()], [0])
-    targets = target_builder(model)(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
+    targets = model.target_builder()(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
     optimizer = make_optimizer(training, replace(config.train, weight_decay=0.0))
     before = quality(_still(model), dataset)["PQ"]
     training.train()
@@ -339,7 +342,7 @@ def test_an_image_of_any_size(system, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     scaled = replace(model.config, input=replace(model.config.input, test_scale=1.7))
     for config in (model.config, scaled):
-        prediction = predict(Model(model.network, config, CATEGORIES), image, instances=True)
+        prediction = predict(replace(model, config=config), image, instances=True)
         assert prediction.ids.shape == prediction.semantic.shape == size
         ids, areas = np.unique(prediction.ids[prediction.ids > 0], return_counts=True)
         assert dict(zip(ids.tolist(), areas.tolist(), strict=True)) == {s["id"]: s["area"] for s in prediction.segments}
@@ -348,17 +351,17 @@ def test_an_image_of_any_size(system, size):
         assert scores == sorted(scores, reverse=True)
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- post-processing --------------------------------------------------------------------------------------------------
 
 
 def test_segments_are_described_by_their_pixels():
     ids = torch.zeros(6, 8, dtype=torch.int32)
     ids[1:4, 2:7], ids[5] = 1, 3
-    reading = Reading(ids, [2, 0, 5], [0.9, 0.8, None], ids.long(), [Instance(2, 0.9, ids == 1)])
-    thing, stuff = reading.segments(CATEGORIES)  # the second has no pixel
+    found = Segmentation(ids, [2, 0, 5], [0.9, 0.8, None], ids.long(), [Instance(2, 0.9, ids == 1)])
+    thing, stuff = found.segments(CATEGORIES)  # the second has no pixel
     assert thing == {"id": 1, "category_id": 12, "isthing": True, "area": 15, "score": 0.9, "bbox": [2, 1, 5, 3]}
     assert stuff == {"id": 3, "category_id": 15, "isthing": False, "area": 8}
-    larger = reading.resized((12, 16))
+    larger = found.resized((12, 16))
     assert torch.equal(larger.ids, ids.repeat_interleave(2, 0).repeat_interleave(2, 1))
     assert larger.segments(CATEGORIES)[0]["bbox"] == [4, 2, 10, 6]
     assert larger.instances[0].mask.sum() == 60
@@ -377,13 +380,12 @@ def rectangles(count: int, height: int, width: int, seed: int) -> list[Placed]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("first_stuff", [0, 3])
-def test_merge_is_panoptic_fpns(seed, first_stuff):
+@pytest.mark.parametrize("kind", ["stuff+thing", "all"])
+def test_merge_is_panoptic_fpns(seed, kind):
     height, width = 20, 26
     placed = rectangles(7, height, width, seed)
-    outputs = 5 if first_stuff == 0 else 7  # with 0: four stuff classes and one "thing"
-    semantic = F.interpolate(noise(1, outputs, 4, 5, seed=seed), (height, width))[0].argmax(0)
-    classes = Classes(num_things=3, num_stuff=4, num_semantic=outputs, first_stuff=first_stuff)
+    classes = LabelSpace(kind, 3, 4)
+    semantic = F.interpolate(noise(1, classes.num_outputs, 4, 5, seed=seed), (height, width))[0].argmax(0)
     ids, labels, scores = merge(placed, semantic, classes, RULES)
 
     naive = [[0] * width for _ in range(height)]
@@ -400,7 +402,7 @@ def test_merge_is_panoptic_fpns(seed, first_stuff):
     for stuff in range(4):
         pixels = [
             (y, x) for y in range(height) for x in range(width)
-            if naive[y][x] == 0 and semantic[y, x] == first_stuff + stuff
+            if naive[y][x] == 0 and semantic[y, x] == classes.first_stuff + stuff
         ]  # fmt: skip
         if pixels and len(pixels) >= 0.02 * height * width:
             found.append((3 + stuff, None))
@@ -429,9 +431,9 @@ def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
     ]
     never = replace(RULES, stuff_threshold=2.0, fill_threshold=None)
     ids, segments = merging.merge(candidates, stuff_logits, semantic, resampler, CATEGORIES, never, "all")
-    reading = Reading(*merge(placed, semantic, CLASSES, RULES), semantic, [])
-    assert torch.equal(reading.ids, ids)
-    assert reading.segments(CATEGORIES) == segments
+    found = Segmentation(*merge(placed, semantic, CLASSES, RULES), semantic, [])
+    assert torch.equal(found.ids, ids)
+    assert found.segments(CATEGORIES) == segments
 
 
 def test_pasted_values_lie_where_the_box_lies():
@@ -517,18 +519,18 @@ def test_panoptic_deeplab_reads_what_its_targets_say(every_pixel):
         centre=heat_map(image, 6.0)[None, None, cells, cells] + 1e-3 * noise(16, 24),  # no two pixels alike
         offset=to_centre[None],
     )
-    reading = network.read(outputs, (64, 96), RULES, instances=True)
-    assert reading.labels == [1, 1, 4]
-    assert len(reading.instances) == 2
+    found = network.postprocess(outputs, (64, 96), RULES, instances=True)
+    assert found.labels == [1, 1, 4]
+    assert len(found.instances) == 2
     for mask in masks:
         inner = mask.clone()
         inner[:, 36:44] = False  # between cells of both, offsets are interpolated
-        first = int(reading.ids[18, int(inner.nonzero()[:, 1].float().mean())])
-        assert (reading.ids[inner] == first).float().mean() > 0.99
-        assert reading.labels[first - 1] == 1
-    assert not reading.ids[62:, 94:].any()
+        first = int(found.ids[18, int(inner.nonzero()[:, 1].float().mean())])
+        assert (found.ids[inner] == first).float().mean() > 0.99
+        assert found.labels[first - 1] == 1
+    assert not found.ids[62:, 94:].any()
     outputs.centre = torch.zeros_like(outputs.centre)
-    blind = network.read(outputs, (64, 96), RULES, instances=True)
+    blind = network.postprocess(outputs, (64, 96), RULES, instances=True)
     assert blind.labels == [4]
     assert not blind.ids[12:24, 12:76].any()
     assert blind.instances == []
@@ -591,13 +593,13 @@ def test_upsnet_reads_its_panoptic_head():
         masks=torch.stack([whole] * 5),
     )
     outputs = DetectorOutputs(torch.zeros(1, 3, 64, 64), {}, semantic, [detections])
-    reading = network.read(outputs, size, RULES, instances=True)
-    assert len(reading.instances) == 5
-    assert reading.labels == [0, 4]
-    assert reading.scores == [pytest.approx(0.9), None]
-    assert (reading.ids[10:22, 6:18] == 1).all()
-    assert (reading.ids[24:, :] == 2).all()
-    assert (reading.ids[6:18, 32:42] == 2).all()  # most of its pixels are stuff to the semantic head
+    found = network.postprocess(outputs, size, RULES, instances=True)
+    assert len(found.instances) == 5
+    assert found.labels == [0, 4]
+    assert found.scores == [pytest.approx(0.9), None]
+    assert (found.ids[10:22, 6:18] == 1).all()
+    assert (found.ids[24:, :] == 2).all()
+    assert (found.ids[6:18, 32:42] == 2).all()  # most of its pixels are stuff to the semantic head
 
 
 # --- CondInst ---------------------------------------------------------------------------------------------------------
@@ -638,7 +640,7 @@ def test_integrated_paths_share_one_mask_feature(channels):
     assert outputs.shared.shape == (2, channels, 16, 32)
     assert outputs.filters.shape[2] == (channels + 2) * 8 + 8 * 8 + 8 + 17
     logits = F.conv2d(seen[0], network.stuff_filters.weight, network.stuff_filters.bias)
-    assert logits.shape[1] == network.classes.num_semantic
+    assert logits.shape[1] == network.classes.num_outputs
     torch.testing.assert_close(
         outputs.semantic, F.interpolate(logits, scale_factor=2, mode="bilinear"), rtol=1e-4, atol=1e-5
     )

@@ -13,7 +13,7 @@ from spinet.config import PRESETS, ConfigError
 from spinet.config.baselines import BASELINES
 from spinet.evaluation.panoptic_quality import PanopticQuality
 from spinet.files import write_json
-from spinet.inference.predict import encode, read_out
+from spinet.inference.predict import postprocess, run_network
 from spinet.records import find_records
 from spinet.speed.accounting import describe
 from spinet.speed.benchmark import FASTER, _grouping_things, _ratios, _statistics, benchmark
@@ -21,7 +21,9 @@ from spinet.speed.staging import stage
 from spinet.speed.summary import summary
 from spinet.speed.yardstick import Yardstick, counting_moves, peak_memory
 from spinet.synthcity.mosaic import CATEGORIES, LEAST_DISTANCE, LEAST_SIDE, mosaic
-from spinet.weights import Model, build_model, freeze
+from spinet.system import Model
+from spinet.systems import build_model
+from spinet.weights import freeze
 
 SIZE = (256, 512)
 
@@ -36,7 +38,7 @@ def untrained(system: str, precision: str = "fp32") -> Model:
 
 
 def pixels(sample):
-    return sample.image.permute(1, 2, 0).numpy()
+    return sample.pixels
 
 
 @pytest.mark.parametrize("things", [0, 7, 20])
@@ -92,7 +94,7 @@ def test_on_an_empty_stage_nothing_is_found(system: str):
 def test_duplicates_are_there_to_be_removed():
     model, sample = untrained("spinet"), mosaic(12, SIZE)
     with stage(model, sample):
-        features = encode(model, pixels(sample)).features
+        features = run_network(model, pixels(sample)).features
     fired = [int((level > 0).sum()) for level in features.class_logits]
     assert fired == [12, 12, 12, 0]
 
@@ -100,11 +102,11 @@ def test_duplicates_are_there_to_be_removed():
 def test_both_groupings_give_the_same_map():
     model, sample = untrained("panoptic_deeplab"), mosaic(12, SIZE)
     with stage(model, sample):
-        encoded = encode(model, pixels(sample))
-        published = read_out(model, encoded)
+        encoded = run_network(model, pixels(sample))
+        published = postprocess(model, encoded)
         with _grouping_things(model.network):
             assert not model.network.config.group_all_pixels
-            faster = read_out(model, encoded)
+            faster = postprocess(model, encoded)
     assert model.network.config.group_all_pixels
     assert np.array_equal(published.ids, faster.ids)
 

@@ -22,7 +22,8 @@ from spinet.data.segments import decode_ids
 from spinet.evaluation import read_ids
 from spinet.inference.files import PictureError, read_pictures
 from spinet.synthcity import generate
-from spinet.weights import build_model, save_model
+from spinet.systems import build_model
+from spinet.weights import save_model
 
 REALDATA = os.environ.get("SPINET_REALDATA")
 

@@ -16,13 +16,23 @@ from spinet.config import TINY
 from spinet.data.segments import Categories, Category, Sample
 from spinet.evaluation import clustering
 from spinet.evaluation.borders import BorderScore
-from spinet.evaluation.clustering import Field, contour_map, embed, feature_metrics, quarter, read_field, sample_pixels
-from spinet.inference.predict import Encoded, encode
+from spinet.evaluation.clustering import (
+    FeatureMap,
+    compute_feature_map,
+    contour_map,
+    embed,
+    feature_metrics,
+    quarter,
+    sample_pixels,
+)
+from spinet.inference.predict import run_network
 from spinet.model.spinet import Features
 from spinet.objective.auxiliary import InterClassContour
 from spinet.objective.objective import Objective
 from spinet.objective.targets import soft_contour
-from spinet.weights import WeightsError, build_model, load_model, load_objective, save_objective
+from spinet.system import NetworkOutput
+from spinet.systems import build_model
+from spinet.weights import WeightsError, load_model, load_objective, save_objective
 
 THINGS, STUFF = 3, 4
 CATEGORIES = Categories.of([Category(i, str(i), i < THINGS) for i in range(THINGS + STUFF)])
@@ -50,11 +60,11 @@ def arranged(monkeypatch, sample, vectors, noise=0.01, semantic=None):
     cells = sample.segment_map[2::4, 2::4]
     generator = torch.Generator().manual_seed(1)
     phi = vectors[cells].permute(2, 0, 1) + noise * torch.randn(vectors.shape[1], *cells.shape, generator=generator)
-    encoded = Encoded(Features([], [], phi[None], phi[None]), sample.size, sample.size, 0.0)
+    encoded = NetworkOutput(Features([], [], phi[None], phi[None]), sample.size, sample.size, 0.0)
     label_map = torch.cat([torch.tensor([0]), sample.labels])[sample.segment_map].numpy()
     monkeypatch.setattr(clustering, "encode", lambda model, image: encoded)
     answer = SimpleNamespace(semantic=label_map if semantic is None else semantic)
-    monkeypatch.setattr(clustering, "read_out", lambda model, encoded: answer)
+    monkeypatch.setattr(clustering, "postprocess", lambda model, encoded: answer)
     return encoded
 
 
@@ -138,7 +148,7 @@ def test_contour_head_is_read_at_every_pixel(sample, monkeypatch):
 
 def test_cells_are_drawn_evenly_and_alike_for_every_feature(sample, monkeypatch):
     arranged(monkeypatch, sample, one_hot(torch.arange(1, 10)))
-    field = read_field(MODEL, sample)
+    field = compute_feature_map(MODEL, sample)
     drawn = sample_pixels(field, pixels=5, seed=0)
     counts = np.bincount(drawn.segment)
     assert set(counts) == {5}
@@ -146,7 +156,7 @@ def test_cells_are_drawn_evenly_and_alike_for_every_feature(sample, monkeypatch)
     assert np.array_equal(field.segment_map[row, column], drawn.segment + 1)
     assert np.array_equal(sample.labels.numpy()[drawn.segment], drawn.label)
     assert np.array_equal(field.phi[:, row, column].T, drawn.phi)
-    other = sample_pixels(Field(field.phi * 2, field.segment_map, field.labels), pixels=5, seed=0)
+    other = sample_pixels(FeatureMap(field.phi * 2, field.segment_map, field.labels), pixels=5, seed=0)
     assert np.array_equal(other.place, drawn.place)
     assert not np.array_equal(sample_pixels(field, pixels=5, seed=1).place, drawn.place)
     mask = np.zeros(field.segment_map.shape, dtype=bool)
@@ -160,14 +170,14 @@ def test_a_cell_shows_what_lies_under_its_centre(sample, scale):
     model = replace(MODEL, config=replace(MODEL.config, input=replace(MODEL.config.input, scale_unit="short_side")))
     model.config = replace(model.config, input=replace(model.config.input, test_scale=scale))
     part = sample.crop(0, 0, 100, 150)
-    field = read_field(model, part)
+    field = compute_feature_map(model, part)
     factor = 1 if scale is None else 64 / 100
     height, width = int(100 * factor) // 4, round(150 * factor) // 4
     assert field.phi.shape == (16, height, width)
     y, x = 7, 11
     truth = part.segment_map[int((y + 0.5) * 4 / factor), int((x + 0.5) * 4 / factor)]
     assert field.segment_map[y, x] == truth
-    encoded = encode(model, part.image.permute(1, 2, 0).numpy())
+    encoded = run_network(model, part.pixels)
     assert np.allclose(field.phi, encoded.features.phi[0, :, :height, :width].float())
 
 
@@ -220,7 +230,7 @@ def test_a_quarter_of_the_cells_comes_from_one_quarter_of_the_deconvolution():
     generator = deepcopy(MODEL.network.panoptic_feature)
     torch.nn.init.normal_(generator.deconvolution.weight)  # its taps start alike
     phi = generator.deconvolution(torch.ones(1, generator.deconvolution.in_channels, 4, 6))[0].detach().numpy()
-    field = Field(phi, np.ones(phi.shape[1:], dtype=int), np.array([0]))
+    field = FeatureMap(phi, np.ones(phi.shape[1:], dtype=int), np.array([0]))
     inside = quarter(field)
     assert inside.mean() == 0.25
     assert np.allclose(phi[:, inside], phi[:, :1, :1].reshape(-1, 1), atol=1e-6)

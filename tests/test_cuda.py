@@ -24,18 +24,19 @@ from torch import nn
 from spinet.config import PRESETS, TINY, Config
 from spinet.config.baselines import BASELINES
 from spinet.data.transforms import collate
-from spinet.inference.predict import encode, predict, read_out, synchronise
-from spinet.machine import exact_float32
+from spinet.inference.predict import postprocess, predict, run_network
+from spinet.machine import exact_float32, synchronise
 from spinet.model.layers import group_norm_in_order
-from spinet.objective.targets import Counts
 from spinet.speed.optimize import optimize_for_inference
 from spinet.speed.staging import stage
 from spinet.speed.yardstick import Yardstick
 from spinet.synthcity import generate
 from spinet.synthcity.mosaic import CATEGORIES, mosaic
+from spinet.system import Model
+from spinet.systems import build_model
 from spinet.training.loop import train
-from spinet.training.step import Prepare, make_optimizer, make_training, target_builder
-from spinet.weights import Model, build_model, freeze, load_model
+from spinet.training.step import Prepare, make_optimizer
+from spinet.weights import freeze, load_model
 
 NAME = os.environ.get("SPINET_DEVICE") or ("cuda" if torch.cuda.is_available() else "")
 pytestmark = pytest.mark.skipif(not NAME, reason="needs a GPU")
@@ -62,7 +63,7 @@ def waits(function: Callable[[], Any]) -> int:
 def shipped(precision: Any, device: torch.device, **rules: Any) -> Model:
     model = load_model(device=device)
     inference = replace(model.config.inference, precision=precision, **rules)
-    return Model(model.network, replace(model.config, inference=inference), model.categories)
+    return replace(model, config=replace(model.config, inference=inference))
 
 
 def untrained(config: Config = SMALL, device: torch.device = DEVICE, **rules: Any) -> Model:
@@ -73,7 +74,7 @@ def untrained(config: Config = SMALL, device: torch.device = DEVICE, **rules: An
 
 
 def pixels(things: int, size: tuple[int, int] = (256, 512)) -> Any:
-    return mosaic(things, size, seed=0).image.permute(1, 2, 0).numpy()
+    return mosaic(things, size, seed=0).pixels
 
 
 # --- the same answers -------------------------------------------------------------------------------------------------
@@ -123,14 +124,14 @@ def test_every_system_finds_what_is_there_and_learns(system: str):
         prediction = predict(model, pixels(6), instances=True)
     assert sum(segment["isthing"] for segment in prediction.segments) == 6
     fresh = build_model(config, CATEGORIES)
-    training = make_training(fresh).to(DEVICE).train()
-    part = Prepare(target_builder(fresh))(collate([sample, sample], [1, 2]))
+    training = fresh.for_training().to(DEVICE).train()
+    part = Prepare(fresh.target_builder())(collate([sample, sample], [1, 2]))
     part = (part.pin_memory() if ON_GPU else part).to(DEVICE)
     optimizer = make_optimizer(training, replace(config.train, learning_rate=1e-3))
     totals = []
     for _ in range(8):
         with torch.autocast(DEVICE.type, torch.bfloat16):
-            total = training(part.batch, part.targets, Counts(*part.counts))["total"]
+            total = training(part.batch, part.targets, part.counts)["total"]
         total.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -164,11 +165,11 @@ def test_an_image_costs_three_waits():
     model, sample = optimize_for_inference(untrained(precision="bf16")), mosaic(12, (256, 512), seed=0)
     with stage(model, sample):
         predict(model, pixels(12))
-        encoded = encode(model, pixels(12))
+        encoded = run_network(model, pixels(12))
         # the debug mode sees implicit waits; each half also waits once on purpose
-        assert waits(lambda: encode(model, pixels(12))) == 0
-        assert waits(lambda: read_out(model, encoded)) <= 1
-        assert waits(lambda: read_out(model, encoded, instances=True)) <= 1
+        assert waits(lambda: run_network(model, pixels(12))) == 0
+        assert waits(lambda: postprocess(model, encoded)) <= 1
+        assert waits(lambda: postprocess(model, encoded, instances=True)) <= 1
 
 
 def test_the_yardstick_measures():
@@ -239,14 +240,14 @@ def test_one_process_under_torchrun(city: Path, tmp_path: Path):
 def test_steps_follow_each_other_without_a_wait(city: Path):
     """Of a step's own work; the loader and the reading of its losses come in between."""
     model = build_model(SMALL, CATEGORIES)
-    training = make_training(model).to(DEVICE, memory_format=torch.channels_last).train()
-    part = Prepare(target_builder(model))(collate([mosaic(6, (256, 512), seed=0)], [1]))
+    training = model.for_training().to(DEVICE, memory_format=torch.channels_last).train()
+    part = Prepare(model.target_builder())(collate([mosaic(6, (256, 512), seed=0)], [1]))
     part = (part.pin_memory() if ON_GPU else part).to(DEVICE)
     optimizer = make_optimizer(training, SMALL.train)
 
     def step() -> None:
         with torch.autocast(DEVICE.type, torch.bfloat16):
-            training(part.batch, part.targets, Counts(*part.counts))["total"].backward()
+            training(part.batch, part.targets, part.counts)["total"].backward()
         nn.utils.clip_grad_norm_(training.parameters(), 10.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -17,22 +17,23 @@ from pretended import MixedDevices, Pretended, PretendedCuda, to_cuda
 from pretended import cuda as cuda  # a fixture
 from torch import Tensor, nn
 
-import spinet.inference.predict as inference
+import spinet.inference.postprocess as inference
 import spinet.speed.optimize as optimize
 from spinet.config import PRESETS, TINY, Config
 from spinet.config.baselines import BASELINES
 from spinet.data.transforms import collate
-from spinet.inference.predict import encode, read_out
+from spinet.inference.predict import postprocess, run_network
 from spinet.model.layers import GroupNorm, group_norm_in_order
-from spinet.objective.targets import Counts
 from spinet.speed.optimize import optimize_for_inference
 from spinet.speed.shortcuts import EnlargedAfter
 from spinet.speed.staging import stage
 from spinet.speed.yardstick import RUNS, Yardstick
 from spinet.synthcity.mosaic import CATEGORIES, mosaic
+from spinet.system import Model
+from spinet.systems import build_model
 from spinet.training.memory import Alive, training_memory
-from spinet.training.step import Prepare, make_optimizer, make_training, take_step, target_builder
-from spinet.weights import Model, build_model, freeze
+from spinet.training.step import Prepare, make_optimizer, take_step
+from spinet.weights import freeze
 
 Cuda = Callable[[], Any]
 NETWORK = replace(
@@ -60,7 +61,7 @@ def on_cuda(model: Model, cuda: Cuda, *, optimized: bool = False) -> Model:
 
 
 def pixels(things: int, seed: int = 0) -> np.ndarray:
-    return mosaic(things, SIZE, seed=seed).image.permute(1, 2, 0).numpy()
+    return mosaic(things, SIZE, seed=seed).pixels
 
 
 # --- the pretence -----------------------------------------------------------------------------------------------------
@@ -96,11 +97,11 @@ def test_an_image_costs_three_waits(cuda: Cuda, optimized: bool):
         sample = mosaic(things, (256, 512), seed=0)
         with cuda(), stage(there, sample):
             with cuda() as network:
-                encoded = encode(there, sample.image.permute(1, 2, 0).numpy())
+                encoded = run_network(there, sample.pixels)
             with cuda() as post:
-                prediction = read_out(there, encoded)
+                prediction = postprocess(there, encoded)
             with cuda() as more:
-                all_found = read_out(there, encoded, instances=True)
+                all_found = postprocess(there, encoded, instances=True)
         assert sum(segment["isthing"] for segment in prediction.segments) == things
         assert len(all_found.instances) >= things
         assert network.waits.total() == 1, network
@@ -136,10 +137,10 @@ def test_the_map_is_that_of_the_cpu(
     )
     model = untrained(config, **{"precision": "fp32", "threshold": 0.0, "ap_threshold": 0.0, "top": 30} | rules)
     there, image = on_cuda(model, cuda), pixels(4)
-    expected = read_out(model, encode(model, image), instances=True)
+    expected = postprocess(model, run_network(model, image), instances=True)
     monkeypatch.setattr(inference, "ROUNDS", 1)  # so few that the merge is done again
     with cuda():
-        found = read_out(there, encode(there, image), instances=True)
+        found = postprocess(there, run_network(there, image), instances=True)
     assert (found.ids == expected.ids).mean() > 0.999
     assert (found.semantic == expected.semantic).mean() > 0.999
     assert len(found.segments) == len(expected.segments)
@@ -160,7 +161,7 @@ def test_a_baseline_touches_one_device(cuda: Cuda, system: str):
     there = on_cuda(model, cuda, optimized=True)
     sample = mosaic(4, SIZE, seed=0)
     with cuda(), stage(there, sample):
-        prediction = read_out(there, encode(there, pixels(4)), instances=True)
+        prediction = postprocess(there, run_network(there, pixels(4)), instances=True)
     assert sum(segment["isthing"] for segment in prediction.segments) == 4
 
 
@@ -171,7 +172,7 @@ def test_group_norm_keeps_type_and_order(cuda: Cuda):
     there = on_cuda(untrained(precision="bf16"), cuda, optimized=True)
     norms = sum(isinstance(module, GroupNorm) for module in there.network.modules())
     with cuda() as device:
-        encode(there, pixels(2))
+        run_network(there, pixels(2))
     assert norms > 10
     assert not [name for name in device.types if "group_norm" in name]  # PyTorch's: float32, channels first
     assert device.types["linalg_vector_norm bfloat16"] >= norms
@@ -280,11 +281,11 @@ def test_a_step_of_training_waits_for_nothing(cuda: Cuda, system: str, things: i
     model = build_model(config, CATEGORIES)
     samples = [replace(mosaic(things, SIZE, seed=seed), window=torch.tensor([0.0, 0, 256, 128])) for seed in (1, 2)]
     batch = collate(samples, [1, 2])
-    part = Prepare(target_builder(model))(batch)
-    training = make_training(model).train()
+    part = Prepare(model.target_builder())(batch)
+    training = model.for_training().train()
     if system == "spinet":
         with torch.no_grad():
-            expected = training(part.batch, part.targets, Counts(*part.counts), 0.5)
+            expected = training(part.batch, part.targets, part.counts, 0.5)
     with cuda():
         to_cuda(training)
         optimizer = make_optimizer(training, config.train)
@@ -309,12 +310,12 @@ def test_a_step_of_training_waits_for_nothing(cuda: Cuda, system: str, things: i
 
 def test_every_image_has_as_many_filters_on_cuda(cuda: Cuda, monkeypatch: pytest.MonkeyPatch):
     model = build_model(replace(SMALL, objective=replace(SMALL.objective, samples_per_image=200)), CATEGORIES)
-    training = make_training(model).train()
+    training = model.for_training().train()
     seen = []
     convolution = model.network.single_shot_convolution
     convolution.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[1])))
     samples = [mosaic(things, SIZE, seed=1) for things in (0, 1, 6)]
-    part = Prepare(target_builder(model))(collate(samples, [1, 2, 3]))
+    part = Prepare(model.target_builder())(collate(samples, [1, 2, 3]))
     assert len({len(image.sample_level) for image in part.targets.images}) == 3
     with cuda():
         to_cuda(training)

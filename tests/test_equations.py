@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from spinet.config import COCO_R50, ObjectiveConfig
+from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.objective.auxiliary import InterClassContour, IntraClassTriplet, distance
 from spinet.objective.losses import bootstrapped_cross_entropy, class_loss, dice, focal, multi_class_dice, thing_loss
 from spinet.objective.objective import Objective
-from spinet.objective.targets import BACKGROUND, IGNORE, TargetBuilder, Targets, num_semantic
+from spinet.objective.targets import BACKGROUND, TargetBuilder, Targets
 
 
 def noise(*shape, seed=0, scale=2.0):
@@ -263,7 +264,7 @@ def test_class_loss_of_ignored_places_is_zero_but_not_of_background():
 
 def image_targets(scene, draw_seed=0, scene_seed=0, **options):
     segment_map, labels, crowd = scene(scene_seed, **options)
-    builder = TargetBuilder(strides=[8, 8, 16, 32], num_things=3, num_stuff=4)
+    builder = TargetBuilder(strides=[8, 8, 16, 32], space=LabelSpace("all", 3, 4))
     return builder(segment_map[None], [labels], [crowd], [draw_seed]).images[0]
 
 
@@ -497,9 +498,7 @@ def build_targets(scenes, config=None, seeds=None):
     config = config or ObjectiveConfig()
     builder = TargetBuilder(
         strides=[8, 8, 16, 32],
-        num_things=3,
-        num_stuff=4,
-        semantic_classes=config.semantic_classes,
+        space=LabelSpace(config.semantic_classes, 3, 4),
         semantic_stride=config.semantic_stride,
         samples_per_image=9,
     )
@@ -511,7 +510,7 @@ def build_outputs(targets, config=None, seed=0):
     """What a network might say, as the arguments that the objective takes."""
     kind = (config or ObjectiveConfig()).semantic_classes
     batch, size = len(targets.images), targets.images[0].masks.shape[1:]
-    outputs = num_semantic(kind, num_things=3, num_stuff=4)
+    outputs = LabelSpace(kind, 3, 4).num_outputs
     return {
         "class_logits": [noise(batch, 3, *c.shape[1:], seed=seed + i) for i, c in enumerate(targets.classes)],
         "thing_logits": [

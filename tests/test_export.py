@@ -11,7 +11,8 @@ from spinet.config import PRESETS
 from spinet.config.baselines import BASELINES
 from spinet.speed.export import export
 from spinet.synthcity.mosaic import CATEGORIES
-from spinet.weights import build_model, freeze
+from spinet.systems import build_model
+from spinet.weights import freeze
 
 SIZE = (64, 128)
 

@@ -12,6 +12,7 @@ from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 
 from spinet.config import COCO_R50, TINY, ModelConfig, ObjectiveConfig
+from spinet.data.label_space import LabelSpace
 from spinet.figures.boxes import in_millions, size_of
 from spinet.figures.components import _around, _choose, feature_picture, figure_3, figure_4
 from spinet.figures.style import save, to_png
@@ -35,7 +36,7 @@ def street(channels=8, seed=0):
     segment_map[16:36, 60:90] = 3
     segment_map[12:40, 100:112] = 4
     labels = torch.tensor([8, CAR, CAR, PERSON])
-    builder = TargetBuilder(strides=[8, 8, 16, 32], num_things=8, num_stuff=11)
+    builder = TargetBuilder(strides=[8, 8, 16, 32], space=LabelSpace("all", 8, 11))
     targets = builder(segment_map[None], [labels], [torch.zeros(4, dtype=torch.bool)], [seed])
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, 64, 128), generator=generator, dtype=torch.uint8)

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from spinet.config import PRESETS, ConfigError, to_dict
 from spinet.data import open_dataset
+from spinet.data.label_space import LabelSpace
 from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories, Category, Sample
 from spinet.evaluation.clustering import Pixels
@@ -30,7 +31,8 @@ from spinet.objective.targets import TargetBuilder
 from spinet.paper import TABLE_1
 from spinet.records import new_record, write_record
 from spinet.synthcity import generate
-from spinet.weights import WeightsError, build_model, load_model, save_model, save_objective
+from spinet.systems import build_model
+from spinet.weights import WeightsError, load_model, save_model, save_objective
 
 COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]
 CATEGORIES = Categories.of([Category(i + 1, f"class {i}", i < 2, color) for i, color in enumerate(COLORS)])
@@ -145,7 +147,7 @@ def test_targets_are_drawn_as_they_are(scene):
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     categories = Categories.of([Category(i, str(i), i < 3, (40 * i, 0, 255 - 30 * i)) for i in range(7)])
     sample = Sample(image_id=0, image=image, segment_map=segment_map, labels=labels, crowd=crowd)
-    builder = TargetBuilder(strides=[8, 16], num_things=3, num_stuff=4)
+    builder = TargetBuilder(strides=[8, 16], space=LabelSpace("all", 3, 4))
     targets = builder(segment_map[None], [labels], [crowd], [0])
     figure = figure_targets(sample, targets, [8, 16], categories)
     shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]

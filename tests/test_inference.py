@@ -11,21 +11,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from spinet.config import TINY, Config, InferenceConfig, InputConfig, ModelConfig, ObjectiveConfig
+from spinet.data.label_space import LabelSpace
 from spinet.data.segments import Categories, Category
 from spinet.evaluation.components import components
-from spinet.evaluation.validate import semantic_labels
-from spinet.inference.duplicates import Candidates, mask_iou, mask_nms, matrix_nms, rank
+from spinet.inference.candidates import Candidates, find_candidates, find_peaks, rank
+from spinet.inference.duplicates import mask_iou, mask_nms, matrix_nms
 from spinet.inference.mask_logits import MaskLogits
 from spinet.inference.merge import merge
 from spinet.inference.merge_at_once import Merged, masks_at_once, merge_at_once
-from spinet.inference.predict import Prediction, encode, find_candidates, find_peaks, predict, read_out
+from spinet.inference.predict import Prediction, postprocess, predict, run_network
 from spinet.inference.resample import Resampler
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.layers import Coordinates
 from spinet.model.single_shot import SingleShot, within_reach
 from spinet.model.spinet import SPINet
-from spinet.objective.targets import TargetBuilder, first_stuff, num_semantic
-from spinet.weights import Model, WeightsError, build_model, load_model, save_model
+from spinet.objective.targets import TargetBuilder
+from spinet.systems import SPINetModel, build_model
+from spinet.weights import WeightsError, load_model, save_model
 
 KINDS = ["stuff", "stuff+thing", "all"]
 CPU = torch.device("cpu")
@@ -354,8 +356,8 @@ def run_merge(mask_logits, labels, stuff_logits, kind="all", things=2, stuff=3, 
     )
     resampler = Resampler(network_size=size, size=size, device=CPU)
     semantic = fourfold(stuff_logits).argmax(0)
-    categories = make_categories(things, stuff)
-    ids, segments = merge(candidates, stuff_logits, semantic, resampler, categories, config, kind)
+    categories, space = make_categories(things, stuff), LabelSpace(kind, things, stuff)
+    ids, segments = merge(candidates, stuff_logits, semantic, resampler, categories, config, space)
     # the way of CUDA, where all instances are merged at once
     merged = merge_at_once(
         candidates,
@@ -363,9 +365,8 @@ def run_merge(mask_logits, labels, stuff_logits, kind="all", things=2, stuff=3, 
         torch.ones(count, dtype=torch.bool),
         resampler.whole(stuff_logits),
         resampler,
-        categories,
         config,
-        kind,
+        space,
         rounds=count,
     )
     facts = (part.numpy() for part in (merged.things, merged.stuff, candidates.labels, scores))
@@ -399,7 +400,7 @@ def test_merge(seed, kind, things):
     mask_logits = blobs(count, 8, 10, seed) - 3
     mask_logits[3] = mask_logits[0]  # wholly taken already
     labels = [i % things for i in range(count)]
-    stuff_logits = blobs(num_semantic(kind, num_things=things, num_stuff=3), 8, 10, seed=seed + 9) / 2
+    stuff_logits = blobs(LabelSpace(kind, things, 3).num_outputs, 8, 10, seed=seed + 9) / 2
     options = {"stuff_threshold": 0.3, "min_stuff_area": 0.05}
     ids, segments = run_merge(mask_logits, labels, stuff_logits, kind, things, **options)
     masks = (fourfold(mask_logits) > 0).numpy()
@@ -417,7 +418,7 @@ def test_merge(seed, kind, things):
 @pytest.mark.parametrize("seed", range(3))
 def test_instances_take_the_free_pixels_that_the_stuff_path_gives_to_their_class(seed, kind):
     mask_logits, labels = blobs(6, 8, 10, seed) - 3, [0, 1, 0, 1, 0, 1]
-    stuff_logits = blobs(num_semantic(kind, num_things=2, num_stuff=3), 8, 10, seed=seed + 9) / 2
+    stuff_logits = blobs(LabelSpace(kind, 2, 3).num_outputs, 8, 10, seed=seed + 9) / 2
     stuff_logits[{"stuff": [], "stuff+thing": [3], "all": [0, 1]}[kind]] += 1
     options = {"stuff_threshold": 1.0, "min_stuff_area": 0.0}
     before, segments = run_merge(mask_logits, labels, stuff_logits, kind, **options)
@@ -482,8 +483,8 @@ def test_small_stuff_is_void():
 @pytest.mark.parametrize("kind", KINDS)
 def test_stuff_where_the_stuff_path_sees_a_thing(kind):
     """Left half: a thing, and stuff 1 with probability 0.25. Right half: stuff 1 for sure."""
-    outputs = num_semantic(kind, num_things=2, num_stuff=3)
-    first = first_stuff(kind, num_things=2)
+    outputs = LabelSpace(kind, 2, 3).num_outputs
+    first = LabelSpace(kind, 2, 3).first_stuff
     probability = torch.full((outputs, 2, 4), 1e-6)
     probability[first + 1] = 1.0
     if kind != "stuff":
@@ -523,7 +524,7 @@ def flood_fill(labels):
 @pytest.mark.parametrize("things", [1, 2])
 @pytest.mark.parametrize("kind", ["stuff+thing", "all"])
 def test_components(kind, things):
-    outputs, stuff = num_semantic(kind, num_things=things, num_stuff=3), 3
+    outputs, stuff = LabelSpace(kind, things, 3).num_outputs, 3
     semantic = blobs(outputs, 24, 30, seed=3).argmax(0).numpy()
     semantic[:8, :8] = outputs - 1 if kind == "all" else 0
     semantic[1:4, 1:4] = semantic[4:7, 4:7] = 0 if kind == "all" else stuff  # touch at a corner alone
@@ -531,9 +532,9 @@ def test_components(kind, things):
     class_map = class_map if kind == "stuff+thing" else None
     config = InferenceConfig(min_component_area=4, min_stuff_area=0.1)
     prediction = Prediction(np.zeros((24, 30)), [], [], semantic, class_map, 0.0, 0.0)
-    ids, segments = components(prediction, make_categories(things), config, kind)
+    ids, segments = components(prediction, make_categories(things), config, LabelSpace(kind, things, stuff))
     assert_consistent(ids, segments)
-    first = first_stuff(kind, num_things=things)
+    first = LabelSpace(kind, things, 3).first_stuff
     thing = np.where(semantic < things, semantic, -1) if kind == "all" else np.where(semantic == stuff, class_map, -1)
     expected = {(10 + label, part) for label, part in flood_fill(thing) if len(part) >= 4}
     for i in range(stuff):
@@ -548,12 +549,12 @@ def test_components(kind, things):
 @pytest.mark.parametrize("kind", KINDS)
 def test_semantic_truth_of_the_evaluation_is_that_of_training(scene, kind):
     segment_map, labels, crowd = scene(0, crowd=1)
-    model = Model(None, Config(objective=ObjectiveConfig(semantic_classes=kind)), make_categories(3, 4))
-    builder = TargetBuilder(strides=[8], num_things=3, num_stuff=4, semantic_classes=kind)
+    space = LabelSpace(kind, 3, 4)
+    builder = TargetBuilder(strides=[8], space=space)
     expected = builder(segment_map[None], [labels], [crowd], [0]).semantic[0].numpy()
-    found = semantic_labels(segment_map.numpy(), labels.numpy(), model, crowd=crowd.numpy())
+    found = space.ground_truth(segment_map.numpy(), labels.numpy(), crowd=crowd.numpy())
     assert np.array_equal(found, expected)
-    counted = semantic_labels(segment_map.numpy(), labels.numpy(), model)
+    counted = space.ground_truth(segment_map.numpy(), labels.numpy())
     assert (counted >= 0).sum() == (expected >= 0).sum() + (kind != "stuff") * int(
         crowd[segment_map.long() - 1][segment_map > 0].sum()
     )
@@ -618,7 +619,7 @@ def rigged_model(kind="all", **inference):
     sampling.class_head.bias.data[:] = -15.0
     sampling.filter_head.weight.data[:, :REGIONS, 0, 0] = torch.eye(REGIONS)  # the filter asks for its own region
     sampling.fc.weight.data = torch.eye(REGIONS)
-    shot = SingleShot(num_stuff=num_semantic(kind, num_things=2, num_stuff=3), feature_channels=REGIONS, kernel=1)
+    shot = SingleShot(num_stuff=LabelSpace(kind, 2, 3).num_outputs, feature_channels=REGIONS, kernel=1)
     nn.init.zeros_(shot.weight)
     regions = {"all": [[0, 1], [2], [3], [4], [5]], "stuff+thing": [[3], [4], [5], [0, 1, 2]], "stuff": [[3], [4], [5]]}
     for output, members in enumerate(regions[kind]):
@@ -638,7 +639,7 @@ def rigged_model(kind="all", **inference):
         objective=ObjectiveConfig(semantic_classes=kind),
         inference=InferenceConfig(**{"min_stuff_area": 0.0, "precision": "fp32"} | inference),
     )
-    return Model(network, config, make_categories())
+    return SPINetModel(network, config, make_categories())
 
 
 MARKED = 255  # logit 10 + 8 − 15 = 3, confidence 0.95
@@ -755,7 +756,7 @@ def test_an_image_of_any_size(height, width, kind):
     assert found.ids.shape == found.semantic.shape == (height, width)
     assert_consistent(found.ids, found.segments, model.categories)
     assert found.semantic.min() >= 0
-    assert found.semantic.max() < num_semantic(kind, num_things=2, num_stuff=3)
+    assert found.semantic.max() < LabelSpace(kind, 2, 3).num_outputs
     assert all(instance["mask"].shape == (height, width) for instance in found.instances)
     if height * width > 5000:
         assert any(segment["isthing"] for segment in found.segments)
@@ -769,7 +770,7 @@ def test_a_single_thing_class_and_every_rule_for_duplicates(things, duplicates):
     found = predict(model, random_image(64, 96), instances=True)
     assert_consistent(found.ids, found.segments, model.categories)
     assert len(found.instances) <= 20
-    ids, segments = components(found, model.categories, model.config.inference, "stuff+thing")
+    ids, segments = components(found, model.categories, model.config.inference, model.space)
     assert_consistent(ids, segments)
 
 
@@ -807,14 +808,14 @@ def test_prediction_repeats_itself():
     [{"mask_threshold": 0.7}, {"min_stuff_area": 0.3}, {"threshold": 0.9999}, {"overlap": 0.9, "duplicates": "none"}],
 )
 def test_the_network_runs_once_for_any_rules(rules):
-    """`read_out` by other rules is what a model with these rules predicts, and leaves what the network said alone."""
+    """`postprocess` by other rules is what a model with these rules predicts; the network's output stays."""
     model, image = random_model(), random_image(70, 90)
     changed = replace(model, config=replace(model.config, inference=replace(model.config.inference, **rules)))
     runs = []
     model.network.register_forward_pre_hook(lambda *_: runs.append(1))
-    encoded = encode(model, image)
+    encoded = run_network(model, image)
     before, found, after = (
-        read_out(model, encoded, config, instances=True) for config in (None, changed.config.inference, None)
+        postprocess(model, encoded, config, instances=True) for config in (None, changed.config.inference, None)
     )
     assert len(runs) == 1
     expected = predict(changed, image, instances=True)
@@ -828,11 +829,11 @@ def test_the_network_runs_once_for_any_rules(rules):
 def test_candidates_say_where_their_filters_were_sampled():
     model = rigged_model()
     image, region = paint()
-    encoded = encode(model, image)
+    encoded = run_network(model, image)
     candidates, stuff_logits = find_candidates(model, encoded)
     finest = candidates[candidates.locations.level == 0]
     assert sorted(finest.locations.x.tolist()) == [2, 4, 7]  # where the marks are, stride 8
-    masks = encoded.resampler().whole(finest.logits.whole()) > 0
+    masks = Resampler.of(encoded).whole(finest.logits.whole()) > 0
     for mask, x in zip(masks, finest.locations.x.tolist(), strict=True):
         assert np.array_equal(mask.numpy(), region == {2: 0, 4: 1, 7: 2}[x])
     assert stuff_logits.shape[1:] == candidates.logits.size == encoded.features.phi.shape[2:]

@@ -13,7 +13,8 @@ from PIL import Image
 
 import spinet.notebook
 from spinet.figures.style import COLUMN, new_figure, to_png
-from spinet.inference.predict import find_peaks, predict
+from spinet.inference.candidates import find_peaks
+from spinet.inference.predict import predict
 from spinet.notebook import Picture, check, explore, source
 
 

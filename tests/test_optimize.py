@@ -13,7 +13,7 @@ from spinet import load_model, optimize_for_inference, predict
 from spinet.config import PRESETS, TINY, with_system
 from spinet.config.baselines import BASELINES
 from spinet.evaluation.panoptic_quality import PanopticQuality
-from spinet.inference.predict import encode
+from spinet.inference.predict import run_network
 from spinet.model.backbone import Backbone, make_deformable
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
@@ -22,7 +22,9 @@ from spinet.speed.batch_norm import fold_batch_norm
 from spinet.speed.shortcuts import DeconvolvingSingleShot, EnlargedAfter, take_shortcuts
 from spinet.speed.winograd import ALGORITHMS, Algorithm, WinogradConv2d, fitting
 from spinet.synthcity.mosaic import CATEGORIES, mosaic
-from spinet.weights import Model, build_model, freeze
+from spinet.system import Model
+from spinet.systems import build_model
+from spinet.weights import freeze
 
 
 def with_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -208,7 +210,7 @@ def test_the_shipped_model_says_the_same(least_channels: int, monkeypatch: pytes
         truth = [
             {"id": n, "category_id": CATEGORIES.all[label].id} for n, label in enumerate(sample.labels.tolist(), 1)
         ]
-        picture = sample.image.permute(1, 2, 0).numpy()
+        picture = sample.pixels
         theirs, ours = (predict(model, picture, instances=True) for model in (plain, fast))
         for quality, prediction in zip(qualities.values(), (theirs, ours), strict=True):
             quality.update(sample.segment_map.numpy(), truth, prediction.ids, prediction.segments)
@@ -293,7 +295,7 @@ def test_minimal_filtering_in_bf16_changes_logits_as_little_as_bf16_does(monkeyp
     assert sum(isinstance(module, WinogradConv2d) for module in fast.network.modules()) >= 15
     picture = image()[0].permute(1, 2, 0).numpy()
     ours, theirs, expected = (
-        encode(model, picture).features.class_logits[0].double() for model in (fast, plain, exact)
+        run_network(model, picture).features.class_logits[0].double() for model in (fast, plain, exact)
     )
     assert (theirs - expected).std() < 0.1 * expected.std()
     assert (ours - expected).std() < 2 * (theirs - expected).std()
@@ -308,7 +310,7 @@ def test_bf16_weights_are_rounded_once_and_to_the_same_values():
     }
     assert fast.network.filter_sampling.fc.weight.dtype == torch.float32
     picture = image()[0].permute(1, 2, 0).numpy()
-    ours, theirs = (encode(model, picture).features.class_logits[0] for model in (fast, plain))
+    ours, theirs = (run_network(model, picture).features.class_logits[0] for model in (fast, plain))
     assert ours.dtype == theirs.dtype == torch.bfloat16
     assert float((ours - theirs).abs().max()) < 0.05 * float(theirs.abs().max())
 

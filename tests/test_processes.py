@@ -29,14 +29,13 @@ from spinet.data.segments import Categories, Category, Sample
 from spinet.data.transforms import collate
 from spinet.machine import exact_float32, tf32
 from spinet.model.backbone import Backbone
-from spinet.objective.targets import Counts
 from spinet.records import read_record
 from spinet.synthcity import generate
+from spinet.systems import SPINetTraining, build_model
 from spinet.training.checkpoint import CheckpointError, TrainError
 from spinet.training.loop import train
 from spinet.training.processes import build_together, decide, join, synchronise_norms
-from spinet.training.step import Prepare, Training, make_training, target_builder
-from spinet.weights import build_model
+from spinet.training.step import Prepare
 
 MICRO = replace(
     TINY,
@@ -196,7 +195,7 @@ def weights_of_each(config: Config, city: Path, out: Path, who: str) -> None:
     dataset = open_dataset(city, "train")
     torch.manual_seed(rank)
     model = build_together(accelerator, config, dataset.categories)
-    module = make_training(model).train()
+    module = model.for_training().train()
     if "0" in who:  # else norms train, and synchronised ones need a GPU
         module = synchronise_norms(module)
         assert not any(isinstance(part, nn.SyncBatchNorm) for part in module.modules())
@@ -302,9 +301,9 @@ def without_gradient(config: Config, scene: Any, things: int) -> list[str]:
         segment_map, labels, crowd = scene(seed, things=things)
         samples.append(Sample(seed, torch.zeros(3, *segment_map.shape, dtype=torch.uint8), segment_map, labels, crowd))
     model = build_model(config, CATEGORIES)
-    training = make_training(model).train()
-    part = Prepare(target_builder(model))(collate(samples, [1, 2]))
-    training(part.batch, part.targets, Counts(*part.counts))["total"].backward()
+    training = model.for_training().train()
+    part = Prepare(model.target_builder())(collate(samples, [1, 2]))
+    training(part.batch, part.targets, part.counts)["total"].backward()
     return [name for name, p in training.named_parameters() if p.requires_grad and p.grad is None]
 
 
@@ -328,15 +327,15 @@ def half(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def overflowing(monkeypatch: pytest.MonkeyPatch, iterations: range) -> None:
-    forward, count = Training.forward, iter(range(10**6))
+    forward, count = SPINetTraining.forward, iter(range(10**6))
 
-    def overflow(self: Training, *arguments: Any) -> dict[str, torch.Tensor]:
+    def overflow(self: SPINetTraining, *arguments: Any) -> dict[str, torch.Tensor]:
         terms = forward(self, *arguments)
         if next(count) in iterations:
             terms = {name: term * float("inf") for name, term in terms.items()}
         return terms
 
-    monkeypatch.setattr(Training, "forward", overflow)
+    monkeypatch.setattr(SPINetTraining, "forward", overflow)
 
 
 def test_a_step_that_overflows_in_fp16_is_skipped(half: None, monkeypatch: pytest.MonkeyPatch, city: Path, tmp_path):

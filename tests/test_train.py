@@ -22,9 +22,10 @@ from spinet.data import open_dataset
 from spinet.data.transforms import collate
 from spinet.records import read_record
 from spinet.synthcity import generate
+from spinet.systems import build_model
 from spinet.training.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
-from spinet.training.loop import TrainError, learning_rate, make_optimizer, make_training, target_builder, train
-from spinet.weights import WeightsError, build_model, initialise, load_model
+from spinet.training.loop import TrainError, learning_rate, make_optimizer, train
+from spinet.weights import WeightsError, initialise, load_model
 
 MICRO = replace(
     TINY,
@@ -186,8 +187,8 @@ def test_both_auxiliary_tasks_teach_both_features_of_the_separate_variant(city: 
     samples = [open_dataset(city, "train")[index] for index in range(2)]
     batch = collate(samples, seeds=[0, 1])
     model = build_model(config, open_dataset(city, "train").categories, weights_follow=True)
-    training = make_training(model)
-    targets = target_builder(model)(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
+    training = model.for_training()
+    targets = model.target_builder()(batch.segment_maps, batch.labels, batch.crowd, batch.seeds)
     losses = training(batch, targets, targets.counts())
     assert targets.counts().triplets > 0
     ends = [model.network.panoptic_feature.deconvolution.weight, model.network.stuff_feature.deconvolution.weight]
@@ -258,7 +259,7 @@ def test_a_file_that_nothing_can_start_from_is_named(city: Path, tmp_path: Path)
 
 def test_parts_of_the_network_have_rates_of_their_own(city: Path):
     model = build_model(MICRO, open_dataset(city, "train").categories)
-    training = make_training(model)
+    training = model.for_training()
     optimizer = make_optimizer(training, replace(MICRO.train, backbone_rate=0.1, fc_rate=0.5))
     names = {id(parameter): name for name, parameter in training.named_parameters()}
     factors = {names[id(p)]: group["factor"] for group in optimizer.param_groups for p in group["params"]}

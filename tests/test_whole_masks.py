@@ -12,6 +12,7 @@ import torch
 from pycocotools import mask as codec
 
 from spinet.data import DataError, open_dataset
+from spinet.data.label_space import LabelSpace
 from spinet.data.segments import encode_ids
 from spinet.data.transforms import TrainTransform, collate
 from spinet.data.whole_masks import WholeMask, smallest_things
@@ -111,7 +112,7 @@ def test_a_hidden_thing_has_the_locations_of_its_whole_mask(coco: Path):
     assert np.array_equal(whole.smallest_map == 3, FAR)
     assert int((plain.segment_map == 2).sum()) == 32 < int((whole.smallest_map == 2).sum()) == 64
 
-    builder = TargetBuilder(strides=[4], num_things=2, num_stuff=1, divisor=4, samples_per_image=1000)
+    builder = TargetBuilder(strides=[4], space=LabelSpace("all", 2, 1), divisor=4, samples_per_image=1000)
     batch = collate([whole], [0])
     assert batch.smallest_maps is not None
     arguments = batch.segment_maps, batch.labels, batch.crowd, batch.seeds

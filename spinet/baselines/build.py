@@ -7,19 +7,18 @@ from typing import Any
 from spinet.baselines.condinst import CondInst
 from spinet.baselines.panoptic_deeplab import PanopticDeepLab
 from spinet.baselines.panoptic_fpn import PanopticFPN
-from spinet.baselines.system import Baseline, Classes, with_group_norm
-from spinet.baselines.targets import BaselineTargetBuilder
+from spinet.baselines.system import BaselineModel, with_group_norm
 from spinet.baselines.upsnet import UPSNet
 from spinet.config import Config, ConfigError
 from spinet.config.baselines import CondInstConfig, PanopticDeepLabConfig, PanopticFPNConfig, UPSNetConfig
 from spinet.data import Categories
+from spinet.data.label_space import LabelSpace
 from spinet.model.backbone import Backbone
 from spinet.model.layers import set_group_channels
-from spinet.objective.targets import first_stuff, num_semantic
 
 
-def build_baseline(config: Config, categories: Categories, *, weights_follow: bool = False) -> Baseline:
-    """An untrained network of the system that `config.baseline` names, as wide as `model.fpn_channels`.
+def build_baseline(config: Config, categories: Categories, *, weights_follow: bool = False) -> BaselineModel:
+    """An untrained model of the system that `config.baseline` names, as wide as `model.fpn_channels`.
 
     With `model.norm` "group" all of it has group norm; otherwise only the backbone's batch norm follows `model.norm`,
     and that of the system's own layers, where its authors have any, is trained.
@@ -34,12 +33,7 @@ def build_baseline(config: Config, categories: Categories, *, weights_follow: bo
     kind = config.objective.semantic_classes
     if system.EVERY_CLASS and kind != "all":
         raise ConfigError(f"objective.semantic_classes is {kind!r}: {system.system} needs 'all'")
-    counts = {"num_things": categories.num_things, "num_stuff": categories.num_stuff}
-    classes = Classes(
-        **counts,
-        num_semantic=num_semantic(kind, **counts),
-        first_stuff=first_stuff(kind, num_things=categories.num_things),
-    )
+    classes = LabelSpace.of(kind, categories)
     dilated = isinstance(system, PanopticDeepLabConfig)
     if dilated and model.deformable:
         raise ConfigError("model.deformable: panoptic_deeplab dilates the backbone's last stage instead")
@@ -67,15 +61,4 @@ def build_baseline(config: Config, categories: Categories, *, weights_follow: bo
         with_group_norm(network)
     if model.group_channels is not None:
         set_group_channels(network, model.group_channels)
-    return network
-
-
-def baseline_targets(config: Config, categories: Categories, network: Baseline) -> BaselineTargetBuilder:
-    """Ground truth in the form that the baselines need."""
-    return BaselineTargetBuilder(
-        strides=[],
-        num_things=categories.num_things,
-        num_stuff=categories.num_stuff,
-        semantic_classes=config.objective.semantic_classes,
-        divisor=network.divisor,
-    )
+    return BaselineModel(network, config, categories)

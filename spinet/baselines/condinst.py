@@ -21,12 +21,13 @@ from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, general
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from spinet.baselines.fcos import ControllingHead, Grid, assign, detect, make_grid, to_boxes
-from spinet.baselines.merge import Placed, reading
+from spinet.baselines.merge import Placed, segmentation
 from spinet.baselines.panoptic_fpn import SemanticBranch
-from spinet.baselines.system import Baseline, Classes, Reading, mean_cross_entropy, upsampled
+from spinet.baselines.system import Baseline, Segmentation, mean_cross_entropy, upsampled
 from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.config.baselines import CondInstConfig
+from spinet.data.label_space import LabelSpace
 from spinet.inference.mask_logits import MaskLogits
 from spinet.inference.resample import Resampler
 from spinet.model.backbone import Backbone
@@ -52,10 +53,12 @@ class CondInstOutputs:
     semantic: Float[Tensor, "B N_s H W"]  # logits, stride 4
 
 
-class CondInst(Baseline):
+class CondInst(Baseline[CondInstOutputs]):
     """The network, its losses, and Panoptic-FPN's merge."""
 
-    def __init__(self, *, backbone: Backbone, classes: Classes, channels: int, num_convs: int, config: CondInstConfig):
+    def __init__(
+        self, *, backbone: Backbone, classes: LabelSpace, channels: int, num_convs: int, config: CondInstConfig
+    ):
         super().__init__(backbone=backbone, classes=classes, divisor=max(LEVELS.values()))
         self.pyramid = FeaturePyramidNetwork(
             backbone.channels, channels, extra_blocks=LastLevelP6P7(channels, channels)
@@ -65,9 +68,9 @@ class CondInst(Baseline):
         self.box_head = ControllingHead(channels, num_convs, sum(map(sum, dynamic_layers(config.channels))))
         self.mask_branch = MaskBranch(channels=channels, outputs=config.channels)
         if config.integrated:
-            self.stuff_filters = nn.Conv2d(config.channels, classes.num_semantic, 1)
+            self.stuff_filters = nn.Conv2d(config.channels, classes.num_outputs, 1)
         else:
-            self.semantic_branch = SemanticBranch(channels=channels, outputs=classes.num_semantic)
+            self.semantic_branch = SemanticBranch(channels=channels, outputs=classes.num_outputs)
         self.config = config
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> CondInstOutputs:
@@ -148,9 +151,9 @@ class CondInst(Baseline):
         )
         return _doubled(logits[:, None])[:, 0]
 
-    def read(
+    def postprocess(
         self, outputs: CondInstOutputs, size: tuple[int, int], config: InferenceConfig, *, instances: bool
-    ) -> Reading:
+    ) -> Segmentation:
         locations, labels, scores = detect(
             outputs.grid, outputs.classes[0], outputs.centreness[0], outputs.sides[0], self.config, config
         )
@@ -166,7 +169,9 @@ class CondInst(Baseline):
             for number, (label, score, window) in enumerate(found)
         ]
         semantic = upsampled(outputs.semantic, size, MASK_STRIDE)[0].argmax(0)
-        return reading(things, semantic, self.classes, config, threshold=self.config.threshold, instances=instances)
+        return segmentation(
+            things, semantic, self.classes, config, threshold=self.config.threshold, instances=instances
+        )
 
 
 class MaskBranch(nn.Module):

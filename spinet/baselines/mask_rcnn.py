@@ -18,9 +18,10 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from spinet.baselines.merge import Placed, paste
-from spinet.baselines.system import Baseline, Classes
+from spinet.baselines.system import Baseline
 from spinet.baselines.targets import BaselineTargets, as_torchvision
 from spinet.config import InferenceConfig
+from spinet.data.label_space import LabelSpace
 from spinet.model.backbone import Backbone
 
 LEVELS = ("0", "1", "2", "3")  # torchvision's names of P2 … P5, at strides 4 … 32
@@ -52,7 +53,7 @@ class DetectorOutputs:
     detections: list[Detections]  # none in training
 
 
-class Detector(Baseline):
+class Detector(Baseline[DetectorOutputs]):
     """Backbone, pyramid, region proposals, the heads for boxes and masks, and a semantic head that subclasses bring.
 
     Every number that is not an argument is torchvision's, and these are Mask R-CNN's. The heads have no norm; with 256
@@ -67,7 +68,7 @@ class Detector(Baseline):
         self,
         *,
         backbone: Backbone,
-        classes: Classes,
+        classes: LabelSpace,
         channels: int,
         anchor_scale: float,
         rois: int,

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinet.baselines.system import Classes, Instance, Reading
+from spinet.baselines.system import Instance, Segmentation
 from spinet.config import InferenceConfig
+from spinet.data.label_space import LabelSpace
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Placed:
 def merge(
     placed: list[Placed],
     semantic: Int[Tensor, "H W"],
-    classes: Classes,
+    classes: LabelSpace,
     config: InferenceConfig,
 ) -> tuple[Int[Tensor, "H W"], list[int], list[float | None]]:
     """Segment of each pixel, and label and score of each segment.
@@ -64,7 +65,7 @@ def add_stuff(
     labels: list[int],
     scores: list[float | None],
     stuff: Int[Tensor, "H W"],
-    classes: Classes,
+    classes: LabelSpace,
     config: InferenceConfig,
 ) -> None:
     """Puts stuff that is large enough where nothing is; `stuff` is its class from 0, any other value is none."""
@@ -76,20 +77,20 @@ def add_stuff(
         ids[free & (stuff == index)] = len(labels)
 
 
-def reading(
+def segmentation(
     placed: list[Placed],
     semantic: Int[Tensor, "H W"],
-    classes: Classes,
+    classes: LabelSpace,
     config: InferenceConfig,
     *,
     threshold: float,
     instances: bool,
-) -> Reading:
+) -> Segmentation:
     """What Panoptic-FPN's rule makes of all instances: those that reach `threshold` are merged."""
     sure = [instance for instance in placed if instance.score >= threshold]
     ids, labels, scores = merge(sure, semantic, classes, config)
     found = [instance.whole((semantic.shape[0], semantic.shape[1])) for instance in placed] if instances else []
-    return Reading(ids, labels, scores, semantic, found)
+    return Segmentation(ids, labels, scores, semantic, found)
 
 
 def paste(

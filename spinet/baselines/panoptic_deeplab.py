@@ -13,12 +13,12 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.ops import Conv2dNormActivation
 
 from spinet.baselines.merge import add_stuff
-from spinet.baselines.system import Baseline, Classes, Instance, Reading, upsampled
+from spinet.baselines.system import Baseline, Instance, Segmentation, upsampled
 from spinet.baselines.targets import BaselineTargets, ImageTruth, centres_of_mass
 from spinet.config import InferenceConfig
 from spinet.config.baselines import PanopticDeepLabConfig
+from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.model.backbone import Backbone
-from spinet.objective.targets import IGNORE
 
 STRIDE = 4  # of all outputs
 
@@ -32,20 +32,20 @@ class DeepLabOutputs:
     offset: Float[Tensor, "B 2 h w"]  # to the centre, down and right, in cells
 
 
-class PanopticDeepLab(Baseline):
+class PanopticDeepLab(Baseline[DeepLabOutputs]):
     """The network with two decoders, its losses, and the grouping of pixels around centres.
 
     With 256 channels the sizes are the authors': 256 in ASPP and the semantic decoder, 128 in the instance decoder, 32
     in its heads. The convolutions are plain ones, as in the authors' "R-52" models.
     """
 
-    def __init__(self, *, backbone: Backbone, classes: Classes, channels: int, config: PanopticDeepLabConfig):
+    def __init__(self, *, backbone: Backbone, classes: LabelSpace, channels: int, config: PanopticDeepLabConfig):
         super().__init__(backbone=backbone, classes=classes, divisor=32)
         dilate(backbone, config.multi_grid)
         decoder = {"in_channels": backbone.channels, "aspp": channels, "rates": config.rates, "dropout": config.dropout}
         self.semantic_decoder = Decoder(**decoder, channels=channels)
         self.instance_decoder = Decoder(**decoder, channels=channels // 2)
-        self.semantic_head = head(channels, channels, classes.num_semantic)
+        self.semantic_head = head(channels, channels, classes.num_outputs)
         self.centre_head = head(channels // 2, channels // 8, 1)
         self.offset_head = head(channels // 2, channels // 8, 2)
         self.config = config
@@ -78,9 +78,9 @@ class PanopticDeepLab(Baseline):
         small = image.masks[image.masks.flatten(1).sum(1) < self.config.small_area].any(0)
         return torch.where(small, self.config.small_weight, 1.0)
 
-    def read(
+    def postprocess(
         self, outputs: DeepLabOutputs, size: tuple[int, int], config: InferenceConfig, *, instances: bool
-    ) -> Reading:
+    ) -> Segmentation:
         probability = upsampled(outputs.semantic, size, STRIDE)[0].softmax(0)
         semantic = probability.argmax(0)
         heat = upsampled(outputs.centre, size, STRIDE)[0, 0]
@@ -106,7 +106,7 @@ class PanopticDeepLab(Baseline):
             found.append(Instance(label, score, mask))
         add_stuff(ids, labels, scores, semantic - self.classes.first_stuff, self.classes, config)
         found.sort(key=lambda instance: -instance.score)
-        return Reading(ids, labels, scores, semantic, found if instances else [])
+        return Segmentation(ids, labels, scores, semantic, found if instances else [])
 
 
 class Decoder(nn.Module):

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spinet.baselines.mask_rcnn import LEVELS, STRIDES, Detector, DetectorOutputs, placed
-from spinet.baselines.merge import reading
-from spinet.baselines.system import Classes, Reading, mean_cross_entropy, upsampled
+from spinet.baselines.merge import segmentation
+from spinet.baselines.system import Segmentation, mean_cross_entropy, upsampled
 from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.config.baselines import PanopticFPNConfig
+from spinet.data.label_space import LabelSpace
 from spinet.model.backbone import Backbone
 from spinet.model.layers import ConvGNReLU
 
@@ -25,7 +26,7 @@ class PanopticFPN(Detector):
         self,
         *,
         backbone: Backbone,
-        classes: Classes,
+        classes: LabelSpace,
         channels: int,
         score_threshold: float,
         max_detections: int,
@@ -39,7 +40,7 @@ class PanopticFPN(Detector):
             rois=config.rois,
             score_threshold=score_threshold,
             max_detections=max_detections,
-            semantic_head=SemanticBranch(channels=channels, outputs=classes.num_semantic),
+            semantic_head=SemanticBranch(channels=channels, outputs=classes.num_outputs),
         )
         self.config = config
 
@@ -49,14 +50,14 @@ class PanopticFPN(Detector):
         logits = upsampled(outputs.semantic, targets.size, STRIDES[0])
         return losses | {"semantic": self.config.semantic * mean_cross_entropy(logits, targets.semantic)}
 
-    def read(
+    def postprocess(
         self, outputs: DetectorOutputs, size: tuple[int, int], config: InferenceConfig, *, instances: bool
-    ) -> Reading:
+    ) -> Segmentation:
         threshold = self.config.threshold
         detections = outputs.detections[0]
         things = placed(detections if instances else detections.above(threshold), size, config)
         semantic = upsampled(outputs.semantic, size, STRIDES[0])[0].argmax(0)
-        return reading(things, semantic, self.classes, config, threshold=threshold, instances=instances)
+        return segmentation(things, semantic, self.classes, config, threshold=threshold, instances=instances)
 
 
 class SemanticBranch(nn.Module):

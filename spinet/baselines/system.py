@@ -1,32 +1,24 @@
-"""What every baseline is: a network, the losses of its outputs, and a rule that reads a panoptic map from them."""
+"""What every baseline is: a network, the losses of its outputs, and a rule that makes a panoptic map of them."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from spinet.baselines.targets import BaselineTargets
+from spinet.baselines.targets import BaselineTargetBuilder, BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.data import Batch, Categories
+from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.model.backbone import Backbone
 from spinet.model.layers import group_norm
-from spinet.objective.targets import IGNORE, Counts
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes of the data, and the labels of the semantic output."""
-
-    num_things: int
-    num_stuff: int
-    num_semantic: int  # outputs of the semantic path (see `num_semantic` in `spinet.objective.targets`)
-    first_stuff: int  # which of them is stuff class 0; the others before and behind the stuff are things
+from spinet.model.network import Network
+from spinet.system import Model, NetworkOutput, Outputs, Panoptic, Training
 
 
 @dataclass
@@ -39,7 +31,7 @@ class Instance:
 
 
 @dataclass
-class Reading:
+class Segmentation:
     """What a rule makes of one image; masks and maps have one size, at first that of the network's input."""
 
     ids: Int[Tensor, "H W"]  # 0 void, i + 1 the i-th segment
@@ -48,7 +40,7 @@ class Reading:
     semantic: Int[Tensor, "H W"]  # label of the semantic output
     instances: list[Instance]  # by falling score
 
-    def resized(self, size: tuple[int, int]) -> Reading:
+    def resized(self, size: tuple[int, int]) -> Segmentation:
         """The same at another size: each pixel takes the value under its centre."""
         if size == tuple(self.ids.shape):
             return self
@@ -64,7 +56,7 @@ class Reading:
         )
 
     def segments(self, categories: Categories) -> list[dict[str, Any]]:
-        """The segments that have pixels, as a `Prediction` describes them."""
+        """The segments that have pixels, as `Panoptic` describes them."""
         segments = []
         sides = [_first_and_last(self.ids, len(self.labels), axis) for axis in (0, 1)]
         areas = torch.bincount(self.ids.flatten(), minlength=len(self.labels) + 1)[1:].tolist()
@@ -80,35 +72,25 @@ class Reading:
         return segments
 
 
-class Baseline(nn.Module):
-    """The interface. `forward` is the network: all that is timed as such; `losses` and `read` take its outputs."""
+class Baseline(Network, Generic[Outputs]):
+    """A network. `forward` is all that is timed as such; `losses` and `postprocess` take its outputs."""
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, *, backbone: Backbone, classes: Classes, divisor: int):
-        super().__init__()
-        self.backbone = backbone
+    def __init__(self, *, backbone: Backbone, classes: LabelSpace, divisor: int):
+        super().__init__(backbone=backbone, divisor=divisor)
         self.classes = classes
-        self.divisor = divisor  # images are padded to a multiple of this at the right and the bottom
-        self.register_buffer("mean", 255 * torch.tensor(backbone.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(backbone.std)[:, None, None], persistent=False)
-
-    def normalised(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
-        """Images 0 … 255 as the backbone wants them, padded to the divisor."""
-        height, width = images.shape[-2:]
-        return F.pad((images - self.mean) / self.std, (0, -width % self.divisor, 0, -height % self.divisor))
 
     @abstractmethod
-    def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> Any:
+    def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> Outputs:
         """Outputs of a batch of RGB images, 0 … 255, of any size."""
 
     @abstractmethod
-    def losses(self, outputs: Any, targets: BaselineTargets) -> dict[str, Tensor]:
+    def losses(self, outputs: Outputs, targets: BaselineTargets) -> dict[str, Tensor]:
         """Weighted losses, each a mean over the batch that the device holds, as the systems' own code has it."""
 
     @abstractmethod
-    def read(self, outputs: Any, size: tuple[int, int], config: InferenceConfig, *, instances: bool) -> Reading:
+    def postprocess(
+        self, outputs: Outputs, size: tuple[int, int], config: InferenceConfig, *, instances: bool
+    ) -> Segmentation:
         """The panoptic map of one image by the published rule.
 
         Args:
@@ -119,21 +101,45 @@ class Baseline(nn.Module):
         """
 
 
-class BaselineTraining(nn.Module):
-    """Network and losses in one forward, as data-parallel training needs it."""
+class BaselineTraining(Training[Baseline]):
+    """The losses of a baseline, none of which changes with the progress of the run."""
 
     def __init__(self, network: Baseline):
         super().__init__()
         self.network = network
 
     def forward(
-        self, batch: Batch, targets: BaselineTargets, counts: Counts, progress: float = 1.0
+        self, batch: Batch, targets: BaselineTargets, counts: tuple[Tensor, ...], progress: float = 1.0
     ) -> dict[str, Tensor]:
-        """Losses of a batch; none of them changes with the progress of the run."""
         losses = self.network.losses(self.network(batch.images), targets)
-        share = len(batch.images) / counts.images  # of this part in the whole step
+        share = len(batch.images) / counts[0]  # of this part in the whole step
         losses = {name: share * loss for name, loss in losses.items()}
         return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+
+@dataclass
+class BaselineModel(Model[Baseline]):
+    """A baseline in the interface of all systems."""
+
+    def target_builder(self) -> BaselineTargetBuilder:
+        return BaselineTargetBuilder(space=self.space, divisor=self.network.divisor)
+
+    def for_training(self) -> BaselineTraining:
+        return BaselineTraining(self.network)
+
+    def postprocess(self, output: NetworkOutput, config: InferenceConfig, *, instances: bool) -> Panoptic:
+        found = self.network.postprocess(output.features, output.network_size, config, instances=instances)
+        found = found.resized(output.size)
+        return Panoptic(
+            ids=found.ids.cpu().numpy(),
+            segments=found.segments(self.categories),
+            instances=[
+                {"category_id": self.categories.all[i.label].id, "score": i.score, "mask": i.mask.cpu().numpy()}
+                for i in found.instances
+            ],
+            semantic=found.semantic.cpu().numpy(),
+            class_map=None,
+        )
 
 
 def upsampled(logits: Float[Tensor, "B C h w"], size: tuple[int, int], stride: int) -> Float[Tensor, "B C H W"]:

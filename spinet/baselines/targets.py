@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from spinet.objective.targets import IGNORE, Counts, TargetBuilder
+from spinet.data.label_space import IGNORE, LabelSpace
 
 
 @dataclass
@@ -39,15 +39,22 @@ class BaselineTargets:
         """H, W."""
         return self.semantic.shape[1], self.semantic.shape[2]
 
-    def counts(self) -> Counts:
+    def counts(self) -> tuple[float]:
         """Images alone: the losses of the baselines are means over what a device holds."""
-        return Counts(images=float(len(self.images)))
+        return (float(len(self.images)),)
 
 
-class BaselineTargetBuilder(TargetBuilder):
-    """Builds `BaselineTargets` from segment maps; nothing about them is random."""
+@dataclass(frozen=True)
+class BaselineTargetBuilder:
+    """Builds `BaselineTargets` from segment maps; nothing about them is random.
 
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+    divisor: maps are padded with void to a multiple of this, as the network pads its images.
+    """
+
+    space: LabelSpace
+    divisor: int
+
+    def __call__(
         self,
         segment_maps: Int[Tensor, "B H W"],
         labels: list[Tensor],
@@ -60,9 +67,9 @@ class BaselineTargetBuilder(TargetBuilder):
         maps = F.pad(segment_maps, (0, -width % self.divisor, 0, -height % self.divisor)).long()
         semantic, images = [], []
         for segment_map, label, is_crowd in zip(maps, labels, crowd, strict=True):
-            values = F.pad(self._semantic_labels(label).masked_fill(is_crowd, IGNORE), (1, 0), value=IGNORE)
+            values = F.pad(self.space.outputs(label).masked_fill(is_crowd, IGNORE), (1, 0), value=IGNORE)
             semantic.append(values.to(maps.device)[segment_map])
-            is_thing = (label < self.num_things) & ~is_crowd
+            is_thing = (label < self.space.num_things) & ~is_crowd
             number = torch.nonzero(is_thing)[:, 0].to(maps.device) + 1
             masks = segment_map == number[:, None, None]
             visible = masks.flatten(1).any(1)  # a crop or a resize may leave nothing of a thing

@@ -12,12 +12,12 @@ from torchvision.ops import nms, roi_align
 
 from spinet.baselines.mask_rcnn import LEVELS, STRIDES, Detections, Detector, DetectorOutputs, placed
 from spinet.baselines.merge import Placed, add_stuff, paste
-from spinet.baselines.system import Classes, Instance, Reading, mean_cross_entropy, upsampled
+from spinet.baselines.system import Instance, Segmentation, mean_cross_entropy, upsampled
 from spinet.baselines.targets import BaselineTargets, ImageTruth
 from spinet.config import InferenceConfig
 from spinet.config.baselines import UPSNetConfig
+from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.model.backbone import Backbone, Deformable
-from spinet.objective.targets import IGNORE
 
 
 class UPSNet(Detector):
@@ -27,7 +27,7 @@ class UPSNet(Detector):
         self,
         *,
         backbone: Backbone,
-        classes: Classes,
+        classes: LabelSpace,
         channels: int,
         score_threshold: float,
         max_detections: int,
@@ -41,9 +41,7 @@ class UPSNet(Detector):
             rois=config.rois,
             score_threshold=score_threshold,
             max_detections=max_detections,
-            semantic_head=DeformableHead(
-                channels=channels, outputs=classes.num_semantic, layers=config.semantic_layers
-            ),
+            semantic_head=DeformableHead(channels=channels, outputs=classes.num_outputs, layers=config.semantic_layers),
         )
         self.config = config
 
@@ -83,9 +81,9 @@ class UPSNet(Detector):
             labels.append(semantic[y[:, :, None], x[:, None]])
         return mean_cross_entropy(logits, torch.cat(labels))
 
-    def read(
+    def postprocess(
         self, outputs: DetectorOutputs, size: tuple[int, int], config: InferenceConfig, *, instances: bool
-    ) -> Reading:
+    ) -> Segmentation:
         logits = upsampled(outputs.semantic, size, STRIDES[0])[0]
         semantic = logits.argmax(0)
         detections = outputs.detections[0]
@@ -119,7 +117,7 @@ class UPSNet(Detector):
         semantic: Int[Tensor, "H W"],
         config: InferenceConfig,
         found: list[Instance],
-    ) -> Reading:
+    ) -> Segmentation:
         """The map. A thing most of whose pixels the semantic head calls one and the same stuff becomes that stuff."""
         classes = self.classes
         stuff = best.where(best < classes.num_stuff, -1)
@@ -128,7 +126,7 @@ class UPSNet(Detector):
         scores: list[float | None] = []
         for index, (label, score) in enumerate(zip(things.tolist(), confidences.tolist(), strict=True)):
             mask = best == classes.num_stuff + index
-            votes = torch.bincount(semantic[mask], minlength=classes.num_semantic)
+            votes = torch.bincount(semantic[mask], minlength=classes.num_outputs)
             winner, count = int(votes.argmax()), int(votes.max())
             if count == 0:
                 continue
@@ -139,7 +137,7 @@ class UPSNet(Detector):
             scores.append(score)
             ids[mask] = len(labels)
         add_stuff(ids, labels, scores, stuff, classes, config)
-        return Reading(ids, labels, scores, semantic, found)
+        return Segmentation(ids, labels, scores, semantic, found)
 
 
 class DeformableHead(nn.Module):
@@ -171,7 +169,7 @@ def panoptic_logits(
     masks: Float[Tensor, "n 28 28"],
     boxes: Float[Tensor, "n 4"],
     labels: Int[Tensor, "n"],
-    classes: Classes,
+    classes: LabelSpace,
 ) -> Float[Tensor, "m H W"]:
     """Logits of every stuff class, of n things, and of "unknown": m = stuff classes + n + 1.
 
@@ -202,7 +200,7 @@ def panoptic_logits(
 
 
 def panoptic_truth(
-    image: ImageTruth, semantic: Int[Tensor, "H W"], shown: Int[Tensor, "n"], classes: Classes
+    image: ImageTruth, semantic: Int[Tensor, "H W"], shown: Int[Tensor, "n"], classes: LabelSpace
 ) -> Int[Tensor, "H W"]:
     """Which of the panoptic logits should win: stuff, a thing that is shown, "unknown" for the others, or IGNORE."""
     stuff = semantic - classes.first_stuff

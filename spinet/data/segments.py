@@ -91,6 +91,11 @@ class Sample:
         """Height and width of the image, pixels."""
         return self.image.shape[-2], self.image.shape[-1]
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """The image as `predict` and OpenCV take it, uint8 [H, W, 3]."""
+        return self.image.permute(1, 2, 0).numpy()
+
     def crop(self, top: int, left: int, height: int, width: int) -> Sample:
         """A view of the rectangle. Segments keep their numbers, also those that do not reach into it."""
         rows, columns = slice(top, top + height), slice(left, left + width)

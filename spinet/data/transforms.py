@@ -98,13 +98,17 @@ class EvalTransform:
     def __call__(self, sample: Sample | RawSample) -> Sample:
         """Image, uint8 [3, h, w], and map, int32 [H, W]. `window` is 0, 0, w, h."""
         sample = sample.crop(0, 0, *sample.size)
-        image = sample.image
-        if self.scale is not None:
-            factor = scale_factor(sample.size, self.scale, self.scale_unit, self.max_long_side)
-            height, width = (max(1, round(side * factor)) for side in sample.size)
-            image = resize_image(image, height, width)
+        image = self.scaled(sample.image)
         window = torch.tensor([0, 0, image.shape[2], image.shape[1]], dtype=torch.float32)
         return replace(sample, image=image, window=window)
+
+    def scaled(self, image: Tensor) -> Tensor:
+        """The image, uint8 [3, H, W], as the network sees it, [3, h, w]."""
+        if self.scale is None:
+            return image
+        height, width = image.shape[-2:]
+        factor = scale_factor((height, width), self.scale, self.scale_unit, self.max_long_side)
+        return resize_image(image, *(max(1, round(side * factor)) for side in (height, width)))
 
 
 def scale_factor(size: tuple[int, int], scale: float, unit: ScaleUnit, max_long_side: int | None) -> float:

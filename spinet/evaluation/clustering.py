@@ -14,23 +14,24 @@ from dataclasses import field as dataclass_field
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from spinet.data import VOID, Sample
+from spinet.data.label_space import IGNORE
 from spinet.data.stream import stable_seed
 from spinet.evaluation.borders import BorderScore
-from spinet.evaluation.validate import semantic_labels
-from spinet.inference.predict import Encoded, encode, read_out
+from spinet.inference.predict import postprocess, run_network
+from spinet.inference.resample import Resampler
+from spinet.model.spinet import Features, SPINet
 from spinet.objective.auxiliary import InterClassContour
-from spinet.objective.targets import IGNORE, soft_contour
-from spinet.weights import Model
+from spinet.objective.targets import soft_contour
+from spinet.system import Model, NetworkOutput
 
 SMALLEST = 4  # cells that are looked at; smaller segments are left out
 THRESHOLDS = np.linspace(0, 0.95, 20)  # of the contour head's probability; 0 marks every pixel
 
 
 @dataclass
-class Field:
+class FeatureMap:
     """The Panoptic-Feature of an image, and what is truly at each cell of it (at the pixel in the cell's centre)."""
 
     phi: Float[np.ndarray, "D_phi h w"]
@@ -40,7 +41,7 @@ class Field:
 
 @dataclass
 class Pixels:
-    """n cells of a `Field`."""
+    """n cells of a `FeatureMap`."""
 
     phi: Float[np.ndarray, "n D_phi"]
     segment: Int[np.ndarray, "n"]  # number of its segment, 0 …
@@ -51,24 +52,26 @@ class Pixels:
         return Pixels(self.phi[chosen], self.segment[chosen], self.label[chosen], self.place[chosen])
 
 
-def read_field(model: Model, sample: Sample, encoded: Encoded | None = None) -> Field:
-    """Runs the network on a sample, unless `encoded` is what it gave; cells beyond the image's edge are cut off."""
-    encoded = encoded or encode(model, _pixels_last(sample))
+def compute_feature_map(
+    model: Model[SPINet], sample: Sample, output: NetworkOutput[Features] | None = None
+) -> FeatureMap:
+    """Runs the network on a sample, unless `output` is what it gave; cells beyond the image's edge are cut off."""
+    output = output or run_network(model, sample.pixels)
     stride = model.network.PHI_STRIDE
-    height, width = (side // stride for side in encoded.network_size)
+    height, width = (side // stride for side in output.network_size)
     rows, columns = (
         ((np.arange(cells) + 0.5) * stride * side / scaled).astype(int)
-        for cells, side, scaled in zip((height, width), encoded.size, encoded.network_size, strict=True)
+        for cells, side, scaled in zip((height, width), output.size, output.network_size, strict=True)
     )
     known = np.concatenate([[VOID], np.where(sample.crowd, VOID, np.arange(1, len(sample.labels) + 1))])
-    return Field(
-        phi=encoded.features.phi[0, :, :height, :width].float().cpu().numpy(),
+    return FeatureMap(
+        phi=output.features.phi[0, :, :height, :width].float().cpu().numpy(),
         segment_map=known[sample.segment_map.numpy()[np.ix_(rows, columns)]],
         labels=sample.labels.numpy(),
     )
 
 
-def sample_pixels(field: Field, *, pixels: int, seed: int, mask: Bool[np.ndarray, "h w"] | None = None) -> Pixels:
+def sample_pixels(field: FeatureMap, *, pixels: int, seed: int, mask: Bool[np.ndarray, "h w"] | None = None) -> Pixels:
     """Cells drawn from every segment, of each the same number, so that large segments do not outvote small ones.
 
     Args:
@@ -90,7 +93,7 @@ def sample_pixels(field: Field, *, pixels: int, seed: int, mask: Bool[np.ndarray
     return Pixels(field.phi[:, row, column].T, segment, field.labels[segment], place[:, :2])
 
 
-def quarter(field: Field) -> Bool[np.ndarray, "h w"]:
+def quarter(field: FeatureMap) -> Bool[np.ndarray, "h w"]:
     """The cells in even rows and even columns.
 
     φ ends in a 2×2 deconvolution of stride 2 (§3.3): these cells come from one and the same quarter of its weights,
@@ -146,8 +149,8 @@ def feature_metrics(
     contours = BorderScore(tolerance=tolerance, maps=len(THRESHOLDS))
     images = 0
     for images, sample in enumerate(samples, start=1):  # noqa: B007
-        encoded = encode(model, _pixels_last(sample))
-        field = read_field(model, sample, encoded)
+        output = run_network(model, sample.pixels)
+        field = compute_feature_map(model, sample, output)
         field = replace(field, segment_map=np.where(quarter(field), field.segment_map, VOID))
         # Eq. 3: a random mask m_r halves every instance; cells are drawn from the half that no anchor is taken over
         draw = stable_seed(seed, "pixels", sample.image_id)
@@ -159,11 +162,11 @@ def feature_metrics(
         for label in np.unique(things.label):
             alike.add(field, things[things.label == label], half)
         segment_map, crowd = sample.segment_map.numpy(), sample.crowd.numpy()
-        truth = semantic_labels(segment_map, sample.labels.numpy(), model, crowd=crowd)
-        borders.update(_border(truth), [_border(read_out(model, encoded).semantic)], truth == IGNORE)
+        truth = model.space.ground_truth(segment_map, sample.labels.numpy(), crowd=crowd)
+        borders.update(_border(truth), [_border(postprocess(model, output).semantic)], truth == IGNORE)
         if contour is not None:
             label_map = np.concatenate([[IGNORE], np.where(crowd, IGNORE, sample.labels)])[segment_map]
-            probability = contour_map(contour, encoded)
+            probability = contour_map(contour, output)
             found = [probability > threshold for threshold in THRESHOLDS]
             contours.update(_border(label_map), found, label_map == IGNORE)
     return {
@@ -181,10 +184,10 @@ def feature_metrics(
 
 
 @torch.inference_mode()
-def contour_map(contour: InterClassContour, encoded: Encoded) -> Float[np.ndarray, "H W"]:
+def contour_map(contour: InterClassContour, output: NetworkOutput[Features]) -> Float[np.ndarray, "H W"]:
     """Probability that classes meet, at each pixel of the image, from the contour head of §4."""
-    logits = contour.logits(encoded.features.all_phi.float())
-    return encoded.resampler(stride=1).whole(logits)[0].sigmoid().cpu().numpy()
+    logits = contour.logits(output.features.all_phi.float())
+    return Resampler.of(output, stride=1).whole(logits)[0].sigmoid().cpu().numpy()
 
 
 def embed(phi: Float[np.ndarray, "n D_phi"], *, neighbors: int = 15, seed: int = 0) -> Float[np.ndarray, "n 2"]:
@@ -224,7 +227,7 @@ class _Alike:
     nearest: list[Bool[np.ndarray, "n"]] = dataclass_field(default_factory=list)
     chance: list[Float[np.ndarray, "n"]] = dataclass_field(default_factory=list)
 
-    def add(self, field: Field, cells: Pixels, half: Bool[np.ndarray, "h w"]) -> None:
+    def add(self, field: FeatureMap, cells: Pixels, half: Bool[np.ndarray, "h w"]) -> None:
         """Compares the K instances of a class in an image by cells drawn outside `half`."""
         segments, own = np.unique(cells.segment, return_inverse=True)
         masks = [field.segment_map == segment + 1 for segment in segments]
@@ -262,7 +265,7 @@ def _silhouette(phi: Float[np.ndarray, "n D_phi"], cluster: Int[np.ndarray, "n"]
     return np.asarray(silhouette_samples(phi, cluster))
 
 
-def _mean(field: Field, mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "D_phi"]:
+def _mean(field: FeatureMap, mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "D_phi"]:
     """Eq. 4: v, the mean of φ over a partial mask."""
     return field.phi[:, mask].mean(1)
 
@@ -274,8 +277,3 @@ def _distances(a: Float[np.ndarray, "n D"], b: Float[np.ndarray, "m D"]) -> Floa
 def _average(parts: list[np.ndarray]) -> float | None:
     values = np.concatenate([np.zeros(0), *parts])
     return float(values.mean()) if len(values) else None
-
-
-def _pixels_last(sample: Sample) -> np.ndarray:
-    image: Tensor = sample.image
-    return image.permute(1, 2, 0).numpy()

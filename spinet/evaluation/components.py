@@ -8,21 +8,20 @@ import cv2
 import numpy as np
 
 from spinet.config import InferenceConfig
+from spinet.data.label_space import LabelSpace
 from spinet.data.segments import Categories
-from spinet.inference.predict import Prediction
-from spinet.objective.targets import SemanticClasses, first_stuff
+from spinet.system import Panoptic
 
 
 def components(
-    prediction: Prediction, categories: Categories, config: InferenceConfig, semantic_classes: SemanticClasses
+    prediction: Panoptic, categories: Categories, config: InferenceConfig, space: LabelSpace
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """What the semantic output alone can say: each connected component (8 neighbours) of a thing class is an instance.
 
     Components smaller than `min_component_area` pixels become void, stuff is treated as in `merge`.
     """
     semantic = prediction.semantic
-    stuff = categories.num_stuff
-    first = first_stuff(semantic_classes, num_things=categories.num_things)
+    first, stuff = space.first_stuff, space.num_stuff
     thing_label = np.where(semantic < first, semantic, -1)
     if prediction.class_map is not None:  # one output for all things: the class head tells which
         thing_label = np.where(semantic == stuff, prediction.class_map, -1)

@@ -7,18 +7,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from statistics import median
 from typing import Any, TypeVar
 
-import numpy as np
 import torch.distributed as dist
 from tqdm.auto import tqdm
 
 from spinet.data import PanopticDataset, cityscapes
+from spinet.data.label_space import IGNORE
 from spinet.data.segments import decode_ids
 from spinet.evaluation import AveragePrecision, CityscapesPrecision, MeanIoU, PanopticQuality, headline
 from spinet.evaluation.cityscapes_precision import THINGS
 from spinet.evaluation.components import components
 from spinet.inference.predict import predict
-from spinet.objective.targets import IGNORE, num_semantic
-from spinet.weights import Model
+from spinet.system import Model
 
 T = TypeVar("T")
 
@@ -34,12 +33,11 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
     """
     categories, config = model.categories, model.config.inference
     dataset = dataset.with_categories(categories)
-    kind = model.config.objective.semantic_classes
-    outputs = num_semantic(kind, num_things=categories.num_things, num_stuff=categories.num_stuff)
+    space = model.space
     panoptic, single = PanopticQuality(categories), PanopticQuality(categories)
     official = is_cityscapes(dataset)
     precision = CityscapesPrecision(categories) if official else AveragePrecision(categories, max_detections=config.top)
-    semantic = MeanIoU(outputs, ignore=(IGNORE,))
+    semantic = MeanIoU(space.num_outputs, ignore=(IGNORE,))
     times = []
     indices = range(rank, len(dataset), world_size)
     raws = (_ahead if model.device.type == "cuda" else map)(dataset.read, indices)
@@ -49,13 +47,13 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         prediction = predict(model, raw.image, instances=True)
         gt_ids, gt_segments = decode_ids(raw.panoptic), record.segments_info
         panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
-        single.update(gt_ids, gt_segments, *components(prediction, categories, config, kind))
+        single.update(gt_ids, gt_segments, *components(prediction, categories, config, space))
         if isinstance(precision, CityscapesPrecision):
             file = cityscapes.instance_file(dataset.root, dataset.split, record.image_id)
             precision.update(record.image_id, cityscapes.read_instance_ids(file), prediction.instances)
         else:
             precision.update(record.image_id, gt_ids, gt_segments, prediction.instances)
-        truth = semantic_labels(raw.look_up().segment_map.numpy(), raw.labels.numpy(), model)
+        truth = space.ground_truth(raw.look_up().segment_map.numpy(), raw.labels.numpy())
         semantic.update(truth, prediction.semantic)
         times.append((prediction.network_seconds, prediction.post_seconds))
     for part in _gather((panoptic, single, precision, semantic, times), rank, world_size):
@@ -88,21 +86,6 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
 def is_cityscapes(dataset: PanopticDataset) -> bool:
     """Whether the data has Cityscapes' layout and things, so that Cityscapes' own code can evaluate it."""
     return cityscapes.recognised(dataset.root) and {category.id for category in dataset.categories.things} == THINGS
-
-
-def semantic_labels(
-    segment_map: np.ndarray, labels: np.ndarray, model: Model, *, crowd: np.ndarray | None = None
-) -> np.ndarray:
-    """Ground truth of the stuff path's outputs, [H, W], `IGNORE` where nothing is labelled.
-
-    A crowd has a class, which counts in the official mIoU, unless `crowd`, bool [K], says that it is to be left out.
-    """
-    things = model.categories.num_things
-    kind = model.config.objective.semantic_classes
-    values = labels if kind == "all" else np.where(labels >= things, labels - things, IGNORE)
-    if kind == "stuff+thing":
-        values = np.where(labels < things, model.categories.num_stuff, values)
-    return np.concatenate([[IGNORE], values if crowd is None else np.where(crowd, IGNORE, values)])[segment_map]
 
 
 def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:

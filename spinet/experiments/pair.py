@@ -11,8 +11,9 @@ from spinet.experiments.settings import differences, find_preset, override
 from spinet.experiments.tables import WITH_TASKS, WITHOUT_TASKS
 from spinet.objective.auxiliary import InterClassContour
 from spinet.synthcity import generate
+from spinet.system import Model
 from spinet.training.loop import train
-from spinet.weights import Model, load_model, load_objective
+from spinet.weights import load_model, load_objective
 
 TASKS_OFF = {"objective.inter_class_contour": 0.0, "objective.intra_class_triplet": 0.0}
 

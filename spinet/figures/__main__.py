@@ -12,13 +12,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from spinet.config import CITYSCAPES_R50, PRESETS, Config
 from spinet.config.baselines import TITLES
 from spinet.data import PanopticDataset, Sample, open_dataset
-from spinet.evaluation.clustering import contour_map, embed, quarter, read_field, sample_pixels
+from spinet.data.label_space import LabelSpace
+from spinet.evaluation.clustering import compute_feature_map, contour_map, embed, quarter, sample_pixels
 from spinet.experiments.campaigns import find_campaigns
 from spinet.experiments.pair import SweptPairs, find_pairs
 from spinet.experiments.plan import RECORD, ExperimentError, file_digest
@@ -29,17 +31,17 @@ from spinet.figures.ground_truth import figure_targets
 from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, speed
 from spinet.figures.runs import loss_curves, paired_dots
 from spinet.figures.style import Figure, save
-from spinet.inference.predict import encode, predict, read_out
+from spinet.inference.predict import postprocess, predict, run_network
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
-from spinet.objective.targets import Targets, num_semantic
+from spinet.objective.targets import TargetBuilder, Targets
 from spinet.paper import TABLE_1, TABLE_2
 from spinet.records import find_records, read_record
 from spinet.report.tables import FEATURES
 from spinet.speed.summary import read_benchmarks
 from spinet.synthcity import VERSION, generate
-from spinet.training.loop import target_builder
-from spinet.weights import SHIPPED, Model, load_model
+from spinet.system import Model
+from spinet.weights import SHIPPED, load_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 RUNS = FOLDER / "runs"
@@ -74,7 +76,7 @@ def generator(city: PanopticDataset) -> Drawn:
 
 def auxiliary_tasks(city: PanopticDataset) -> Drawn:
     model, sample = load_model(), city[EXPLAINED]
-    phi = encode(model, _pixels(sample)).features.all_phi[0].float()
+    phi = run_network(model, _pixels(sample)).features.all_phi[0].float()
     objective = Objective.from_config(model.config)
     figure = figure_4(objective, image=sample.image, phi=phi, targets=_targets(model, sample))
     return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
@@ -148,9 +150,9 @@ def effect_of_tasks(runs: SweptPairs) -> Drawn:
     shown = [index for index in COMPARED if index < len(city)]
     for index in shown:
         image = _pixels(city[index])
-        encoded = encode(pair.with_tasks, image)
+        encoded = run_network(pair.with_tasks, image)
         contour = contour_map(pair.contour, encoded)
-        rows.append(Seen(image, predict(pair.without_tasks, image), contour, read_out(pair.with_tasks, encoded)))
+        rows.append(Seen(image, predict(pair.without_tasks, image), contour, postprocess(pair.with_tasks, encoded)))
     return figure_5(rows, city.categories), [*_looked_at(runs), f"{runs.data.name} val, images {shown}"]
 
 
@@ -158,8 +160,8 @@ def panoptic_feature(runs: SweptPairs) -> Drawn:
     pair, city = runs.load(), open_dataset(runs.data, "val")
     shown = min(MAPPED, len(city) - 1)
     fields = {
-        "without auxiliary tasks": read_field(pair.without_tasks, city[shown]),
-        "with": read_field(pair.with_tasks, city[shown]),
+        "without auxiliary tasks": compute_feature_map(pair.without_tasks, city[shown]),
+        "with": compute_feature_map(pair.with_tasks, city[shown]),
     }
     drawn = {
         title: sample_pixels(field, pixels=POINTS, seed=SEED, mask=quarter(field)) for title, field in fields.items()
@@ -204,7 +206,7 @@ OF_A_SWEEP: dict[str, Callable[[SweptPairs], Drawn]] = {
 
 def _on_meta(config: Config) -> SPINet:
     things, stuff = PRESETS["cityscapes_r50"].data.num_classes
-    outputs = num_semantic(config.objective.semantic_classes, num_things=things, num_stuff=stuff)
+    outputs = LabelSpace(config.objective.semantic_classes, things, stuff).num_outputs
     with torch.device("meta"):
         return SPINet.from_config(config.model, num_things=things, num_stuff=outputs, weights_follow=True)
 
@@ -219,7 +221,8 @@ def _run(folder: Path) -> str:
 
 
 def _targets(model: Model, sample: Sample) -> Targets:
-    return target_builder(model)(sample.segment_map[None], [sample.labels], [sample.crowd], [SEED])
+    build = cast(TargetBuilder, model.target_builder())
+    return build(sample.segment_map[None], [sample.labels], [sample.crowd], [SEED])
 
 
 def _pixels(sample: Sample):

@@ -18,7 +18,7 @@ from spinet.data.readers import read_image
 from spinet.data.segments import Categories, DataError, encode_ids
 from spinet.files import atomic_write, owned, refuse_file, sealed, visible
 from spinet.inference.predict import Prediction, predict
-from spinet.weights import Model
+from spinet.system import Model
 
 PHOTOS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts"}

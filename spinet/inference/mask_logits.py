@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spinet.config import InferenceConfig
+
 
 @dataclass(frozen=True)
 class MaskLogits:
@@ -105,3 +107,8 @@ class MaskLogits:
             empty = line.amax(1) == 0
             bounds += [begin + first.masked_fill(empty, 2), begin + last.masked_fill(empty, 0)]
         return torch.stack(bounds, dim=1)
+
+
+def mask_cut(config: InferenceConfig) -> float:
+    """The logit above which a pixel belongs to a mask."""
+    return float(torch.logit(torch.tensor(config.mask_threshold)))

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinet.config import InferenceConfig
+from spinet.data.label_space import LabelSpace
 from spinet.data.segments import VOID, Categories
-from spinet.inference.duplicates import Candidates, mask_cut
-from spinet.inference.mask_logits import MaskLogits
+from spinet.inference.candidates import Candidates
+from spinet.inference.mask_logits import MaskLogits, mask_cut
 from spinet.inference.resample import Resampler
-from spinet.objective.targets import SemanticClasses, first_stuff
 
 
 def merge(
@@ -24,7 +24,7 @@ def merge(
     resampler: Resampler,
     categories: Categories,
     config: InferenceConfig,
-    semantic_classes: SemanticClasses,
+    space: LabelSpace,
 ) -> tuple[Int[Tensor, "H W"], list[dict[str, Any]]]:
     """One map from instances and stuff, as Panoptic-FPN does: instances first, by falling score; stuff fills the rest.
 
@@ -38,7 +38,7 @@ def merge(
         stuff_logits: of the stuff path, at stride 4 of the network's input, as those of the candidates.
         semantic: which of them is the largest at each pixel.
     """
-    cut, num_stuff = mask_cut(config), categories.num_stuff
+    cut = mask_cut(config)
     windows = resampler.windows(candidates.logits, cut)
     ids = torch.full(resampler.size, VOID, dtype=torch.int32, device=semantic.device)
     stays = torch.zeros(len(windows), dtype=torch.bool, device=semantic.device)
@@ -51,14 +51,12 @@ def merge(
     if config.fill_threshold is not None:
         cut = min(cut, float(torch.logit(torch.tensor(config.fill_threshold))))
         windows = resampler.windows(candidates.logits, cut)
-        outputs = candidates.labels if semantic_classes == "all" else torch.full_like(candidates.labels, num_stuff)
-        _fill(ids, candidates.logits, windows, stays, outputs, semantic, resampler, cut)
+        _fill(ids, candidates.logits, windows, stays, space.outputs(candidates.labels), semantic, resampler, cut)
     segments = _things(ids, candidates, windows, stays, categories)
-    first = first_stuff(semantic_classes, num_things=categories.num_things)
     free = ids == VOID
-    stuff = _stuff(stuff_logits, semantic, free, resampler, first, num_stuff, config)
-    areas = torch.bincount(stuff.flatten(), minlength=num_stuff + 1)[1:].tolist()
-    identities = [VOID] * (1 + num_stuff)
+    stuff = _stuff(stuff_logits, semantic, free, resampler, space, config)
+    areas = torch.bincount(stuff.flatten(), minlength=space.num_stuff + 1)[1:].tolist()
+    identities = [VOID] * (1 + space.num_stuff)
     for index, area in enumerate(areas):
         if area == 0 or area < config.min_stuff_area * ids.numel():
             continue
@@ -137,12 +135,11 @@ def _stuff(
     semantic: Int[Tensor, "H W"],
     free: Bool[Tensor, "H W"],
     resampler: Resampler,
-    first: int,
-    stuff: int,
+    space: LabelSpace,
     config: InferenceConfig,
 ) -> Int[Tensor, "H W"]:
-    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none; `first` of the outputs is class 1."""
-    is_thing = (semantic < first) | (semantic >= first + stuff)
+    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none."""
+    first, stuff, is_thing = space.first_stuff, space.num_stuff, space.is_thing(semantic)
     best = (semantic + (1 - first)).masked_fill_(~free | is_thing, 0)
     rows, columns = torch.nonzero(free & is_thing, as_tuple=True)
     if len(rows) and stuff:

@@ -17,10 +17,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from spinet.config import InferenceConfig
+from spinet.data.label_space import LabelSpace
 from spinet.data.segments import VOID, Categories
-from spinet.inference.duplicates import Candidates, mask_cut
+from spinet.inference.candidates import Candidates
+from spinet.inference.mask_logits import mask_cut
 from spinet.inference.resample import Resampler
-from spinet.objective.targets import SemanticClasses, first_stuff
 
 AT_ONCE = 16
 """Maps that are resampled at once: their values, in single precision, are needed no longer than it takes."""
@@ -77,9 +78,8 @@ def merge_at_once(
     confident: Bool[Tensor, "n"],
     stuff_logits: Float[Tensor, "N_s H W"],
     resampler: Resampler,
-    categories: Categories,
     config: InferenceConfig,
-    semantic_classes: SemanticClasses,
+    space: LabelSpace,
     *,
     rounds: int,
 ) -> Merged:
@@ -106,17 +106,15 @@ def merge_at_once(
         cover[:n] &= stays.byte()[:, None, None]
     owner = _owner(cover)
     settled = ~(stays & ~_enough(owner, areas, config)).any()
-    first = first_stuff(semantic_classes, num_things=categories.num_things)
     if config.fill_threshold is not None:
         cut = min(mask_cut(config), float(torch.logit(torch.tensor(config.fill_threshold))))
-        labels = candidates.labels
-        outputs = labels if semantic_classes == "all" else torch.full_like(labels, categories.num_stuff)
+        outputs = space.outputs(candidates.labels)
         owner = _filled(owner, candidates, stays, outputs, semantic, resampler, cut)
     identity = stays.cumsum(0) * stays
     count = stays.sum()
     things = torch.stack([identity, _histogram(owner, n + 1)[:n], *_boxes(owner, n)], dim=1)
-    stuff = _stuff(stuff_logits, semantic, owner == n, first, categories.num_stuff, config)
-    stuff_areas = _histogram(stuff, categories.num_stuff + 1)[1:]
+    stuff = _stuff(stuff_logits, semantic, owner == n, space, config)
+    stuff_areas = _histogram(stuff, space.num_stuff + 1)[1:]
     large = stuff_areas >= max(1, math.ceil(config.min_stuff_area * height * width))
     stuff_identity = (count + large.cumsum(0)) * large
     ids = F.pad(identity, (0, 1), value=VOID)[owner] + F.pad(stuff_identity, (1, 0), value=VOID)[stuff]
@@ -183,12 +181,11 @@ def _stuff(
     logits: Float[Tensor, "N_s H W"],
     semantic: Int[Tensor, "H W"],
     free: Bool[Tensor, "H W"],
-    first: int,
-    stuff: int,
+    space: LabelSpace,
     config: InferenceConfig,
 ) -> Int[Tensor, "H W"]:
-    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none; `first` of the outputs is class 1."""
-    is_thing = (semantic < first) | (semantic >= first + stuff)
+    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none."""
+    first, stuff, is_thing = space.first_stuff, space.num_stuff, space.is_thing(semantic)
     best = semantic + (1 - first)
     if stuff:
         probability, chosen = logits.softmax(0)[first : first + stuff].max(0)

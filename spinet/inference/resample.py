@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinet.inference.mask_logits import MaskLogits
+from spinet.model.spinet import Features
+from spinet.system import NetworkOutput
 
 PIECE = 2**15
 """Pixels that are resampled at once, where only some are."""
@@ -27,6 +29,12 @@ class Resampler:
             (torch.arange(out, device=device) + 0.5) * (inner / out) / stride - 0.5
             for inner, out in zip(network_size, size, strict=True)
         )
+
+    @classmethod
+    def of(cls, output: NetworkOutput[Features], stride: int = 4) -> Resampler:
+        """From maps of an image's features at that stride; 4 is that of the Panoptic-Feature and of all masks."""
+        device = output.features.phi.device
+        return cls(network_size=output.network_size, size=output.size, device=device, stride=stride)
 
     def whole(self, logits: Float[Tensor, "n h w"]) -> Float[Tensor, "n H W"]:
         """All pixels."""

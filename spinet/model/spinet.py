@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from spinet.config import ModelConfig
 from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import FilterSampling, Locations
 from spinet.model.fpn import FPN, LEVELS, STRIDE
 from spinet.model.layers import Coordinates, set_group_channels
+from spinet.model.network import Network
 from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.single_shot import SingleShot, within_reach
 
@@ -33,7 +33,7 @@ class Features:
         return self.phi if self.phi is self.phi_stuff else torch.cat([self.phi, self.phi_stuff], dim=1)
 
 
-class SPINet(nn.Module):
+class SPINet(Network):
     """Single-shot path integrated panoptic segmentation network.
 
     `forward` computes the features of a batch; `single_shot` the logits of one of its images. Nothing here is needed
@@ -41,8 +41,6 @@ class SPINet(nn.Module):
     """
 
     PHI_STRIDE = 4
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -57,8 +55,8 @@ class SPINet(nn.Module):
         stuff_feature: PanopticFeatureGenerator | None = None,
         reach: int | None = None,
     ):
-        super().__init__()
-        self.backbone = backbone
+        levels = (*LEVELS[filter_levels], *LEVELS[feature_levels])
+        super().__init__(backbone=backbone, divisor=max(STRIDE[level] for level in levels))
         self.fpn = fpn
         self.filter_sampling = filter_sampling
         self.filter_levels = LEVELS[filter_levels]
@@ -67,10 +65,6 @@ class SPINet(nn.Module):
         self.single_shot_convolution = single_shot
         self.stuff_feature = stuff_feature
         self.reach = reach
-        # images are padded to a multiple of this at the right and the bottom, so that every level covers the same area
-        self.divisor = max(STRIDE[level] for level in (*self.filter_levels, *self.feature_levels))
-        self.register_buffer("mean", 255 * torch.tensor(backbone.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(backbone.std)[:, None, None], persistent=False)
 
     @classmethod
     def from_config(
@@ -81,7 +75,7 @@ class SPINet(nn.Module):
         Args:
             config: sizes and choices.
             num_things: N_t, thing classes.
-            num_stuff: N_s, outputs of the stuff path (see `num_semantic` in `spinet.objective.targets`).
+            num_stuff: N_s, outputs of the stuff path (`LabelSpace.num_outputs`).
             weights_follow: trained weights are loaded next, so no others are.
         """
         backbone = Backbone(
@@ -149,9 +143,7 @@ class SPINet(nn.Module):
         if windows is None:
             windows = torch.zeros(len(images), 4, device=images.device)
             windows[:, 2], windows[:, 3] = width, height
-        x = (images - self.mean) / self.std
-        x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
-        pyramid = self.fpn(self.backbone(x))
+        pyramid = self.fpn(self.backbone(self.normalised(images)))
         class_logits, filter_features = self.filter_sampling(
             [pyramid[level] for level in self.filter_levels], self.strides, windows
         )

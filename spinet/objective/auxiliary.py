@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from spinet.data.label_space import IGNORE
 from spinet.objective.losses import focal
-from spinet.objective.targets import IGNORE
 
 
 class IntraClassTriplet(nn.Module):

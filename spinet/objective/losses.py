@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spinet.objective.targets import IGNORE
+from spinet.data.label_space import IGNORE
 
 
 def focal(

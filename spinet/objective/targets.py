@@ -7,31 +7,35 @@ whatever batch it is seen.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-IGNORE = -1  # a pixel or location that no loss looks at: void, crowd, padding
+from spinet.data.label_space import IGNORE, LabelSpace
+
 BACKGROUND = -2  # a location that belongs to no thing
 MASK_STRIDE = 4  # of the Panoptic-Feature, where masks are compared
 
-SemanticClasses = Literal["stuff", "stuff+thing", "all"]
 Assignment = Literal["centre", "any"]
 
 
-def num_semantic(semantic_classes: SemanticClasses, *, num_things: int, num_stuff: int) -> int:
-    """N_s, the outputs of the stuff path: the stuff classes; with "stuff+thing" one more, last, for all things; with
-    "all" the thing classes before them, as in the labels."""
-    return {"stuff": num_stuff, "stuff+thing": num_stuff + 1, "all": num_things + num_stuff}[semantic_classes]
+class Counts(NamedTuple):
+    """Numbers of the items that the losses are means over.
 
+    They are summed over the batches and the processes of a step before anything is divided, so that a step is the same
+    however it is split. Then they are tensors, which the host does not wait for.
+    """
 
-def first_stuff(semantic_classes: SemanticClasses, *, num_things: int) -> int:
-    """Where the stuff classes begin among the outputs of the stuff path."""
-    return num_things if semantic_classes == "all" else 0
+    positives: float | Tensor
+    samples: float | Tensor
+    stuff_pairs: float | Tensor
+    triplets: float | Tensor
+    semantic_pixels: float | Tensor  # that have a label of the stuff path
+    contour_pixels: float | Tensor  # that are neither void nor crowd
 
 
 @dataclass
@@ -61,9 +65,8 @@ class Targets:
 
     def counts(self) -> Counts:
         return Counts(
-            images=len(self.images),
             positives=sum(float((level >= 0).sum()) for level in self.classes),
-            samples=sum(len(image.sample_instance) for image in self.images),
+            samples=sum(float(len(image.sample_instance)) for image in self.images),
             stuff_pairs=float(self.present.sum()),
             triplets=sum(float(image.negatives.sum()) for image in self.images),
             semantic_pixels=float((self.semantic != IGNORE).sum()),
@@ -71,31 +74,12 @@ class Targets:
         )
 
 
-@dataclass
-class Counts:
-    """Numbers of the items that the losses are means over. They are summed over the batches and the processes of a
-    step before anything is divided, so that a step is the same however it is split. Then they are tensors, which the
-    host does not wait for."""
-
-    images: float | Tensor
-    positives: float | Tensor = 0.0
-    samples: float | Tensor = 0.0
-    stuff_pairs: float | Tensor = 0.0
-    triplets: float | Tensor = 0.0
-    semantic_pixels: float | Tensor = 0.0  # that have a label of the stuff path
-    contour_pixels: float | Tensor = 0.0  # that are neither void nor crowd
-
-    def to_list(self) -> list[float]:
-        return [float(getattr(self, f.name)) for f in fields(self)]
-
-
 class TargetBuilder:
     """Builds `Targets` from segment maps.
 
     Args:
         strides: image pixels to a cell, for each level of the filter sampling module.
-        num_things, num_stuff: classes of the data.
-        semantic_classes: what the stuff path tells apart.
+        space: classes of the data, and outputs of the stuff path.
         semantic_stride: resolution of the stuff losses: 1 or 4.
         dice_classes: classes that the multi-class dice averages over.
         samples_per_image: filters trained at most.
@@ -110,9 +94,7 @@ class TargetBuilder:
         self,
         *,
         strides: list[int],
-        num_things: int,
-        num_stuff: int,
-        semantic_classes: SemanticClasses = "all",
+        space: LabelSpace,
         semantic_stride: int = 1,
         dice_classes: Literal["present", "all"] = "present",
         samples_per_image: int = 125,
@@ -122,9 +104,7 @@ class TargetBuilder:
         divisor: int = 32,
     ):
         self.strides = strides
-        self.num_things = num_things
-        self.num_semantic = num_semantic(semantic_classes, num_things=num_things, num_stuff=num_stuff)
-        self.semantic_classes = semantic_classes
+        self.space = space
         self.semantic_stride = semantic_stride
         self.dice_classes = dice_classes
         self.samples_per_image = samples_per_image
@@ -157,7 +137,7 @@ class TargetBuilder:
         smallest = [None] * len(maps) if smallest_maps is None else F.pad(smallest_maps, padding).long()
         classes, semantic, contours, images = [], [], [], []
         for segment_map, smallest_map, label, is_crowd, seed in zip(maps, smallest, labels, crowd, seeds, strict=True):
-            is_thing = (label < self.num_things) & ~is_crowd
+            is_thing = (label < self.space.num_things) & ~is_crowd
 
             def by_segment(values: Tensor, is_crowd: Tensor = is_crowd, device: torch.device = maps.device) -> Tensor:
                 """A look-up table from the segment map's values; void and crowds are ignored."""
@@ -177,7 +157,7 @@ class TargetBuilder:
                     for level, s in zip(levels, self.strides, strict=True)
                 ]
             )
-            semantic_of = by_segment(self._semantic_labels(label))
+            semantic_of = by_segment(self.space.outputs(label))
             step = self.semantic_stride
             semantic.append(semantic_of[segment_map[step // 2 :: step, step // 2 :: step]])
             label_map = by_segment(label)[segment_map]
@@ -214,14 +194,8 @@ class TargetBuilder:
         instance_of = F.pad(by_size, (1, 0), value=IGNORE)
         return [instance_of[F.max_pool2d(cells, s // finest)[0].long()] for s in self.strides]
 
-    def _semantic_labels(self, label: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
-        if self.semantic_classes == "all":
-            return label
-        stuff = label - self.num_things
-        return stuff.masked_fill(stuff < 0, IGNORE if self.semantic_classes == "stuff" else self.num_semantic - 1)
-
     def _present(self, semantic: Int[Tensor, "B h w"]) -> Bool[Tensor, "B N_s"]:
-        shape = (len(semantic), self.num_semantic + 1)
+        shape = (len(semantic), self.space.num_outputs + 1)
         if self.dice_classes == "all":
             return torch.ones(shape, dtype=torch.bool, device=semantic.device)[:, :-1]
         counts = torch.zeros(shape, dtype=torch.bool, device=semantic.device)

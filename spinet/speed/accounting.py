@@ -16,12 +16,12 @@ from torchvision import ops  # noqa: F401  registers the deformable convolution
 
 from spinet.baselines.build import build_baseline
 from spinet.config import CITYSCAPES_R50, PRESETS, Config, ModelConfig
+from spinet.data.label_space import LabelSpace
 from spinet.data.segments import Categories, Category
 from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
-from spinet.objective.targets import num_semantic
 from spinet.paper import CONTOUR_CHANNELS, FEATURE_CHANNELS, TABLE_2, TABLE_3, TABLE_5
 
 NUM_FILTERS = 20
@@ -97,7 +97,7 @@ def describe(
     num_things, num_stuff = num_classes or PRESETS[name or "cityscapes_r50"].data.num_classes
     outputs = {
         "num_things": num_things,
-        "num_stuff": num_semantic(config.objective.semantic_classes, num_things=num_things, num_stuff=num_stuff),
+        "num_stuff": LabelSpace(config.objective.semantic_classes, num_things, num_stuff).num_outputs,
     }
     integrated, separate = replace(config.model, separate=False), replace(config.model, separate=True)
     params = count_parameters(integrated, **outputs)
@@ -130,7 +130,7 @@ def describe_baseline(system: str, preset: str = "cityscapes_r50") -> dict[str, 
     categories = [Category(index + 1, f"class {index}", index < num_things) for index in range(num_things + num_stuff)]
     with FakeTensorMode():
         config = PRESETS[preset].with_system(system)
-        params = _parameters(build_baseline(config, Categories.of(categories), weights_follow=True))
+        params = _parameters(build_baseline(config, Categories.of(categories), weights_follow=True).network)
     description: dict[str, Any] = {"system": system, "preset": preset}
     description |= {"num_classes": [num_things, num_stuff], "params": params}
     if preset == "cityscapes_r50" and system in PUBLISHED_BASELINES:

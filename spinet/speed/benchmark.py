@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from spinet.baselines.panoptic_deeplab import PanopticDeepLab
 from spinet.config import PRESETS, ConfigError, PresetName
 from spinet.data.segments import Sample
-from spinet.inference.predict import encode, read_out
+from spinet.inference.predict import postprocess, run_network
 from spinet.machine import exact_float32, tf32
 from spinet.records import new_record
 from spinet.speed.accounting import macs_of
@@ -28,7 +28,9 @@ from spinet.speed.staging import stage
 from spinet.speed.summary import BENCHMARK
 from spinet.speed.yardstick import Yardstick, counting_moves, peak_memory
 from spinet.synthcity.mosaic import CATEGORIES, mosaic
-from spinet.weights import Model, build_model, freeze, load_model
+from spinet.system import Model
+from spinet.systems import build_model
+from spinet.weights import freeze, load_model
 
 Exact = Literal["fp32", "bf16"]
 
@@ -52,12 +54,12 @@ class Contender:
     plain: Model
 
     @property
-    def readings(self) -> dict[str, Any]:
+    def rules(self) -> dict[str, Any]:
         """By system: what has to hold while its rules read the outputs of this one network."""
-        readings: dict[str, Any] = {self.system: nullcontext}
+        rules: dict[str, Any] = {self.system: nullcontext}
         if isinstance(self.model.network, PanopticDeepLab):
-            readings[FASTER] = lambda: _grouping_things(self.model.network)
-        return readings
+            rules[FASTER] = lambda: _grouping_things(self.model.network)
+        return rules
 
 
 @exact_float32()
@@ -144,7 +146,7 @@ def benchmark(
                 memory = peak_memory(contender.model.device, partial(_run, contender, sample))
                 floors = {"floor_macs_s": cost["network_macs"] / rate["macs_per_s"]}
                 floors |= {"floor_bytes_s": cost["network_bytes"] / rate["bytes_per_s"]}
-                for system in contender.readings:
+                for system in contender.rules:
                     key = (system, contender.precision, contender.optimized)
                     row = {"system": system, "precision": contender.precision, "optimized": contender.optimized}
                     row |= {"instances": count, "found": found[key]}
@@ -178,7 +180,7 @@ def _contender(model: Model, precision: Exact, device: torch.device, *, optimize
     )
     model.network.to(device)
     freeze(model.network)
-    plain = Model(model.network, config, model.categories)
+    plain = replace(model, config=config)
     timed = optimize_for_inference(plain, compile=compile) if optimize else plain
     system = config.baseline.system if config.baseline else "spinet"
     return Contender(system, precision, optimize, timed, plain)
@@ -196,9 +198,9 @@ def _costs(model: Model, sample: Sample) -> dict[str, int]:
     """Parameters; multiply-accumulates of the network and of all; values that the network's layers move."""
     outputs: list[Any] = []
     with stage(model, sample), counting_moves(model.network) as moves:
-        network = macs_of(lambda: outputs.append(encode(model, _pixels(sample))))
+        network = macs_of(lambda: outputs.append(run_network(model, sample.pixels)))
         moved = sum(moves)
-        post = macs_of(lambda: read_out(model, outputs[0]))
+        post = macs_of(lambda: postprocess(model, outputs[0]))
     return {
         "params": sum(parameter.numel() for parameter in model.network.parameters()),
         "macs": network + post,
@@ -209,11 +211,11 @@ def _costs(model: Model, sample: Sample) -> dict[str, int]:
 
 def _run(contender: Contender, sample: Sample) -> dict[str, tuple[float, float, int]]:
     """Seconds of network and post-processing, and the number of things in the map, by system."""
-    encoded = encode(contender.model, _pixels(sample))
+    output = run_network(contender.model, sample.pixels)
     result = {}
-    for system, holding in contender.readings.items():
+    for system, holding in contender.rules.items():
         with holding():
-            prediction = read_out(contender.model, encoded)
+            prediction = postprocess(contender.model, output)
         things = sum(segment["isthing"] for segment in prediction.segments)
         result[system] = (prediction.network_seconds, prediction.post_seconds, things)
     return result
@@ -265,10 +267,6 @@ def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float 
 
 def _weights(model: Model) -> int:
     return sum(parameter.nbytes for parameter in model.network.parameters())
-
-
-def _pixels(sample: Sample) -> np.ndarray:
-    return sample.image.permute(1, 2, 0).numpy()
 
 
 def _conditions(device: str, seed: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from spinet.files import atomic_write
 from spinet.model.spinet import SPINet
 from spinet.speed.batch_norm import fold_batch_norm
-from spinet.weights import Model, freeze
+from spinet.system import Model
+from spinet.weights import freeze
 
 TOLERANCE = 1e-3
 """Of an output, the largest deviation that passes, as a share of its largest value: float32 in another order."""
@@ -37,7 +38,7 @@ def export(model: Model, path: str | Path, *, size: tuple[int, int], seed: int =
 
     The input is `image`, uint8 [1, 3, H, W], RGB. The outputs, float32, are `classes_0` … for each level that the
     filter sampling module reads, `filters_0` … likewise, and `phi`. What follows depends on how many things are found,
-    and stays here (`spinet.inference.predict.read_out`).
+    and stays here (`spinet.inference.postprocess`).
 
     Args:
         model: a SPINet; batch norm is folded.

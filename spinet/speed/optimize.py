@@ -14,11 +14,11 @@ from torch import nn
 from spinet.data.segments import map_tensors
 from spinet.machine import resolve
 from spinet.model.backbone import Deformable
-from spinet.model.spinet import SPINet
 from spinet.speed.batch_norm import fold_batch_norm
 from spinet.speed.shortcuts import take_shortcuts
-from spinet.speed.winograd import filter_minimally
-from spinet.weights import Model, freeze
+from spinet.speed.winograd import use_winograd
+from spinet.system import Model
+from spinet.weights import freeze
 
 
 def optimize_for_inference(
@@ -37,7 +37,7 @@ def optimize_for_inference(
         model: stays as it is.
         precision: arithmetic of the network, in place of `config.inference.precision`; in bf16 the weights of
             convolutions are stored so, too, instead of being rounded at every use.
-        winograd: on CPUs, 3×3 convolutions by minimal filtering: in float32 a quarter of their multiplications, and
+        winograd: on CPUs, 3×3 convolutions by Winograd's algorithm: in float32 a quarter of their multiplications, and
             values that differ by about 1e-5 of the largest; in bf16 four ninths, and about twice the rounding errors
             that bf16 has anyway. torch.compile has its own ways.
         compile: hands the network to `torch.compile`, which takes minutes at the first image of each size and needs a
@@ -50,12 +50,11 @@ def optimize_for_inference(
     network = deepcopy(model.network)
     freeze(network)
     fold_batch_norm(network)
-    if isinstance(network, SPINet):
-        take_shortcuts(network)
+    take_shortcuts(network)
     network.to(memory_format=torch.channels_last)  # the order in memory that convolutions are fastest with
     reduced = resolve(inference.precision, model.device) == "bf16"
     if winograd and model.device.type == "cpu" and not compile:
-        filter_minimally(network, torch.bfloat16 if reduced else torch.float32)
+        use_winograd(network, torch.bfloat16 if reduced else torch.float32)
     if reduced:
         exact = {part for module in network.modules() if isinstance(module, Deformable) for part in module.modules()}
         for module in network.modules():
@@ -63,7 +62,7 @@ def optimize_for_inference(
                 module.to(torch.bfloat16)
     if compile:
         network.forward = compiled(network.forward, model.device)
-    return Model(network, replace(model.config, inference=inference), model.categories)
+    return replace(model, network=network, config=replace(model.config, inference=inference))
 
 
 def compiled(function: Any, device: torch.device) -> Any:

@@ -6,6 +6,7 @@ what, their result is wanted.
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spinet.model.filter_sampling import FilterSampling, Locations, neighbourhoods
+from spinet.model.network import Network
 from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.single_shot import SingleShot, batch_of_one
 from spinet.model.spinet import SPINet
@@ -199,7 +201,13 @@ def _forget_outside(logits: Float[Tensor, "N H W"], offset: Float[Tensor, "N 3 3
             logits[:, edge, other] += offset[:, edge, other]  # was taken back twice
 
 
-def take_shortcuts(network: SPINet) -> None:
+@singledispatch
+def take_shortcuts(network: Network) -> None:
+    """Nothing: the shortcuts are SPINet's."""
+
+
+@take_shortcuts.register
+def _(network: SPINet) -> None:
     """All that give the same, in place. The deconvolution is put off neither where something stands between it and the
     single-shot convolution, nor where things and stuff have a feature each. On CUDA levels are enlarged before their
     convolution: there the bytes of nine taps cost more than the multiplications that they save."""

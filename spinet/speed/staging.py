@@ -23,13 +23,13 @@ from spinet.baselines.fcos import assign
 from spinet.baselines.mask_rcnn import Detector
 from spinet.baselines.panoptic_deeplab import DeepLabOutputs, PanopticDeepLab, heat_map, offsets
 from spinet.baselines.targets import BaselineTargetBuilder, ImageTruth
+from spinet.data.label_space import IGNORE
 from spinet.data.segments import Sample
-from spinet.inference.predict import encode
+from spinet.inference.predict import run_network
 from spinet.model.panoptic_feature import PanopticFeatureGenerator
 from spinet.model.spinet import Features, SPINet
-from spinet.objective.targets import IGNORE
 from spinet.speed.shortcuts import DeconvolvingSingleShot, FiltersOnDemand
-from spinet.weights import Model
+from spinet.system import Model
 
 SURE = 8.0
 """Logit of what is so; its negative of what is not."""
@@ -53,14 +53,8 @@ def stage(model: Model, sample: Sample) -> Iterator[None]:
         model: of any system, trained or not, with the classes of `sample`; `input.test_scale` is None.
         sample: without crowds.
     """
-    network, categories = model.network, model.categories
-    build = BaselineTargetBuilder(
-        strides=[],
-        num_things=categories.num_things,
-        num_stuff=categories.num_stuff,
-        semantic_classes=model.config.objective.semantic_classes,
-        divisor=network.divisor,
-    )
+    network = model.network
+    build = BaselineTargetBuilder(space=model.space, divisor=network.divisor)
     targets = build(sample.segment_map[None].to(model.device), [sample.labels], [sample.crowd], [0])
     truth = targets.images[0]
     labels = _in_cells(targets.semantic[0], 4)
@@ -68,7 +62,7 @@ def stage(model: Model, sample: Sample) -> Iterator[None]:
         if isinstance(network, Detector):
             hooks = _stage_detector(network, truth, labels)
         else:
-            outputs: Any = encode(model, sample.image.permute(1, 2, 0).numpy()).features  # of its own kind
+            outputs: Any = run_network(model, sample.pixels).features  # of its own kind
             match network:
                 case SPINet():
                     staged = _spinet(network, outputs, truth, targets.semantic[0])

@@ -152,7 +152,7 @@ def fitting(module: nn.Module, dtype: torch.dtype) -> Algorithm | None:
     return next((a for a in ALGORITHMS if a.dtype == dtype and channels >= a.least_channels), None)
 
 
-def filter_minimally(network: nn.Module, dtype: torch.dtype) -> None:
+def use_winograd(network: nn.Module, dtype: torch.dtype) -> None:
     """Replaces the convolutions that fit, in place.
 
     Args:

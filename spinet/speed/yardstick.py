@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
-from spinet.inference.predict import synchronise
+from spinet.machine import synchronise
 
 CHANNELS, STRIDE = 256, 8
 """Of the convolution: those of the heads and of the Panoptic-Feature generator (§3.2, §3.3)."""

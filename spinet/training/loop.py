@@ -34,12 +34,9 @@ from spinet.training.resume import existing_checkpoints, remedy_for_non_finite, 
 from spinet.training.step import (
     Prepare,
     Step,
-    Training,
     learning_rate,
     make_optimizer,
-    make_training,
     take_step,
-    target_builder,
 )
 from spinet.weights import initialise, save_model, save_objective
 
@@ -139,7 +136,7 @@ def train_loop(
         if accelerator.is_main_process:
             tqdm.write(str(found))
     # convolutions are fastest with channels last
-    training: Any = make_training(model).to(memory_format=torch.channels_last).to(accelerator.device)
+    training: Any = model.for_training().to(memory_format=torch.channels_last).to(accelerator.device)
     if world > 1 and device.type == "cuda":
         training = synchronise_norms(training)
     optimizer = make_optimizer(training, settings)
@@ -172,7 +169,7 @@ def train_loop(
     loader = make_train_loader(
         stream,
         positions,
-        prepare=Prepare(target_builder(model)),
+        prepare=Prepare(model.target_builder()),
         workers=config.input.workers,
         pin_memory=device.type == "cuda",
     )
@@ -220,7 +217,7 @@ def train_loop(
     def write_down(step: Step) -> bool:
         """Whether any process wanted to stop in that step."""
         nonlocal overflows
-        values = step.reading.read()
+        values = step.losses.read()
         stop = values.pop("stop") > 0
         finite = all(math.isfinite(value) for name, value in values.items() if name != "gradient_norm")
         overflows = 0 if finite else overflows + 1
@@ -251,19 +248,19 @@ def train_loop(
         parts = [next(batches) for _ in range(accumulation)]
         progress = iteration / settings.iterations
         noted = interruption.noted is not None
-        reading = take_step(
+        losses = take_step(
             wrapped, optimizer, parts, accelerator, progress=progress, clip=settings.clip_norm, stop=noted
         )
         # the step before, while the device is busy with this one; by it all processes know of a signal to one of them
         asked = asked or (step is not None and write_down(step))
-        step = Step(iteration, rate, [image for part in parts for image in part.batch.image_ids], reading)
+        step = Step(iteration, rate, [image for part in parts for image in part.batch.image_ids], losses)
         done = iteration + 1
         last = done == settings.iterations
         stop = not last and (asked or (world == 1 and interruption.noted is not None))
         store = last or stop or done % settings.checkpoint_every == 0
         judge = settings.evaluate_every > 0 and done % settings.evaluate_every == 0 and not last and not stop
         if store or judge:
-            reading.read()
+            losses.read()
         step.seconds = perf_counter() - began
         hours += step.seconds / 3600
         if store or judge:
@@ -299,8 +296,8 @@ def train_loop(
 
     if accelerator.is_main_process:
         save_model(model, out / "model.safetensors")
-        if isinstance(training, Training):
-            save_objective(training.objective, config, out / "auxiliary.safetensors")
+        if training.train_only is not None:
+            save_objective(training.train_only, config, out / "auxiliary.safetensors")
     record("trained", settings.iterations, {})
     training.eval()
     result = validate(model, val_set, rank=rank, world_size=world)

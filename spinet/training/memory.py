@@ -16,10 +16,9 @@ from spinet.config import Config
 from spinet.data.segments import Categories, Category, map_tensors
 from spinet.data.transforms import collate
 from spinet.model.layers import GroupNorm, group_norm_in_order
-from spinet.objective.targets import Counts
 from spinet.synthcity.mosaic import CATEGORIES, mosaic
-from spinet.training.step import Prepare, make_optimizer, make_training, target_builder
-from spinet.weights import build_model
+from spinet.systems import build_model
+from spinet.training.step import Prepare, make_optimizer
 
 
 class Alive(TorchDispatchMode):
@@ -72,7 +71,7 @@ def training_memory(
     categories = Categories.of([Category(number, f"class {number}", number < num_things) for number in classes])
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         model = build_model(config, categories, weights_follow=True)
-        training = make_training(model).train()
+        training = model.for_training().train()
     norms: list[Any] = [module for module in training.modules() if isinstance(module, GroupNorm)]
     for norm in norms:  # as on CUDA
         norm.forward = partial(
@@ -81,7 +80,7 @@ def training_memory(
     sample = mosaic(things, size, seed=0)
     stuff = sample.labels >= CATEGORIES.num_things
     sample.labels[stuff] += num_things - CATEGORIES.num_things
-    part = Prepare(target_builder(model))(collate([sample] * images, list(range(images))))
+    part = Prepare(model.target_builder())(collate([sample] * images, list(range(images))))
     alive = Alive()
     with fake, alive:
         part = map_tensors(part, fake.from_tensor)
@@ -95,7 +94,7 @@ def training_memory(
         optimizer.zero_grad(set_to_none=True)
         alive.most = alive.bytes
         with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision != "fp32"):
-            losses = training(part.batch, part.targets, Counts(*part.counts))
+            losses = training(part.batch, part.targets, part.counts)
         losses["total"].backward()
         gradients = sum(p.grad.nbytes for p in training.parameters() if p.grad is not None)
         del losses

@@ -14,7 +14,7 @@ from spinet.data.annotations import Faults
 from spinet.data.examine import examine
 from spinet.data.segments import DataError
 from spinet.evaluation.validate import validate
-from spinet.weights import Model
+from spinet.system import Model
 
 DECODED = 2000
 """Training images of which every pixel is looked at, evenly spread; of the others the headers are."""

@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from spinet.config import Config, Precision
 from spinet.data.segments import Categories
-from spinet.weights import Model, build_model
+from spinet.system import Model
+from spinet.systems import build_model
 
 T = TypeVar("T")
 

@@ -8,79 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from spinet.baselines.build import baseline_targets
-from spinet.baselines.system import Baseline, BaselineTraining
 from spinet.config import TrainConfig
 from spinet.data.segments import Batch, map_tensors
-from spinet.model.filter_sampling import Locations
-from spinet.model.spinet import SPINet
-from spinet.objective.objective import Objective
-from spinet.objective.targets import Counts, TargetBuilder, Targets
-from spinet.weights import Model
-
-
-class Training(nn.Module):
-    """Network and objective in one forward, as data-parallel training needs it."""
-
-    def __init__(self, network: SPINet, objective: Objective):
-        super().__init__()
-        self.network = network
-        self.objective = objective
-
-    def forward(self, batch: Batch, targets: Targets, counts: Counts, progress: float = 1.0) -> dict[str, Tensor]:
-        """Losses of a batch; `progress` is how much of the run is done, 0 … 1."""
-        features = self.network(batch.images, batch.windows)
-        # cuDNN looks for the fastest convolution anew for every number of filters: on CUDA it is always the same
-        most = self.objective.config.samples_per_image if batch.images.is_cuda else 0
-        things, stuff = [], []
-        for index, image in enumerate(targets.images):
-            count = len(image.sample_level)
-            locations = (image.sample_level, image.sample_y, image.sample_x)
-            locations = Locations(*(F.pad(part, (0, max(0, most - count))) for part in locations))
-            thing_logits, stuff_logits = self.network.single_shot(features, index, locations)
-            things.append(thing_logits[:count])
-            stuff.append(stuff_logits)
-        with torch.autocast(batch.images.device.type, enabled=False):
-            return self.objective(
-                class_logits=features.class_logits,
-                thing_logits=things,
-                stuff_logits=torch.stack(stuff),
-                phi=features.all_phi.float(),
-                targets=targets,
-                counts=counts,
-                progress=progress,
-            )
-
-
-def make_training(model: Model) -> Training | BaselineTraining:
-    """The network with what it is trained by."""
-    if isinstance(model.network, Baseline):
-        return BaselineTraining(model.network)
-    return Training(model.network, Objective.from_config(model.config))
-
-
-def target_builder(model: Model) -> TargetBuilder:
-    """The targets that a configuration asks for."""
-    if isinstance(model.network, Baseline):
-        return baseline_targets(model.config, model.categories, model.network)
-    config = model.config.objective
-    return TargetBuilder(
-        strides=model.network.strides,
-        num_things=model.categories.num_things,
-        num_stuff=model.categories.num_stuff,
-        semantic_classes=config.semantic_classes,
-        semantic_stride=config.semantic_stride,
-        dice_classes=config.dice_classes,
-        samples_per_image=config.samples_per_image,
-        assignment=config.assignment,
-        sampling=config.sampling,
-        contour_sigma=config.contour_sigma if config.inter_class_contour else None,
-        divisor=model.network.divisor,
-    )
+from spinet.system import Countable, TargetBuilder
 
 
 def learning_rate(iteration: int, config: TrainConfig) -> float:
@@ -124,8 +57,8 @@ class Part:
     """What a device takes at once: images with their targets, and how much there is in them to learn from."""
 
     batch: Batch  # its segment maps, of which the targets are made, have stayed behind
-    targets: Any  # `Targets`, or the `BaselineTargets` of a baseline
-    counts: list[float]
+    targets: Countable
+    counts: tuple[float, ...]
 
     def to(self, device: torch.device) -> Part:
         """The part on its device; from page-locked memory nobody waits for it."""
@@ -147,10 +80,10 @@ class Prepare:
         light = replace(
             batch, segment_maps=batch.segment_maps[:, :0, :0].clone(), labels=[], crowd=[], smallest_maps=None
         )
-        return Part(light, targets, targets.counts().to_list())
+        return Part(light, targets, targets.counts())
 
 
-class Reading:
+class PendingLosses:
     """Losses and the gradient's norm of a step, on their way to the host while the device goes on."""
 
     def __init__(self, losses: dict[str, Tensor], norm: Tensor):
@@ -175,7 +108,7 @@ class Step:
     iteration: int
     rate: float
     image_ids: list[int | str]
-    reading: Reading
+    losses: PendingLosses
     seconds: float = 0.0
 
 
@@ -188,7 +121,7 @@ def take_step(
     progress: float,
     clip: float,
     stop: bool = False,
-) -> Reading:
+) -> PendingLosses:
     """One step of the optimiser, over the parts whose gradients are added; asks the device for nothing.
 
     Args:
@@ -211,11 +144,11 @@ def take_step(
     norm: Any = accelerator.clip_grad_norm_(wrapped.parameters(), clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Reading(dict(zip(losses, mean.unbind(), strict=True)), norm)
+    return PendingLosses(dict(zip(losses, mean.unbind(), strict=True)), norm)
 
 
-def _total(counts: list[list[float]], accelerator: Accelerator) -> Counts:
+def _total(counts: list[tuple[float, ...]], accelerator: Accelerator) -> tuple[Tensor, ...]:
     """Counts of the whole step, over the parts and the processes, for each process's share: their number divides it."""
     own = torch.tensor(counts).sum(0).to(accelerator.device, non_blocking=True)
     share: Any = accelerator.reduce(own, "mean")
-    return Counts(*share.unbind())
+    return share.unbind()
