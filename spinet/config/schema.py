@@ -1,7 +1,7 @@
 """Every number of an experiment, once, with its source beside it.
 
 "§" and "Table" point into the paper; "unstated" means that the paper leaves the choice open. `docs/unstated.md` is
-generated from these marks (`python -m spinet.unstated`) and says which alternatives exist.
+generated from these marks (`make docs`) and says which alternatives exist.
 """
 
 from __future__ import annotations
