@@ -59,7 +59,10 @@ def publish(notebooks: Path, out: Path) -> None:
         index = [
             course.replace("# The course\n", INTRODUCTION, 1),
             toctree("The course", entries),
-            toctree("Documentation", [*pages, "data/README", "figures/tables", "spinet/checkpoints/README", "API reference <api/spinet>"]),
+            toctree(
+                "Documentation",
+                [*pages, "data/README", "figures/tables", "spinet/checkpoints/README", "API reference <api/spinet>"],
+            ),
         ]
         (source / "index.md").write_text("\n".join(index), encoding="utf-8")
         settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".cache")]

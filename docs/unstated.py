@@ -44,9 +44,9 @@ HEAD = f"""# What the paper leaves open
 
 This page lists every choice that a re-implementation has to make because
 [the paper]({URL}) does not say it. `make docs` generates the page from the comments in
-[spinet/config/schema.py](../spinet/config/schema.py); change them there. Sections and equations are links to their code. "The
-siblings" are published systems of the same kind: Panoptic-FPN, CondInst, SOLOv2, Panoptic-DeepLab and others. Where the
-paper gives no hint, the default is what they do.
+[spinet/config/schema.py](../spinet/config/schema.py); change them there. Sections and equations are links to their
+code. Where the paper gives no hint, the default is that of "similar systems": Panoptic-FPN, CondInst, SOLOv2,
+Panoptic-DeepLab and others.
 """
 
 PINNED_HEAD = """
@@ -54,8 +54,8 @@ PINNED_HEAD = """
 
 The text does not state these details, but Tables 2, 3 and 5 publish sizes: 42.2 M parameters, 46.6 M with two
 generators, and 0.81 and 0.96 · 10¹² operations. The operations only fit as multiply-accumulates (MACs) at 1024×2048.
-`spinet.speed.accounting` counts 96 designs. The design below is the nearest. It still lacks about 0.29 M parameters, which
-nothing in the text explains.
+`spinet.speed.accounting` counts 96 designs. The design below is the nearest. It still lacks about 0.29 M parameters,
+which nothing in the text explains.
 
 """
 

@@ -3,7 +3,7 @@
 import pytest
 from results import END, START, card_records, pages, replaced, short_table, single_records, speed_tables
 
-from spinet.config import TINY, to_dict, with_system
+from spinet.config import PRESETS, to_dict
 from spinet.report import report
 from spinet.report.single import is_single, results_rows, results_table
 
