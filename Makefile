@@ -1,26 +1,36 @@
-# make reproduce: sets up, runs the main job and the ablations. make test: sets up and passes the tests.
+# make reproduce: sets up, runs the main job and the ablations.
 # make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
+# make test: sets up; linting, types and all tests. make check: linting, types and the quick tests, in 3 minutes.
+# make docs: writes the generated parts of the README and of docs/ from records and from the configuration.
 # make figures: draws the course's figures and writes the tables; SWEEP=folder: also those of a finished sweep of Table 3.
+# make lab: opens the course. make notebooks: executes it in build/notebooks.
+# make site: the course, docs/ and an API reference as pages in build/site.
+# make bench: measures times. make faults: injects faults for about 25 minutes; writes docs/faults.md.
 # make gpu-wheels: fetches into build/wheels what benchmarks/gpu.sh brings to a machine without a network.
-# make faults: the campaign of faults in full, about 25 minutes of one core; writes docs/faults.md.
-# make lab: opens the course. make notebooks: executes it in build/notebooks. make site: that, as pages in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
 
-.PHONY: reproduce test check faults bench gpu-wheels lab notebooks site figures clean
+.PHONY: reproduce test check lint docs faults bench gpu-wheels lab notebooks site figures clean
 
 reproduce: .venv/installed
 	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
 
-test: check
+test: lint
 	$(BIN)/python -m pytest
 
-check: .venv/installed
+check: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: .venv/installed
+	$(BIN)/python docs/results.py
+	$(BIN)/python docs/unstated.py
 
 faults: .venv/installed
 	$(BIN)/python -m pytest tests/test_faults.py --faults docs/faults.md
@@ -31,7 +41,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/synthcity.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/spinet bench --precision fp32 bf16 --optimize True False --json figures/runs/bench.json
-	$(BIN)/python -m spinet.results
+	$(BIN)/python docs/results.py
 	$(BIN)/python -m spinet.figures speed
 
 # for benchmarks/gpu.sh on a machine without a network: Python 3.12 on Linux, whatever this one is
@@ -63,7 +73,7 @@ build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .ve
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
-	$(BIN)/python -m pip install --quiet --no-deps panopticapi-lite==0.2.0
+	$(BIN)/python -m pip install --quiet --no-deps panopticapi-lite==0.2.0  # as docs/install.md says, with the reason
 	touch $@
 
 clean:

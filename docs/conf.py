@@ -1,4 +1,4 @@
-"""Sphinx's settings for the course as a site; `docs/publish.py` calls it."""
+"""Sphinx's settings for the site; `docs/publish.py` calls it."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,8 +6,18 @@ from pathlib import Path
 project = "SPINet"
 author = "the authors of this re-implementation"
 html_title = "SPINet, taken apart"
-extensions = ["myst_nb", "sphinx.ext.mathjax"]
-include_patterns = ["index.md", "notebooks/*.ipynb", "docs/unstated.md", "figures/tables.md"]
+extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+include_patterns = ["index.md", "notebooks/*.ipynb", "**.md", "api/*.rst"]
+exclude_patterns = ["docs/course.md", "api/modules.rst"]  # the first is the index
+
+# the reference is made from the docstrings of the package, one page for each part of it
+apidoc_modules = [{"path": "../spinet", "destination": "api"}]
+apidoc_module_first = True
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "ignore-module-all": True}
+default_role = "literal"  # docstrings write code in `single` backticks
+napoleon_google_docstring = True
 
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3

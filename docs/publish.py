@@ -1,4 +1,4 @@
-"""Builds the course as a static site that needs no network: executed notebooks in, pages out.
+"""Builds the site, which needs no network: executed notebooks, docs/ and the docstrings in, pages out.
 
     python docs/publish.py build/notebooks build/site
 
@@ -11,19 +11,31 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
 from sphinx.cmd.build import build_main
 
+from spinet.paper import URL
 from spinet.report import report
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET_ALONE = {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
+INTRODUCTION = f"""# SPINet, taken apart
+
+[Single-shot Path Integrated Panoptic Segmentation]({URL}) (Hwang, Oh, Kim), re-implemented and explained. The outputs
+on these pages come from the run that built them.
+
+<p><a href="report.html">All runs in one report</a></p>
+
+## The course
+"""
+
 
 def publish(notebooks: Path, out: Path) -> None:
-    """Builds the site of the executed notebooks in a folder, in the order and under the titles of the README.
+    """Builds the site; the executed notebooks of a folder come in the order and under the titles of docs/course.md.
 
     Raises:
         FileNotFoundError: one of them has not been executed.
@@ -31,25 +43,39 @@ def publish(notebooks: Path, out: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder)
-        for name in ("docs", "figures", "spinet"):  # what pages show and link to
+        for name in ("benchmarks", "docs", "figures", "spinet", "tests"):  # what pages show and link to
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
-        shutil.copy(ROOT / "README.md", source)
-        readme = (source / "README.md").read_text(encoding="utf-8")
+        (source / "data").mkdir()
+        shutil.copy(ROOT / "data" / "README.md", source / "data")
         (source / "notebooks").mkdir()
+        course = (source / "docs" / "course.md").read_text(encoding="utf-8").replace("../", "")
         entries = []
-        for title, stem in re.findall(r"\[(\d\d [^\]]+)\]\(notebooks/(\w+)\.ipynb\)", readme):
+        for title, stem in re.findall(r"\[(\d\d [^\]]+)\]\(notebooks/(\w+)\.ipynb\)", course):
             notebook = nbformat.read(notebooks / f"{stem}.ipynb", as_version=4)
             prepare(notebook)
             nbformat.write(notebook, source / "notebooks" / f"{stem}.ipynb")
             entries.append(f"{title} <notebooks/{stem}>")
-        index = (source / "docs" / "index.md").read_text(encoding="utf-8").replace("notebooks/*", "\n".join(entries))
+        pages = [f"docs/{path.stem}" for path in sorted(source.glob("docs/*.md")) if path.stem != "course"]
+        index = [
+            course.replace("# The course\n", INTRODUCTION, 1),
+            toctree("The course", entries),
+            toctree(
+                "Documentation",
+                [*pages, "data/README", "figures/tables", "spinet/checkpoints/README", "API reference <api/spinet>"],
+            ),
+        ]
+        (source / "index.md").write_text("\n".join(index), encoding="utf-8")
         settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".cache")]
         _, page = report([source / "figures" / "runs"], source / "figures")
         settings += ["-D", f"html_extra_path={page}"]
-        (source / "index.md").write_text(index, encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
         if code := build_main(["-q", "--fail-on-warning", "--keep-going", *settings, str(source), str(out)]):
             raise SystemExit(code)
+
+
+def toctree(caption: str, entries: Iterable[str]) -> str:
+    """A part of the side bar."""
+    return "\n".join(["```{toctree}", f":caption: {caption}", ":hidden:", "", *entries, "```", ""])
 
 
 def prepare(notebook: nbformat.NotebookNode) -> None:

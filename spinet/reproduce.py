@@ -21,7 +21,7 @@ from spinet.files import atomic_write
 from spinet.inference.predict import predict
 from spinet.records import read_record
 from spinet.report import report
-from spinet.results import results_table
+from spinet.report.single import results_table
 from spinet.synthcity import generate
 from spinet.system import Model
 from spinet.training.loop import train
@@ -78,7 +78,7 @@ def reproduce(
 
 def show(run: Path, data: Path, out: Path) -> list[Path]:
     """Writes `results.md` and `overlays.jpg` of a run; returns these, its weights and its record."""
-    atomic_write(out / "results.md", results_table([read_record(run / "record.json")]).encode())
+    atomic_write(out / "results.md", results_table([read_record(run / "record.json")]).markdown().encode())
     picture = overlay_sheet(load_model(run / "model.safetensors"), open_dataset(data, "val"))
     _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
     atomic_write(out / "overlays.jpg", content.tobytes())

@@ -352,8 +352,8 @@ def test_memory_of_training():
     assert 1.5 < (double["peak"] - fixed) / (small["peak"] - fixed) < 3  # twice the images
 
 
-def test_the_readme_says_how_much_memory_the_paper_s_training_takes():
-    text = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+def test_the_page_on_training_states_the_memory_of_the_paper_s_presets():
+    text = " ".join((Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8").split())
     sizes = {"cityscapes_r50": (512, 1024), "coco_r50": (800, 1333)}
     said = re.findall(
         r"`(\w+)` with its (\d) \w+ of (\d+) × (\d+)\D+([\d.]+) GiB(?: in float32)? and ([\d.]+) GiB", text

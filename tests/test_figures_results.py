@@ -132,13 +132,19 @@ def test_speed_places_every_system_and_starts_at_no_time():
     assert (left.get_title(), right.get_title()) == ("a", "b")
 
 
+def dots(axes):
+    """The places of a strip plot's dots."""
+    return sorted(tuple(place) for drawn in axes.collections for place in np.asarray(drawn.get_offsets()).tolist())
+
+
 def test_gains_are_bars_to_the_mean_with_a_dot_for_each_run():
     panels = {"paper": {"a": [0.5], "b": [-0.2]}, "ours": {"a": [1.0, 2.0, 3.0], "b": []}}
     figure = gains(panels, label="PQ")
-    widths = [[bar.get_width() for bar in axes.patches] for axes in figure.axes]
+    widths = [[bar.get_width() for bar in axes.patches if bar.get_width()] for axes in figure.axes]
     assert widths == [pytest.approx([0.5, -0.2]), pytest.approx([2.0])]
-    (dots,) = [line.get_xdata() for line in figure.axes[1].lines if line.get_marker() == "o"]
-    assert list(dots) == [1.0, 2.0, 3.0]
+    spreads = [line.get_xdata() for line in figure.axes[1].lines if not np.isnan(line.get_xdata()).any()]
+    assert [1.0, 3.0] in [list(spread) for spread in spreads]
+    assert [dots(axes) for axes in figure.axes] == [[], [(1.0, 0.0), (2.0, 0.0), (3.0, 0.0)]]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
 
 
@@ -325,11 +331,12 @@ def test_paired_dots_join_runs_with_one_seed():
     without, with_tasks = {0: 0.5, 1: 0.6, 2: 0.9}, {0: 0.3, 1: 0.5}
     figure = paired_dots({"ratio": (without, with_tasks), "of one row": ({}, {0: 0.7})}, names=("without", "with"))
     first, second = figure.axes[:2]
-    lines = [list(line.get_ydata()) for line in first.lines]
-    assert [0.5, 0.3] in lines
-    assert [0.6, 0.5] in lines
-    assert [0.5, 0.6, 0.9] in lines
-    means = [line[0] for line in lines if len(line) == 2 and line[0] == line[1]]
-    assert means == pytest.approx([2 / 3, 0.4])
-    assert [list(line.get_ydata()) for line in second.lines] == [[0.7], [0.7, 0.7]]
+    *pairs, unpaired, mean_without, mean_with = [list(line.get_ydata()) for line in first.lines]
+    assert pairs == [[0.5, 0.3], [0.6, 0.5]]
+    assert unpaired == [0.9]
+    assert np.nanmean(mean_without) == pytest.approx(2 / 3)
+    assert np.nanmean(mean_with) == pytest.approx(0.4)
+    assert dots(first) == [(0, 0.5), (0, 0.6), (0, 0.9), (1, 0.3), (1, 0.5)]
+    assert dots(second) == [(1, 0.7)]
+    assert [text.get_text() for text in second.get_xticklabels()] == ["without", "with"]
     assert first.get_title() == "ratio"

@@ -213,10 +213,25 @@ def test_its_links_lead_somewhere(path):
     assert set(own) <= anchors(path)
 
 
-def test_the_readme_leads_through_the_course_in_order():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert not broken(text, ROOT)
-    (course,) = re.findall(r"<!-- the course -->(.*?)<!-- end of the course -->", text, flags=re.DOTALL)
-    rows = re.findall(r"^\|.*<img src=\"([^\"]+)\".*\]\(notebooks/(\w+)\.ipynb\)", course, flags=re.MULTILINE)
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    ROOT / "data" / "README.md",
+    ROOT / "spinet/checkpoints/README.md",
+]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_a_page_lead_somewhere(path):
+    assert not broken(path.read_text(encoding="utf-8"), path.parent)
+
+
+def test_the_readme_is_one_screen():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_the_page_of_the_course_lists_the_notebooks_in_order():
+    text = (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*<img src=\"\.\./([^\"]+)\".*\]\(\.\./notebooks/(\w+)\.ipynb\)", text, flags=re.MULTILINE)
     firsts = [re.search(r"!\[.+?\]\(\.\./(.+?)\)", prose(path), flags=re.DOTALL).group(1) for path in NOTEBOOKS]
     assert rows == list(zip(firsts, [path.stem for path in NOTEBOOKS], strict=True))

@@ -1,48 +1,41 @@
-"""The README's numbers come from the records, and no others stand there."""
+"""The numbers of the README, of docs/ and of the model card come from the records, and no others stand there."""
+
+import pytest
+from results import END, START, card_records, pages, replaced, short_table, single_records, speed_tables
 
 from spinet.config import PRESETS, to_dict
-from spinet.records import find_records
 from spinet.report import report
-from spinet.results import (
-    CARD,
-    END,
-    ROOT,
-    SPEED_END,
-    SPEED_START,
-    START,
-    card_records,
-    is_single,
-    page,
-    results_rows,
-    results_table,
-    speed_page,
-    speed_tables,
-)
-from spinet.speed.summary import read_benchmarks
+from spinet.report.single import is_single, results_rows, results_table
 
-RECORDS = [record for record in find_records(ROOT / "figures" / "runs").values() if is_single(record)] + card_records()
+RECORDS = single_records()
+PAGES = pages()
 
 
-def test_the_readme_is_current():
-    text = (ROOT / "README.md").read_text()
-    assert page(text, RECORDS) == text, "run: python -m spinet.results"
-    card = CARD.read_text()
-    assert page(card, card_records()) == card, "run: python -m spinet.results"
-    assert speed_page(text, read_benchmarks(ROOT / "figures" / "runs")) == text, "run: python -m spinet.results"
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_is_current(path):
+    assert path.read_text(encoding="utf-8") == PAGES[path], "run: make docs"
 
 
 def test_the_tables_are_current(tmp_path):
-    report([ROOT / "figures" / "runs"], tmp_path)
-    written = (ROOT / "figures" / "tables.md").read_text()
+    root = next(iter(PAGES)).parent
+    report([root / "figures" / "runs"], tmp_path)
+    written = (root / "figures" / "tables.md").read_text()
     assert (tmp_path / "tables.md").read_text() == written, "run: make figures"
 
 
 def test_a_table_holds_every_record_once():
-    table = results_table(RECORDS)
+    table, short = results_table(RECORDS).markdown(), short_table(RECORDS).markdown()
+    assert card_records()[0] in RECORDS
     assert table.count("| SPINet |") == len(RECORDS)
+    assert len(short.splitlines()) == 2 + len(RECORDS)
     for record in RECORDS:
-        assert f"{record['metrics']['PQ']:.1f}" in table
-    assert page(f"a{START}old{END}b", RECORDS) == f"a{START}\n\n{table}\n{END}b"
+        for name in ("PQ", "PQ_components"):
+            assert f"| {record['metrics'][name]:.1f} |" in table
+            assert f"| {record['metrics'][name]:.1f} |" in short
+
+
+def test_only_what_stands_between_the_marks_is_replaced():
+    assert replaced(f"a{START}old{END}b", "new\n") == f"a{START}\n\nnew\n\n{END}b"
 
 
 def test_a_run_that_is_not_finished_has_no_row():
@@ -84,4 +77,3 @@ def test_times_stand_under_their_conditions():
     assert table.startswith("8 × 16 px, preset `tiny`, a chip, 2 threads, medians of 3 rounds:\n\n| system |")
     assert "| spinet | bf16 | 40 | 40 | 1500 | 200 | 1700 | 1600-1900 | 1 | 1200 | 42 | 800 | – |" in table
     assert speed_tables([]) == ""
-    assert speed_page(f"a{SPEED_START}old{SPEED_END}b", [record]) == f"a{SPEED_START}\n\n{table}\n{SPEED_END}b"

@@ -4,10 +4,10 @@ import re
 from dataclasses import fields, is_dataclass
 
 import pytest
+from unstated import CODE, CONFIG, PAGE, PINNED, ROOT, SETTLED, Choice, choices, page
 
-from spinet import unstated
 from spinet.config import Config
-from spinet.unstated import CODE, CONFIG, PAGE, PINNED, ROOT, SETTLED, Choice, choices, page
+from spinet.paper import URL
 
 SOURCE = '''
 Kind = Literal["x", "y"]
@@ -57,7 +57,7 @@ def test_longer_numbers_are_no_links():
 
 
 def test_page_is_current():
-    """After a change of a comment or default in spinet/config/schema.py: `python -m spinet.unstated`."""
+    """After a change of a comment or default in spinet/config/schema.py: `make docs`."""
     assert PAGE.read_text(encoding="utf-8") == page(CONFIG.read_text(encoding="utf-8"))
 
 
@@ -65,7 +65,7 @@ def test_links_lead_somewhere():
     targets = re.findall(r"\]\(([^)]+)\)", PAGE.read_text(encoding="utf-8"))
     assert len(targets) > 20
     for target in targets:
-        assert target == unstated.URL or (PAGE.parent / target).resolve().is_file(), target
+        assert target == URL or (PAGE.parent / target).resolve().is_file(), target
     assert all((ROOT / path).is_file() for path in CODE.values())
 
 
@@ -77,9 +77,3 @@ def test_every_choice_has_a_reason_and_a_field(choice):
     assert choice.field in {field.name for field in fields(section)}
     assert eval(choice.default) == getattr(section, choice.field)  # defaults are plain expressions
     assert choice.default not in choice.alternatives
-
-
-def test_main_writes_the_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(unstated, "PAGE", tmp_path / "docs" / "unstated.md")
-    unstated.main()
-    assert unstated.PAGE.read_text(encoding="utf-8") == page(CONFIG.read_text(encoding="utf-8"))

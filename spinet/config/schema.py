@@ -1,7 +1,7 @@
 """Every number of an experiment, once, with its source beside it.
 
 "§" and "Table" point into the paper; "unstated" means that the paper leaves the choice open. `docs/unstated.md` is
-generated from these marks (`python -m spinet.unstated`) and says which alternatives exist.
+generated from these marks (`make docs`) and says which alternatives exist.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class ModelConfig:
     coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
     coordinate_skip: bool = False  # beyond the paper: learned projections of them are also added to φ and to F_l
     equal_taps: bool = True  # unstated (§3.3): the deconvolution starts with equal taps; False is PyTorch's own start
-    feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; the siblings are divided
-    reach: int | None = None  # unstated (§3.4): pixels a mask may extend from its filter's place; None = whole image
+    feature_relu: bool = False  # unstated (§3.3): a ReLU after the deconvolution; similar systems differ
+    reach: int | None = None  # unstated (§3.4): pixels a mask may extend from its filter's location; None = whole image
     filter_scale: float = 1.0  # unstated (§3.2): initial scale of filters; 1: logits vary as F_l times φ
 
 
@@ -68,12 +68,12 @@ class ObjectiveConfig:
     bootstrap: float = 0.2  # §5.2: share of the hardest pixels; 1 is plain cross entropy (COCO)
     bootstrap_anneal: float = 0.0  # beyond the paper: part of the run in which this share falls from 1 to its value
     triplet_ramp: float = 0.0  # beyond the paper: part of the run in which λ_4 rises from 0 to its value
-    semantic_classes: SemanticClasses = "all"  # unstated: classes it knows; mIoU calls for all
+    semantic_classes: SemanticClasses = "all"  # unstated: classes of the stuff path; mIoU needs all
     semantic_stride: Literal[1, 4] = 1  # unstated (§3.4): resolution of the stuff losses; 1 is that of the labels
-    dice_classes: Literal["present", "all"] = "present"  # unstated (Eq. 2): those averaged; an absent one costs ≈ 1
+    dice_classes: Literal["present", "all"] = "present"  # unstated (Eq. 2): averaged classes; an absent one costs ≈ 1
     dice_square: bool = True  # unstated (Eq. 1): squared denominator (V-Net, the cited form)
     samples_per_image: int = 125  # unstated (§3.2): 500 locations for 4 images on a device (CondInst's cap)
-    assignment: Literal["centre", "any"] = "centre"  # unstated (§5.2 "interpolated"): the part of a cell that decides
+    assignment: Literal["centre", "any"] = "centre"  # unstated (§5.2 "interpolated"): the pixels of a cell that decide
     sampling: Literal["location", "instance"] = "location"  # §3.2 "uniformly"; "instance" = equal shares (unstated)
     contour_sigma: float = 1.0  # unstated (§4 "soft contour"): its width, pixels; 0 is a binary contour
     focal_alpha: float = 0.25  # unstated: RetinaNet's, the cited form
@@ -82,19 +82,19 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """§5.2: pictures on their way to the network. Sizes are pixels, height before width."""
+    """§5.2: images on their way to the network. Sizes are pixels, height before width."""
 
     __pydantic_config__ = FORBID
 
-    scale: tuple[float, float] = (512, 2048)  # unstated: the siblings' range for Cityscapes
+    scale: tuple[float, float] = (512, 2048)  # unstated: as in similar systems on Cityscapes
     scale_unit: Literal["short_side", "factor"] = "short_side"  # unstated: "factor" multiplies the image's own
-    max_long_side: int | None = None  # unstated: 1333 on COCO, the siblings'
-    crop: tuple[int, int] | None = (512, 1024)  # unstated: the siblings' at 4 images a device; None = whole image
-    flip: float = 0.5  # unstated: share of mirrored pictures, the siblings'
+    max_long_side: int | None = None  # unstated: 1333 on COCO, as in similar systems
+    crop: tuple[int, int] | None = (512, 1024)  # unstated: as in similar systems; None = whole image
+    flip: float = 0.5  # unstated: share of mirrored images, as in similar systems
     colour_jitter: float = 0.4  # unstated: how far brightness, contrast, saturation go from 1 at most; 0 on COCO
-    photo: float = 0.0  # beyond the paper: share of pictures with other hues, gamma, blur, noise and JPEG artefacts
+    photo: float = 0.0  # beyond the paper: share of images with other hues, gamma, blur, noise and JPEG artefacts
     endless: bool = False  # beyond the paper: a SynthCity's training scenes are drawn on the fly, none of them twice
-    test_scale: float | None = None  # §5.2: "preserve the full resolution"; COCO: 800, the siblings' (unstated)
+    test_scale: float | None = None  # §5.2: "preserve the full resolution"; COCO: 800 (unstated: similar systems)
     whole_masks: bool = False  # unstated (§5.2, overlaps): COCO's instances_*.json is read, so that masks can overlap
     workers: int = 4  # loader processes a device
 
@@ -112,13 +112,13 @@ class TrainConfig:
     learning_rate: float = 0.01  # §5.2
     schedule: Literal["step", "poly", "cosine"] = "step"  # §5.2
     milestones: tuple[float, ...] = (80 / 95, 90 / 95)  # §5.2: shares of the run after which the rate falls tenfold
-    backbone_rate: float = 1.0  # unstated: by which the backbone's learning rate is multiplied
-    fc_rate: float = 1.0  # unstated: likewise that of §3.2's fully connected layer
-    warmup: int = 1000  # unstated: iterations of linear warm-up from a thousandth, the siblings'
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # unstated: SGD is the siblings'; AdamW in the small presets
-    momentum: float = 0.9  # unstated: the siblings'
-    weight_decay: float = 1e-4  # unstated: the siblings'; 0 on norms and biases
-    clip_norm: float = 35.0  # unstated: the gradient's norm is clipped to this, the siblings'
+    backbone_rate: float = 1.0  # unstated: factor of the backbone's learning rate
+    fc_rate: float = 1.0  # unstated: factor of the learning rate of §3.2's fully connected layer
+    warmup: int = 1000  # unstated: linear warm-up from a thousandth, as in similar systems
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # unstated: SGD as in similar systems; AdamW in the small presets
+    momentum: float = 0.9  # unstated: as in similar systems
+    weight_decay: float = 1e-4  # unstated: as in similar systems; 0 on norms and biases
+    clip_norm: float = 35.0  # unstated: maximum norm of the gradient, as in similar systems
     precision: Precision = "auto"  # unstated; "auto": bf16 where the processor has it, else fp32
     seed: int = 0
     checkpoint_every: int = 1000
@@ -135,16 +135,16 @@ class InferenceConfig:
     threshold: float = 0.45  # §5.2: confidence at which a filter is sampled
     ap_threshold: float = 0.05  # unstated: a lower one for AP, which ranks instances
     peak: Literal[1, 3, 5, 7] = 3  # unstated: only maxima of a peak × peak neighbourhood are sampled; 1 takes all
-    top: int = 100  # unstated: filters at most; COCO's AP looks at as many instances
+    top: int = 100  # unstated: maximum number of filters; COCO's AP uses as many instances
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS
     matrix_sigma: float = 2.0  # unstated: SOLOv2's
     nms_iou: float = 0.5  # unstated: of plain mask NMS, the usual one
-    keep: float = 0.5  # unstated: share of its score that an instance must keep (matrix NMS: IoU below about 0.6)
+    keep: float = 0.5  # unstated: least share of its score that an instance keeps (matrix NMS: IoU < about 0.6)
     mask_threshold: float = 0.5  # unstated: Panoptic-FPN's, whose post-processing §5.2 follows
-    connected: bool = False  # unstated: a mask is only the part that hangs together with its filter's place
-    overlap: float = 0.5  # unstated: Panoptic-FPN's; an instance more than this share of which is taken is dropped
-    fill_threshold: float | None = None  # unstated: probability at which an instance takes free pixels of its class
-    stuff_threshold: float = 0.2  # unstated: probability a stuff class needs where the stuff path itself sees a thing
+    connected: bool = False  # unstated: keep only the part of a mask connected to its filter's location
+    overlap: float = 0.5  # unstated: Panoptic-FPN's; drop an instance if more of its area is already covered
+    fill_threshold: float | None = None  # unstated: probability at which an instance gets free pixels of its class
+    stuff_threshold: float = 0.2  # unstated: least probability of a stuff class where the stuff path sees a thing
     min_component_area: int = 32  # pixels; of the comparison with connected components of the semantic output
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # unstated: arithmetic of the network
     min_stuff_area: float = 2048 / (1024 * 2048)  # unstated: Panoptic-DeepLab's 2048 px, as a share; on COCO 4096

@@ -28,7 +28,7 @@ from spinet.experiments.tables import LOSSES
 from spinet.figures.components import figure_3, figure_4
 from spinet.figures.diagrams import figure_1, figure_2
 from spinet.figures.ground_truth import figure_targets
-from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, speed
+from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, panoptic_map, speed
 from spinet.figures.runs import loss_curves, paired_dots
 from spinet.figures.style import Figure, save
 from spinet.inference.predict import postprocess, predict, run_network
@@ -79,6 +79,12 @@ def auxiliary_tasks(city: PanopticDataset) -> Drawn:
     phi = run_network(model, _pixels(sample)).features.all_phi[0].float()
     objective = Objective.from_config(model.config)
     figure = figure_4(objective, image=sample.image, phi=phi, targets=_targets(model, sample))
+    return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
+
+
+def prediction(city: PanopticDataset) -> Drawn:
+    image = _pixels(city[EXPLAINED])
+    figure = panoptic_map(image, predict(load_model(), image), city.categories)
     return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
 
 
@@ -191,6 +197,7 @@ FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
     "figure_3": generator,
     "figure_4": auxiliary_tasks,
     "targets": targets,
+    "prediction": prediction,
     "training": training,
     "published": published,
     "ablations": ablations,

@@ -9,6 +9,8 @@ from math import ceil
 import matplotlib.colors
 import matplotlib.patheffects
 import numpy as np
+import pandas as pd
+import seaborn
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -222,15 +224,23 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) ->
     figure = new_figure(PAGE, 0.75 + 0.3 * len(rows))
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, values) in zip(grid, panels.items(), strict=True):
-        for place, row in enumerate(rows):
-            differences = np.asarray(values[row], dtype=float)
-            if len(differences):
-                spread = differences.std(ddof=1) if len(differences) > 1 else None
-                axes.barh(place, differences.mean(), xerr=spread, height=0.55, color=COLORS[4], ecolor="0.3")
-            if len(differences) > 1:
-                axes.plot(differences, [place] * len(differences), "o", color=COLORS[0], markersize=3)
+        data = pd.DataFrame([(row, value) for row in rows for value in values[row]], columns=["row", "difference"])
+        named = {"x": "difference", "y": "row", "order": rows, "orient": "y", "ax": axes}
+        spread = {"errorbar": "sd", "err_kws": {"color": "0.3", "linewidth": 1.2}}
+        seaborn.barplot(data, **named, **spread, width=0.55, color=COLORS[4], saturation=1)
+        several = data[data.groupby("row")["difference"].transform("size") > 1]
+        seaborn.stripplot(several, **named, jitter=False, color=COLORS[0], size=3.5)
         axes.axvline(0, color="0.3", linewidth=0.8)
-        axes.set(title=title, xlabel=label)
-    grid[0].set_yticks(range(len(rows)), rows)
-    grid[0].invert_yaxis()
+        axes.set(title=title, xlabel=label, ylabel="")
+    return figure
+
+
+def panoptic_map(image: UInt8[np.ndarray, "H W 3"], prediction: Prediction, categories: Categories) -> Figure:
+    """An image beside the panoptic map that was predicted for it."""
+    height, width = image.shape[:2]
+    figure = new_figure(PAGE, PAGE / 2 * height / width)
+    drawn = draw_panoptic(image, prediction.ids, prediction.segments, categories)
+    for axes, picture in zip(figure.subplots(1, 2), (image, drawn), strict=True):
+        axes.imshow(picture)
+        axes.set_axis_off()
     return figure

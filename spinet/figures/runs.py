@@ -6,6 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
 
 from spinet.figures.style import COLORS, COLUMN, PAGE, Figure, new_figure
 
@@ -55,7 +58,7 @@ def _running_mean(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def row_dots(rows: Mapping[str, Sequence[float]], *, label: str) -> Figure:
-    """A table's rows as dots, one a seed, with a bar at their mean; the dashed line is the first row's mean.
+    """A table's rows as dots, one per seed, with mean ± standard deviation; the dashed line is the first row's mean.
 
     Args:
         rows: the values of each row by its title, from top to bottom; a row may have none yet.
@@ -63,17 +66,31 @@ def row_dots(rows: Mapping[str, Sequence[float]], *, label: str) -> Figure:
     """
     figure = new_figure(COLUMN * 1.4, 0.65 + 0.3 * len(rows))
     axes = figure.subplots()
-    for place, values in enumerate(rows.values()):
-        axes.plot(values, [place] * len(values), "o", color=COLORS[0], markersize=4, alpha=0.7)
-        if values:
-            axes.plot([float(np.mean(values))] * 2, [place - 0.28, place + 0.28], color=COLORS[5], linewidth=2)
+    _dots(axes, rows, label)
     first = next(iter(rows.values()), ())
     if first:
         axes.axvline(float(np.mean(first)), color="0.6", linewidth=0.8, linestyle="--", zorder=0)
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(label)
     return figure
+
+
+def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], label: str) -> None:
+    """Draws each row's values as dots, and mean ± standard deviation where there are several."""
+    data = pd.DataFrame([(row, value) for row, of in rows.items() for value in of], columns=["row", "value"])
+    named = {"data": data, "x": "value", "y": "row", "order": list(rows), "ax": axes}
+    seaborn.stripplot(**named, orient="y", jitter=False, color=COLORS[0], size=4, alpha=0.7)
+    several = data[data.groupby("row")["value"].transform("size") > 1]
+    seaborn.pointplot(
+        **{**named, "data": several},
+        orient="y",
+        errorbar="sd",
+        color=COLORS[5],
+        linestyle="none",
+        marker="|",
+        markersize=11,
+        markeredgewidth=2,
+        err_kws={"linewidth": 1},
+    )
+    axes.set(xlabel=label, ylabel="")
 
 
 def paired_dots(
@@ -86,19 +103,22 @@ def paired_dots(
         names: of the two rows.
     """
     columns = 4
-    figure = new_figure(PAGE, 0.4 + 1.5 * -(-len(panels) // columns))
-    grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).ravel()
+    lines = -(-len(panels) // columns)
+    figure = new_figure(PAGE, 0.4 + 1.5 * lines)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (title, rows) in zip(grid, panels.items(), strict=False):
-        for seed in rows[0].keys() & rows[1].keys():
-            axes.plot([0, 1], [row[seed] for row in rows], color="0.6", linewidth=0.8)
-        for place, (row, color) in enumerate(zip(rows, (COLORS[0], COLORS[5]), strict=True)):
-            if row:
-                axes.plot([place] * len(row), list(row.values()), "o", color=color, markersize=3.5)
-                axes.plot(
-                    [place - 0.2, place + 0.2], [float(np.mean(list(row.values())))] * 2, color=color, linewidth=2
-                )
+        found = [(name, seed, value) for name, row in zip(names, rows, strict=True) for seed, value in row.items()]
+        data = pd.DataFrame(found, columns=["row", "seed", "value"])
+        data["row"] = pd.Categorical(data["row"], categories=names)
+        if found:
+            named = {"data": data, "x": "row", "y": "value", "ax": axes}
+            colors = {"hue": "row", "palette": [COLORS[0], COLORS[5]], "legend": False}
+            seaborn.lineplot(**named, units="seed", estimator=None, color="0.6", linewidth=0.8, zorder=0)
+            seaborn.stripplot(**named, **colors, jitter=False, size=3.5)
+            means = {"linestyle": "none", "marker": "_", "markersize": 16, "markeredgewidth": 2}
+            seaborn.pointplot(**named, **colors, **means, errorbar=None)
         axes.set_xticks([0, 1], names)
-        axes.set_xlim(-0.4, 1.4)
+        axes.set(xlabel="", ylabel="", xlim=(-0.4, 1.4))
         axes.set_title("\n".join(textwrap.wrap(title, 24)), fontsize=8)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()

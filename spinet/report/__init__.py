@@ -11,10 +11,9 @@ from spinet.config import ConfigError
 from spinet.experiments.campaigns import Campaign, find_campaigns
 from spinet.files import atomic_write
 from spinet.records import RecordError, find_records
-from spinet.report.grid import Grid
 from spinet.report.page import page
+from spinet.report.single import is_single, results_table
 from spinet.report.tables import table_sections
-from spinet.results import COLUMNS, is_single, results_rows
 
 __all__ = ["Campaign", "find_campaigns", "read_runs", "report", "table_sections"]
 
@@ -46,7 +45,7 @@ def report(folders: Sequence[str | Path], out: str | Path, *, broken: list[Recor
     if not finished:
         raise ConfigError(f"{', '.join(map(str, folders))}: no finished run record there; spinet sweep makes them")
     sections = [section for campaign in find_campaigns(finished) for section in table_sections(campaign)]
-    single = Grid([("", name) for name in COLUMNS], results_rows(filter(is_single, finished)))
+    single = results_table(filter(is_single, finished))
     text = [HEAD, *(section.markdown() for section in sections)]
     if single.rows:
         text.append(f"## Single runs\n\n{single.markdown()}")

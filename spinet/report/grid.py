@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
+
+NUMBER = re.compile(r"[–\d+−-][^A-Za-z]*")
+"""A cell of numbers: with a spread, a sign or a range, or empty."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,11 @@ class Grid:
         return [(block, len(list(members))) for block, members in groupby(block for block, _ in self.columns)]
 
     def markdown(self) -> str:
-        """Markdown has one line of heads: a block's first column names the block."""
+        """Markdown has one line of heads: a block's first column names the block. Numbers are aligned to the right."""
         heads, before = [], ""
         for block, name in self.columns:
             heads.append(f"**{block}:** {name}" if block and block != before else name)
             before = block
-        lines = [heads, ["---"] * len(heads), *self.rows]
+        rules = ["---:" if all(map(NUMBER.fullmatch, cells)) else "---" for cells in zip(*self.rows, strict=True)]
+        lines = [heads, rules, *([cell.replace("|", "\\|") for cell in row] for row in self.rows)]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

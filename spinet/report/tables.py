@@ -17,7 +17,7 @@ from spinet.figures.runs import row_dots
 from spinet.figures.style import Figure
 from spinet.paper import Quality
 from spinet.report.grid import Grid
-from spinet.results import conditions
+from spinet.report.single import conditions
 
 LEAST = 3
 """Runs from which on a difference is judged."""

@@ -1,0 +1,84 @@
+"""Writes the numbers of the README, of docs/results.md, docs/speed.md and the model card from records: `make docs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spinet.files import atomic_write
+from spinet.records import find_records
+from spinet.report.grid import Grid
+from spinet.report.single import QUALITIES, cost, is_single, percent, results_table
+from spinet.speed.summary import read_benchmarks, summary
+from spinet.weights import SHIPPED
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "figures" / "runs"
+README, CARD = ROOT / "README.md", SHIPPED.parent / "README.md"
+RESULTS, SPEED = ROOT / "docs" / "results.md", ROOT / "docs" / "speed.md"
+START, END = "<!-- generated from records by make docs -->", "<!-- end of what is generated -->"
+
+
+def single_records() -> list[dict[str, Any]]:
+    """The runs that stand for themselves, and last that of the weights which come with the package."""
+    return [*filter(is_single, find_records(RUNS).values()), *card_records()]
+
+
+def card_records() -> list[dict[str, Any]]:
+    """The record of the weights that come with the package."""
+    return list(find_records(CARD.parent).values())
+
+
+def short_table(records: Iterable[Mapping[str, Any]]) -> Grid:
+    """A row for each record: SPINet's scores in percent, and PQ of its semantic output with connected components."""
+    names = (*QUALITIES, "AP", "mIoU")
+    columns = ["data", *names, "PQ of semantics + components", "iterations", "trained"]
+    rows = []
+    for record in records:
+        scores = [percent(record["metrics"][name]) for name in (*names, "PQ_components")]
+        rows.append([record["data"]["name"], *scores, str(record["iterations"]), cost(record)])
+    return Grid([("", name) for name in columns], rows)
+
+
+def speed_tables(benchmarks: Iterable[Mapping[str, Any]]) -> str:
+    """Markdown: of each record its conditions and the rows that `summary` makes."""
+    parts = []
+    for record in benchmarks:
+        rows = summary(record)
+        name, height, width = record["device"]["name"], *record["size"]
+        grid = Grid([("", head) for head in rows[0]], [[_short(value) for value in row.values()] for row in rows])
+        parts.append(
+            f"{height} × {width} px, preset `{record['preset']}`, {name}, {record['threads']} threads, medians of "
+            f"{record['repeats']} rounds:\n\n{grid.markdown()}"
+        )
+    return "\n".join(parts)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return "–" if value is None else str(value)
+
+
+def replaced(text: str, content: str) -> str:
+    """The text with new content between the two marks."""
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    return f"{before}{START}\n\n{content}\n{END}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Every page that holds generated numbers, as it should read now."""
+    content = {
+        README: short_table(single_records()).markdown(),
+        RESULTS: results_table(single_records()).markdown(),
+        SPEED: speed_tables(read_benchmarks(RUNS)),
+        CARD: results_table(card_records()).markdown(),
+    }
+    return {path: replaced(path.read_text(encoding="utf-8"), new) for path, new in content.items()}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        atomic_write(path, text.encode())
