@@ -57,19 +57,22 @@ def _running_mean(values: Sequence[float], window: int) -> np.ndarray:
     return (sums[end] - sums[begin]) / (end - begin)
 
 
-def row_dots(rows: Mapping[str, Sequence[float]], *, label: str) -> Figure:
-    """A table's rows as dots, one per seed, with mean ± standard deviation; the dashed line is the first row's mean.
+def row_dots(rows: Mapping[str, Sequence[float]], *, label: str, reference: float | None = None) -> Figure:
+    """A table's rows as dots, one per seed, with mean ± standard deviation.
 
     Args:
         rows: the values of each row by its title, from top to bottom; a row may have none yet.
         label: what is measured, with its unit.
+        reference: where the dashed line stands; by default at the mean of the first row.
     """
     figure = new_figure(COLUMN * 1.4, 0.65 + 0.3 * len(rows))
     axes = figure.subplots()
     _dots(axes, rows, label)
     first = next(iter(rows.values()), ())
-    if first:
-        axes.axvline(float(np.mean(first)), color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    if reference is None and first:
+        reference = float(np.mean(first))
+    if reference is not None:
+        axes.axvline(reference, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
     return figure
 
 
@@ -78,7 +81,7 @@ def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], label: str) -> None:
     data = pd.DataFrame([(row, value) for row, of in rows.items() for value in of], columns=["row", "value"])
     named = {"data": data, "x": "value", "y": "row", "order": list(rows), "ax": axes}
     seaborn.stripplot(**named, orient="y", jitter=False, color=COLORS[0], size=4, alpha=0.7)
-    several = data[data.groupby("row")["value"].transform("size") > 1]
+    several = data[data.groupby("row")["value"].transform("size") > 1]  # pyright: ignore[reportOperatorIssue]
     seaborn.pointplot(
         **{**named, "data": several},
         orient="y",

@@ -14,6 +14,7 @@ from spinet.records import RecordError, find_records
 from spinet.report.page import page
 from spinet.report.single import is_single, results_table
 from spinet.report.tables import table_sections
+from spinet.report.verdicts import verdict_section
 
 __all__ = ["Campaign", "find_campaigns", "read_runs", "report", "table_sections"]
 
@@ -44,7 +45,9 @@ def report(folders: Sequence[str | Path], out: str | Path, *, broken: list[Recor
     finished = [record for record in records if record["status"] == "finished"]
     if not finished:
         raise ConfigError(f"{', '.join(map(str, folders))}: no finished run record there; spinet sweep makes them")
-    sections = [section for campaign in find_campaigns(finished) for section in table_sections(campaign)]
+    campaigns = find_campaigns(finished)
+    sections = [section for campaign in campaigns if (section := verdict_section(campaign))]
+    sections += [section for campaign in campaigns for section in table_sections(campaign)]
     single = results_table(filter(is_single, finished))
     text = [HEAD, *(section.markdown() for section in sections)]
     if single.rows:

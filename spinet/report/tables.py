@@ -96,7 +96,7 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
         best = f" Each system has its own best learning rate of the search below. {_extras(campaign)}"
     return Section(
         title=f"{table.place}: {table.title[0].lower()}{table.title[1:]}, on {campaign.data}",
-        conditions=_conditions(records) + best,
+        conditions=run_conditions(records) + best,
         grids=grids,
         figure=row_dots(
             {title: _known(record["metrics"]["PQ"] for record in of_row.values()) for title, of_row in runs.items()},
@@ -105,7 +105,8 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
     )
 
 
-def _conditions(records: Sequence[Record]) -> str:
+def run_conditions(records: Sequence[Record]) -> str:
+    """What the runs of a table have in common, and where they ran."""
     seeds = sorted({record["seed"] for record in records})
     commits = sorted({f"{str(r['commit'])[:8]}{' with changes' if r['dirty'] else ''}" for r in records})
     devices = sorted({record["device"]["name"] for record in records})

@@ -9,8 +9,10 @@ import numpy as np
 from scipy import optimize, stats
 
 from spinet.experiments.campaigns import Campaign
-from spinet.experiments.tables import DEFORMABLE, INTEGRATION, LEVELS, LOSSES, Row, Table
+from spinet.experiments.tables import DEFORMABLE, INTEGRATION, LEVELS, LOSSES, TABLES, Row, Table
+from spinet.figures.runs import row_dots
 from spinet.report.grid import Grid
+from spinet.report.tables import Section, run_conditions
 
 LEVEL = 0.05
 """Chance of calling any claim of a campaign true or false by noise alone."""
@@ -20,6 +22,12 @@ POWER = 0.8
 
 LEAST = 3
 """Pairs of runs from which on a claim is judged."""
+
+METHOD = (
+    "A claim holds or fails here if a paired t-test over the seeds says so after Holm's correction for the number of "
+    f"claims (p < {LEVEL}). Otherwise the table says which true difference the test, without the correction, finds "
+    f"with probability {POWER}."
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,30 @@ def verdicts(campaign: Campaign) -> list[Verdict]:
             judged.append((claim, differences))
             values.append(float(stats.ttest_1samp(differences, 0).pvalue))  # pyright: ignore[reportAttributeAccessIssue]
     return [Verdict(claim, found, p) for (claim, found), p in zip(judged, holm(values), strict=True)]
+
+
+def verdict_section(campaign: Campaign) -> Section | None:
+    """The verdicts of a campaign with their conditions; None where nothing can be judged."""
+    found = verdicts(campaign)
+    if not found:
+        return None
+    judged = {claim.table.group for claim in (verdict.claim for verdict in found)}
+    records = [
+        record
+        for group in sorted(judged)
+        for of_row in campaign.rows(TABLES[group]).values()
+        for record in of_row.values()
+    ]
+    return Section(
+        title=f"The paper's claims, on {campaign.data}",
+        conditions=f"{run_conditions(records)} {METHOD}",
+        grids={"Verdicts": verdict_grid(found, campaign.data)},
+        figure=row_dots(
+            {verdict.claim.statement: verdict.differences for verdict in found},
+            label=f"difference of PQ, {campaign.data} val",
+            reference=0.0,
+        ),
+    )
 
 
 def verdict_grid(found: Sequence[Verdict], data: str) -> Grid:
