@@ -430,7 +430,7 @@ def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
         )
     ]
     never = replace(RULES, stuff_threshold=2.0, fill_threshold=None)
-    ids, segments = merging.merge(candidates, stuff_logits, semantic, resampler, CATEGORIES, never, "all")
+    ids, segments = merging.merge(candidates, stuff_logits, semantic, resampler, CATEGORIES, never, CLASSES)
     found = Segmentation(*merge(placed, semantic, CLASSES, RULES), semantic, [])
     assert torch.equal(found.ids, ids)
     assert found.segments(CATEGORIES) == segments

@@ -27,9 +27,8 @@ from spinet.evaluation.clustering import (
 )
 from spinet.inference.predict import run_network
 from spinet.model.spinet import Features
-from spinet.objective.auxiliary import InterClassContour
+from spinet.objective.auxiliary import InterClassContour, soft_contour
 from spinet.objective.objective import Objective
-from spinet.objective.targets import soft_contour
 from spinet.system import NetworkOutput
 from spinet.systems import build_model
 from spinet.weights import WeightsError, load_model, load_objective, save_objective

@@ -14,6 +14,7 @@ from spinet.config import TINY, Config, InferenceConfig, InputConfig, ModelConfi
 from spinet.data.label_space import LabelSpace
 from spinet.data.segments import Categories, Category
 from spinet.evaluation.components import components
+from spinet.inference import reference
 from spinet.inference.candidates import Candidates, find_candidates, find_peaks, rank
 from spinet.inference.duplicates import mask_iou, mask_nms, matrix_nms
 from spinet.inference.mask_logits import MaskLogits
@@ -26,6 +27,7 @@ from spinet.model.layers import Coordinates
 from spinet.model.single_shot import SingleShot, within_reach
 from spinet.model.spinet import SPINet
 from spinet.objective.targets import TargetBuilder
+from spinet.synthcity import render_scene
 from spinet.systems import SPINetModel, build_model
 from spinet.weights import WeightsError, load_model, save_model
 
@@ -900,3 +902,36 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(WeightsError, match=r"model\.safetensors: .*not saved by spinet"):
         load_model(path)
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+def assert_alike(found, ids, segments):
+    """The maps of the fast path and of the reference are the same but for rounding at the borders of masks."""
+    assert [s["category_id"] for s in found.segments] == [s["category_id"] for s in segments]
+    for one, other in zip(found.segments, segments, strict=True):
+        assert one.get("score", 0.0) == pytest.approx(other.get("score", 0.0), rel=1e-4)
+        assert one["area"] == pytest.approx(other["area"], rel=1e-3, abs=3)
+    assert (found.ids == ids).mean() > 0.9995
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(64, 96), (97, 130)])
+def test_the_fast_path_is_the_reference(kind, size):
+    """Masks of an untrained network overlap in every way: some are dropped by each of the rules."""
+    model, image = random_model(kind, threshold=0.4, top=25, min_stuff_area=0.01), random_image(*size)
+    ids, segments = reference.predict(model, image)
+    assert_alike(predict(model, image), ids, segments)
+    candidates, _ = find_candidates(model, run_network(model, image))
+    things = sum("score" in segment for segment in segments)
+    assert 0 < things < int((candidates.kept >= 0.5).sum()) < len(candidates.labels)
+
+
+def test_the_fast_path_is_the_reference_on_a_street():
+    model, image = load_model(), render_scene(7, 0, (128, 256), "val")[0]
+    rules = replace(model.config.inference, precision="fp32", connected=False, fill_threshold=None)
+    model = replace(model, config=replace(model.config, inference=rules))
+    ids, segments = reference.predict(model, image)
+    assert_alike(predict(model, image), ids, segments)
+    assert sum("score" in segment for segment in segments) > 1

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from spinet.data.label_space import IGNORE, LabelSpace
-from spinet.objective.targets import BACKGROUND, Counts, TargetBuilder, soft_contour
+from spinet.objective.auxiliary import soft_contour
+from spinet.objective.targets import BACKGROUND, Counts, TargetBuilder
 
 STRIDES = [8, 8, 16, 32]
 

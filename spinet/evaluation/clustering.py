@@ -22,8 +22,7 @@ from spinet.evaluation.borders import BorderScore
 from spinet.inference.predict import postprocess, run_network
 from spinet.inference.resample import Resampler
 from spinet.model.spinet import Features, SPINet
-from spinet.objective.auxiliary import InterClassContour
-from spinet.objective.targets import soft_contour
+from spinet.objective.auxiliary import InterClassContour, soft_contour
 from spinet.system import Model, NetworkOutput
 
 SMALLEST = 4  # cells that are looked at; smaller segments are left out

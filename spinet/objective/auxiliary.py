@@ -1,13 +1,32 @@
-"""§4 Auxiliary tasks that cluster the Panoptic-Feature; their heads exist in training only."""
+"""§4 Auxiliary tasks that cluster the Panoptic-Feature (Eq. 3-6): their ground truth, their heads, their losses.
+
+The heads exist in training only.
+"""
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from spinet.data.label_space import IGNORE
 from spinet.objective.losses import focal
+
+
+def partial_masks(masks: Bool[Tensor, "K h w"], generator: torch.Generator) -> Bool[Tensor, "2 K h w"]:
+    """Eq. 3: M_k = m_k ⊙ m_r and M'_k = m_k ⊙ ~m_r. One draw of m_r serves all instances, which do not overlap."""
+    m_r = (torch.rand(masks.shape[-2:], generator=generator) < 0.5).to(masks.device)
+    return torch.stack([masks & m_r, masks & ~m_r])
+
+
+def find_negatives(labels: Int[Tensor, "K"], usable: Bool[Tensor, "K"]) -> Bool[Tensor, "K K"]:
+    """Eq. 5: for each anchor the other instances of its class in the image; if there are none, all other instances."""
+    other = usable[:, None] & usable & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    same = other & (labels[:, None] == labels)
+    return torch.where(same.any(1, keepdim=True), same, other)
 
 
 class IntraClassTriplet(nn.Module):
@@ -43,6 +62,34 @@ class IntraClassTriplet(nn.Module):
 def distance(a: Float[Tensor, "*n D"], b: Float[Tensor, "*n D"], eps: float = 1e-6) -> Float[Tensor, "*n"]:
     """L2 distance with a finite gradient where both are equal."""
     return ((a - b).square().sum(-1) + eps).sqrt()
+
+
+def soft_contour(labels: Int[Tensor, "H W"], sigma: float) -> Float[Tensor, "H W"]:
+    """Ground truth of Eq. 6: exp(−d²/2σ²) at distance d, pixels, from the nearest border between classes.
+
+    Contour pixels are those with a 4-neighbour of another class, both not IGNORE; σ = 0 gives just these.
+    """
+    contour = torch.zeros_like(labels, dtype=torch.bool)
+    vertical = (labels[1:] != labels[:-1]) & (labels[1:] >= 0) & (labels[:-1] >= 0)
+    contour[1:] |= vertical
+    contour[:-1] |= vertical
+    horizontal = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] >= 0) & (labels[:, :-1] >= 0)
+    contour[:, 1:] |= horizontal
+    contour[:, :-1] |= horizontal
+    soft = contour.float()
+    if sigma == 0:
+        return soft
+    radius = math.ceil(3 * sigma)
+    # the maximum of a product of two Gaussians is separable: first along x, then along y
+    for axis in (1, 0):
+        size = soft.shape[axis]
+        padded = F.pad(soft, (radius, radius, 0, 0) if axis else (0, 0, radius, radius))
+        shifted = [
+            math.exp(-((offset - radius) ** 2) / (2 * sigma**2)) * padded.narrow(axis, offset, size)
+            for offset in range(2 * radius + 1)
+        ]
+        soft = torch.stack(shifted).amax(0)
+    return soft
 
 
 class InterClassContour(nn.Module):

@@ -1,12 +1,11 @@
-"""§5.2 Ground truth in the form that the losses need, and every random draw that they make.
+"""§5.2 Ground truth in the form that the losses need. Void and crowds are `IGNORE` in all of it.
 
-All draws of an image come from that image's own seed, so the same image gives the same draws on whatever process and in
-whatever batch it is seen.
+Every random draw is made here. All draws of an image come from that image's own seed, so the same image gives the same
+draws on whatever process and in whatever batch it is seen.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinet.data.label_space import IGNORE, LabelSpace
+from spinet.objective.auxiliary import find_negatives, partial_masks, soft_contour
 
 BACKGROUND = -2  # a location that belongs to no thing
 MASK_STRIDE = 4  # of the Panoptic-Feature, where masks are compared
@@ -206,10 +206,7 @@ class TargetBuilder:
     ) -> ImageTargets:
         masks = _cover(instances, len(labels))
         sample_level, sample_y, sample_x, sample_instance = self._sample(levels, generator)
-        # Eq. 3: M_k = m_k ⊙ m_r, M'_k = m_k ⊙ ~m_r; one pixel-wise draw serves all instances, which do not overlap
-        m_k = masks > 0.5
-        m_r = (torch.rand(m_k.shape[-2:], generator=generator) < 0.5).to(m_k.device)
-        halves = torch.stack([m_k & m_r, m_k & ~m_r])
+        halves = partial_masks(masks > 0.5, generator)
         return ImageTargets(
             masks=masks,
             labels=labels,
@@ -219,7 +216,7 @@ class TargetBuilder:
             sample_x=sample_x,
             sample_instance=sample_instance,
             halves=halves,
-            negatives=_negatives(labels, usable=halves.flatten(2).any(-1).all(0)),
+            negatives=find_negatives(labels, usable=halves.flatten(2).any(-1).all(0)),
         )
 
     def _sample(self, levels: list[Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -248,38 +245,3 @@ def _cover(instances: Int[Tensor, "H W"], count: int) -> Float[Tensor, "K h w"]:
     index = instances[inside] * (height * width) + cell[inside]
     histogram = torch.bincount(index, minlength=count * height * width)
     return histogram.view(count, height, width).float() / MASK_STRIDE**2
-
-
-def _negatives(labels: Int[Tensor, "K"], usable: Bool[Tensor, "K"]) -> Bool[Tensor, "K K"]:
-    """For each anchor the other instances of its class in the image; if there are none, all other instances."""
-    other = usable[:, None] & usable & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    same = other & (labels[:, None] == labels)
-    return torch.where(same.any(1, keepdim=True), same, other)
-
-
-def soft_contour(labels: Int[Tensor, "H W"], sigma: float) -> Float[Tensor, "H W"]:
-    """The border between different classes: exp(−d²/2σ²) at distance d pixels from the nearest contour pixel.
-
-    Contour pixels are those with a 4-neighbour of another class, both not IGNORE; σ = 0 gives just these.
-    """
-    contour = torch.zeros_like(labels, dtype=torch.bool)
-    vertical = (labels[1:] != labels[:-1]) & (labels[1:] >= 0) & (labels[:-1] >= 0)
-    contour[1:] |= vertical
-    contour[:-1] |= vertical
-    horizontal = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] >= 0) & (labels[:, :-1] >= 0)
-    contour[:, 1:] |= horizontal
-    contour[:, :-1] |= horizontal
-    soft = contour.float()
-    if sigma == 0:
-        return soft
-    radius = math.ceil(3 * sigma)
-    # the maximum of a product of two Gaussians is separable: first along x, then along y
-    for axis in (1, 0):
-        size = soft.shape[axis]
-        padded = F.pad(soft, (radius, radius, 0, 0) if axis else (0, 0, radius, radius))
-        shifted = [
-            math.exp(-((offset - radius) ** 2) / (2 * sigma**2)) * padded.narrow(axis, offset, size)
-            for offset in range(2 * radius + 1)
-        ]
-        soft = torch.stack(shifted).amax(0)
-    return soft
