@@ -18,6 +18,7 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "ignore-module-all": True}
 default_role = "literal"  # docstrings write code in `single` backticks
 napoleon_google_docstring = True
+napoleon_use_ivar = True
 
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3

@@ -229,7 +229,9 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) ->
         named: dict[str, Any] = {"x": "difference", "y": "row", "order": rows, "orient": "y", "ax": axes}
         spread: dict[str, Any] = {"errorbar": "sd", "err_kws": {"color": "0.3", "linewidth": 1.2}}
         seaborn.barplot(data, **named, **spread, width=0.55, color=COLORS[4], saturation=1)
-        seaborn.stripplot(data.loc[data.duplicated("row", keep=False)], **named, jitter=False, color=COLORS[0], size=3.5)
+        seaborn.stripplot(
+            data.loc[data.duplicated("row", keep=False)], **named, jitter=False, color=COLORS[0], size=3.5
+        )
         axes.axvline(0, color="0.3", linewidth=0.8)
         axes.set(title=title, xlabel=label, ylabel="")
     return figure
