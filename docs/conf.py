@@ -3,10 +3,12 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
 project = "SPINet"
 author = "the authors of this re-implementation"
 html_title = "SPINet, taken apart"
-extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx.ext.apidoc", "sphinx.ext.autodoc"]
 include_patterns = ["index.md", "notebooks/*.ipynb", "**.md", "api/*.rst"]
 exclude_patterns = ["docs/course.md", "api/modules.rst"]  # the first is the index
 
@@ -15,9 +17,8 @@ apidoc_modules = [{"path": "../spinet", "destination": "api"}]
 apidoc_module_first = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "ignore-module-all": True}
+autodoc_default_options = {"members": True, "ignore-module-all": True, "no-value": True}
 default_role = "literal"  # docstrings write code in `single` backticks
-napoleon_google_docstring = True
 
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
@@ -27,7 +28,10 @@ nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", None),
 ]
 
-suppress_warnings = ["misc.highlighting_failure"]  # parts of docstrings, shown by `source`
+suppress_warnings = [
+    "misc.highlighting_failure",  # parts of docstrings, shown by `source`
+    "ref.python",  # a short name in an annotation may have several targets
+]
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {
@@ -47,3 +51,13 @@ _mathjax = Path(find_spec("sphinx-mathjax-offline").origin).with_name("static") 
 html_static_path = [str(_mathjax), str(Path(__file__).with_name("site.css"))]
 html_css_files = ["site.css"]
 mathjax_path = "tex-svg-full.js"
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", sections)
+
+
+def sections(app, what, name, obj, options, lines):
+    """Google's sections become fields. Docstrings of variables have none: napoleon would take "a: b" for a type."""
+    if what not in {"data", "attribute"}:
+        lines[:] = GoogleDocstring(lines, Config(napoleon_use_ivar=True), app, what, name, obj, options).lines()

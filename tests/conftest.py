@@ -1,4 +1,4 @@
-"""Pictures of rectangles that several tests share."""
+"""What tests share: scenes of rectangles, the campaign of faults, and which tests are slow."""
 
 from pathlib import Path
 
@@ -7,6 +7,33 @@ import torch
 from campaign import Campaign
 
 NUM_THINGS, NUM_STUFF = 3, 4
+
+SLOW = {
+    *("test_accounting", "test_baselines", "test_benchmark", "test_browser", "test_cli", "test_cuda_rules"),
+    *(
+        "test_experiments",
+        "test_export",
+        "test_faults",
+        "test_figures_components",
+        "test_figures_results",
+        "test_memory",
+    ),
+    *(
+        "test_optimize",
+        "test_processes",
+        "test_synthcity",
+        "test_train",
+        "test_users",
+        "test_it_runs_from_top_to_bottom",
+    ),
+}
+"""Files, and single tests, that `make check` leaves out: they train, time, draw or start programs."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {item.path.stem, item.originalname} & SLOW:
+            item.add_marker("slow")
 
 
 def draw_scene(seed: int, height: int = 64, width: int = 96, things: int = 4, stuff: int = 3, crowd: int = 0):

@@ -1,11 +1,11 @@
 """The systems that the paper compares with (Tables 1 and 2, §5.4), in SPINet's interface: network, losses, a rule.
 
-| system | file | from torchvision | from timm |
-|---|---|---|---|
-| Panoptic-FPN | `panoptic_fpn.py`, `mask_rcnn.py`, `merge.py` | FPN, Mask R-CNN and its losses | ResNet-50 |
-| Panoptic-DeepLab | `panoptic_deeplab.py` | ASPP | ResNet-50, 64-64-128 stem, C5 at stride 16 |
-| UPSNet | `upsnet.py`, `mask_rcnn.py` | as Panoptic-FPN, deformable convolution, NMS | ResNet-50 |
-| CondInst + semantic branch | `condinst.py`, `fcos.py`, `merge.py` | FPN, heads of FCOS, GIoU loss, NMS | ResNet-50 |
+- Panoptic-FPN (`panoptic_fpn.py`, `mask_rcnn.py`, `merge.py`): FPN, Mask R-CNN and its losses from torchvision.
+- Panoptic-DeepLab (`panoptic_deeplab.py`): ASPP from torchvision; stem 64-64-128, C5 at stride 16.
+- UPSNet (`upsnet.py`, `mask_rcnn.py`): as Panoptic-FPN; deformable convolution and NMS from torchvision.
+- CondInst + semantic branch (`condinst.py`, `fcos.py`, `merge.py`): FPN, FCOS heads, GIoU loss, NMS from torchvision.
+
+All have timm's ResNet-50. Train them by::
 
     spinet train --system panoptic_fpn     --preset cityscapes_r50 --data data/cityscapes --out runs/panoptic_fpn
     spinet train --system panoptic_deeplab --preset cityscapes_r50 --data data/cityscapes --out runs/panoptic_deeplab

@@ -59,9 +59,10 @@ class Detector(Baseline[DetectorOutputs]):
     Every number that is not an argument is torchvision's, and these are Mask R-CNN's. The heads have no norm; with 256
     channels in the pyramid the box head has 1024.
 
-    anchor_scale: side of a level's anchors, strides.
-    rois: proposals of an image that the heads for boxes and masks learn from.
-    score_threshold, max_detections: of the things that inference reports.
+    Args:
+        anchor_scale: side of a level's anchors, strides.
+        rois: proposals of an image that the heads for boxes and masks learn from.
+        score_threshold, max_detections: of the things that inference reports.
     """
 
     def __init__(

@@ -48,7 +48,8 @@ class BaselineTargets:
 class BaselineTargetBuilder:
     """Builds `BaselineTargets` from segment maps; nothing about them is random.
 
-    divisor: maps are padded with void to a multiple of this, as the network pads its images.
+    Args:
+        divisor: maps are padded with void to a multiple of this, as the network pads its images.
     """
 
     space: LabelSpace

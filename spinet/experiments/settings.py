@@ -11,7 +11,7 @@ from typing import Any
 from spinet.config import PRESETS, Config, ConfigError, Preset, from_dict, to_dict
 
 Overrides = Mapping[str, Any]
-"""Values by name, such as `{"train.iterations": 200, "input.crop": [256, 512]}`; `system` is SPINet or a baseline."""
+"""JSON values by name, such as 200 by `train.iterations`; `system` is SPINet or a baseline."""
 
 SYSTEM = "system"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import matplotlib.colors
 import matplotlib.patheffects
@@ -225,11 +226,12 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) ->
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, values) in zip(grid, panels.items(), strict=True):
         data = pd.DataFrame([(row, value) for row in rows for value in values[row]], columns=["row", "difference"])
-        named = {"x": "difference", "y": "row", "order": rows, "orient": "y", "ax": axes}
-        spread = {"errorbar": "sd", "err_kws": {"color": "0.3", "linewidth": 1.2}}
+        named: dict[str, Any] = {"x": "difference", "y": "row", "order": rows, "orient": "y", "ax": axes}
+        spread: dict[str, Any] = {"errorbar": "sd", "err_kws": {"color": "0.3", "linewidth": 1.2}}
         seaborn.barplot(data, **named, **spread, width=0.55, color=COLORS[4], saturation=1)
-        several = data[data.groupby("row")["difference"].transform("size") > 1]
-        seaborn.stripplot(several, **named, jitter=False, color=COLORS[0], size=3.5)
+        seaborn.stripplot(
+            data.loc[data.duplicated("row", keep=False)], **named, jitter=False, color=COLORS[0], size=3.5
+        )
         axes.axvline(0, color="0.3", linewidth=0.8)
         axes.set(title=title, xlabel=label, ylabel="")
     return figure

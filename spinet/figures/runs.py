@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,12 +80,11 @@ def row_dots(rows: Mapping[str, Sequence[float]], *, label: str, reference: floa
 def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], label: str) -> None:
     """Draws each row's values as dots, and mean ± standard deviation where there are several."""
     data = pd.DataFrame([(row, value) for row, of in rows.items() for value in of], columns=["row", "value"])
-    named = {"data": data, "x": "value", "y": "row", "order": list(rows), "ax": axes}
-    seaborn.stripplot(**named, orient="y", jitter=False, color=COLORS[0], size=4, alpha=0.7)
-    several = data[data.groupby("row")["value"].transform("size") > 1]  # pyright: ignore[reportOperatorIssue]
+    named: dict[str, Any] = {"x": "value", "y": "row", "order": list(rows), "orient": "y", "ax": axes}
+    seaborn.stripplot(data, **named, jitter=False, color=COLORS[0], size=4, alpha=0.7)
     seaborn.pointplot(
-        **{**named, "data": several},
-        orient="y",
+        data.loc[data.duplicated("row", keep=False)],
+        **named,
         errorbar="sd",
         color=COLORS[5],
         linestyle="none",
@@ -114,11 +114,11 @@ def paired_dots(
         data = pd.DataFrame(found, columns=["row", "seed", "value"])
         data["row"] = pd.Categorical(data["row"], categories=names)
         if found:
-            named = {"data": data, "x": "row", "y": "value", "ax": axes}
-            colors = {"hue": "row", "palette": [COLORS[0], COLORS[5]], "legend": False}
+            named: dict[str, Any] = {"data": data, "x": "row", "y": "value", "ax": axes}
+            colors: dict[str, Any] = {"hue": "row", "palette": [COLORS[0], COLORS[5]], "legend": False}
             seaborn.lineplot(**named, units="seed", estimator=None, color="0.6", linewidth=0.8, zorder=0)
             seaborn.stripplot(**named, **colors, jitter=False, size=3.5)
-            means = {"linestyle": "none", "marker": "_", "markersize": 16, "markeredgewidth": 2}
+            means: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 16, "markeredgewidth": 2}
             seaborn.pointplot(**named, **colors, **means, errorbar=None)
         axes.set_xticks([0, 1], names)
         axes.set(xlabel="", ylabel="", xlim=(-0.4, 1.4))

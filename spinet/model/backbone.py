@@ -39,16 +39,17 @@ class BackboneError(ValueError):
 class Backbone(nn.Module):
     """Image to C2, C3, C4, C5 at strides 4, 8, 16, 32.
 
-    name: any timm model with these four feature maps; "resnet50c" is the paper's (stem 32-32-64).
-    norm: "frozen" keeps the pretrained batch statistics and affine terms (§5.2); "batch" trains them; "group" replaces
-        batch by group normalisation.
-    pretrained: load ImageNet weights: those of `PACKAGES` from the installed package, others from timm's hub. Where the
-        hub cannot be reached, a warning is logged, `weights` says "none" and "frozen" becomes "batch": frozen random
-        statistics do not train.
-    weights_follow: trained weights are loaded next: nothing else is, and "frozen" stays.
-    freeze_stages: 1 keeps the stem as it is, 2 all up to C2, … 5 all up to C5.
-    deformable: the 3×3 convolutions of the last three stages become deformable (Table 1, last row).
-    output_stride: of C5; below 32 (8 or 16) the last stages are dilated instead.
+    Args:
+        name: any timm model with these four feature maps; "resnet50c" is the paper's (stem 32-32-64).
+        norm: "frozen" keeps the pretrained batch statistics and affine terms (§5.2); "batch" trains them; "group"
+            replaces batch by group normalisation.
+        pretrained: load ImageNet weights: those of `PACKAGES` from the installed package, others from timm's hub. Where
+            the hub cannot be reached, a warning is logged, `weights` says "none" and "frozen" becomes "batch": frozen
+            random statistics do not train.
+        weights_follow: trained weights are loaded next: nothing else is, and "frozen" stays.
+        freeze_stages: 1 keeps the stem as it is, 2 all up to C2, … 5 all up to C5.
+        deformable: the 3×3 convolutions of the last three stages become deformable (Table 1, last row).
+        output_stride: of C5; below 32 (8 or 16) the last stages are dilated instead.
 
     Attributes:
         channels: of C2 … C5.

@@ -24,7 +24,8 @@ class Locations(NamedTuple):
 class FilterSampling(nn.Module):
     """Class scores C_l, filter features F_l, and the filters sampled from F_l; one set of weights for all levels.
 
-    coordinate_skip: a learned projection of the coordinates is also added to F_l. Beyond the paper.
+    Args:
+        coordinate_skip: a learned projection of the coordinates is also added to F_l. Beyond the paper.
     """
 
     SKIP = 0.4  # of the projection, which then is as large as the convolutions' part of F_l at the start

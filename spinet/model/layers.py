@@ -108,9 +108,10 @@ def set_group_channels(module: nn.Module, channels: int) -> None:
 class Coordinates(nn.Module):
     """Absolute positions as extra channels (§3.2 "absolute positional information", §3.3, CoordConv).
 
-    frame: what −1 … 1 spans: the whole "image" that a crop was taken from, the "crop" itself, or a fixed number of
-        "pixels" (`PIXELS` to a unit, from the image's left top corner).
-    frequencies: 0 gives x and y alone; F adds sin and cos of π·2^f·x and π·2^f·y for f < F.
+    Args:
+        frame: what −1 … 1 spans: the whole "image" that a crop was taken from, the "crop" itself, or a fixed number of
+            "pixels" (`PIXELS` to a unit, from the image's left top corner).
+        frequencies: 0 gives x and y alone; F adds sin and cos of π·2^f·x and π·2^f·y for f < F.
     """
 
     PIXELS = 512.0

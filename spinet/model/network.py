@@ -13,8 +13,9 @@ from spinet.model.backbone import Backbone
 class Network(nn.Module):
     """A backbone with its normalisation; subclasses add what follows.
 
-    divisor: images are padded to a multiple of this at the right and the bottom, so that every level covers the same
-        area.
+    Args:
+        divisor: images are padded to a multiple of this at the right and the bottom, so that every level covers the
+            same area.
     """
 
     mean: Tensor

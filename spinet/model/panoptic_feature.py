@@ -19,10 +19,11 @@ class PanopticFeatureGenerator(nn.Module):
     follow, and a 2×2 deconvolution of stride 2 ends at stride 4. A level takes as many convolutions as it is doubled,
     at least one, like the semantic branch of Panoptic-FPN.
 
-    relu: a ReLU after the deconvolution.
-    equal_taps: the deconvolution starts with its four taps equal, N(0, 2 / inputs), so that φ has unit variance and is
-        the same in the four pixels of a cell. PyTorch's own initialisation takes the fan-in from the outputs.
-    coordinate_skip: a learned projection of the coordinates is also added to φ. Beyond the paper.
+    Args:
+        relu: a ReLU after the deconvolution.
+        equal_taps: the deconvolution starts with its four taps equal, N(0, 2 / inputs), so that φ has unit variance and
+            is the same in the four pixels of a cell. PyTorch's own initialisation takes the fan-in from the outputs.
+        coordinate_skip: a learned projection of the coordinates is also added to φ. Beyond the paper.
     """
 
     STRIDE = 8  # §3.3: "internally maintains its spatial size to the stride of 8"

@@ -17,9 +17,9 @@ from spinet.data.label_space import IGNORE
 def focal(
     logits: Float[Tensor, "*s"], target: Float[Tensor, "*s"], *, alpha: float = 0.25, gamma: float = 2.0
 ) -> Float[Tensor, "*s"]:
-    """Focal loss [20] for targets between 0 and 1: α_y |y − p|^γ BCE(p, y), elementwise.
+    """Focal loss [20] for targets between 0 and 1: `α_y |y − p|^γ BCE(p, y)`, elementwise.
 
-    For y in {0, 1} it is the usual −α_y (1 − p_y)^γ log p_y, with α for y = 1 and 1 − α for y = 0.
+    For y in {0, 1} it is the usual `−α_y (1 − p_y)^γ log p_y`, with α for y = 1 and 1 − α for y = 0.
     """
     p = logits.sigmoid()
     weight = (1 - alpha) + (2 * alpha - 1) * target

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 class Algorithm:
     """F(m×m, 3×3), and what it is used for.
 
-    m: outputs of a tile along each axis; they depend on m + 2 inputs.
-    b_t, g, a_t: Bᵀ, G and Aᵀ.
-    dtype: in which the transforms do not lose what the filters tell.
-    least_channels: in or out; with fewer the transforms cost more than they save.
+    Args:
+        m: outputs of a tile along each axis; they depend on m + 2 inputs.
+        b_t, g, a_t: Bᵀ, G and Aᵀ.
+        dtype: in which the transforms do not lose what the filters tell.
+        least_channels: in or out; with fewer the transforms cost more than they save.
     """
 
     m: int
