@@ -30,7 +30,7 @@ ARROWS = {
     "weights": "files config data objective system systems",
     "evaluation": "files config data model objective system inference",
     "speed": "paper files config machine records data synthcity model objective system inference baselines systems weights",
-    "training": "files config machine records data synthcity model system systems weights evaluation",
+    "training": "files config machine records data synthcity model objective system systems weights evaluation",
     "experiments": "paper files config records data synthcity objective system weights training",
     "figures": "paper files data inference evaluation",
     "results": "files config records weights speed",
@@ -39,7 +39,8 @@ ARROWS = {
     "unstated": "paper",
     "reproduce": "files config records data synthcity system inference weights evaluation training experiments results report",
     "figures.__main__": "paper config records data synthcity model objective system inference weights evaluation speed experiments figures report",
-    "cli": "files config records data synthcity inference weights evaluation speed training experiments report reproduce",
+    "options": "config",
+    "cli": "files config machine records options data synthcity inference weights evaluation speed training experiments report reproduce",
 }
 
 PARTS_OF_THE_MODEL = ["backbone", "filter_sampling", "fpn", "panoptic_feature", "single_shot"]
@@ -180,6 +181,12 @@ def test_nothing_inside_imports_the_front_door():
 
 def test_importing_the_package_is_light():
     heavy = ["matplotlib", "umap", "seaborn", "IPython", "jupyter_core", "notebook", "tensorboard", "papermill"]
-    code = f"import sys, spinet; print([name for name in {heavy} if name in sys.modules], 'torch' in sys.modules)"
+    code = f"""
+import sys, spinet
+def loaded(names): return [name for name in names if name in sys.modules]
+print(loaded({heavy} + ["torch", "timm"]))
+names = [getattr(spinet, name).__name__ for name in spinet.__all__]
+print(names == spinet.__all__, loaded({heavy} + ["torch"]))
+"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[] True"
+    assert result.stdout.splitlines() == ["[]", "True ['torch']"]

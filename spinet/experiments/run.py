@@ -40,7 +40,7 @@ def execute(plan: Plan, name: str, out: Path) -> None:
     """
     run, folder = plan.runs[name], out / name
     folder.mkdir(parents=True, exist_ok=True)
-    with owned(out / AT_WORK / name), _devices(plan, out):
+    with owned(out / name / AT_WORK), _devices(plan, out):
         if plan.is_done(run, folder):
             return
         (folder / FAILURE).unlink(missing_ok=True)

@@ -131,7 +131,7 @@ def sweep(
     slurm: bool = False,
     dry_run: bool = False,
     timeout_hours: float | None = None,
-    notebook: Path = NOTEBOOK,
+    notebook: str | Path = NOTEBOOK,
 ) -> list[Path]:
     """Trains and evaluates every row of some tables with every seed, or what of it is not done yet.
 
@@ -156,7 +156,7 @@ def sweep(
         LockError: an earlier call still works in `out`.
         ConfigError, DataError: see `make_plan`.
     """
-    out = Path(out).resolve()
+    out, notebook = Path(out).resolve(), Path(notebook)
     if not notebook.exists():
         raise ExperimentError(f"{notebook}: no such file; sweeps run from a checkout of the project")
     check_data(open_dataset(data, "train"), open_dataset(data, "val"))
@@ -188,7 +188,7 @@ def sweep(
         environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     with owned(out):
         for name, run in plan.runs.items():
-            with owned(out / AT_WORK / name):  # a driver that outlived its sweep owns it
+            with owned(out / name / AT_WORK):  # a driver that outlived its sweep owns it
                 if not plan.is_done(run, out / name) and not dry_run:
                     (out / name / notebook.name).unlink(missing_ok=True)
         write_json(asdict(plan), out / PLAN)
