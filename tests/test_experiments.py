@@ -469,6 +469,7 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
     orphans = [p for p in snakemake.children(recursive=True) if p.is_running()]
     snakemake.kill()
     first.kill()
+    first.wait()
     with pytest.raises(LockError, match=rf"{waiting}: in use by process \d+ on .*; wait until it ends"):
         sweep(out=out, **settings)
     for process in orphans:

@@ -29,18 +29,19 @@ ARROWS = {
     "systems": "config data model objective system inference baselines",
     "weights": "files config data objective system systems",
     "evaluation": "files config data model objective system inference",
-    "speed": "paper files config machine records data synthcity model objective system inference baselines systems weights",
-    "training": "files config machine records data synthcity model objective system systems weights evaluation",
+    "speed": "paper files config machine records data synthcity "
+    "model objective system inference baselines systems weights",
+    "training": "files config machine records data synthcity model system systems weights evaluation",
     "experiments": "paper files config records data synthcity objective system weights training",
     "figures": "paper files data inference evaluation",
-    "results": "files config records weights speed",
-    "report": "paper files config records experiments figures results",
+    "report": "paper files config records experiments figures",
     "notebook": "figures",
-    "unstated": "paper",
-    "reproduce": "files config records data synthcity system inference weights evaluation training experiments results report",
-    "figures.__main__": "paper config records data synthcity model objective system inference weights evaluation speed experiments figures report",
+    "reproduce": "files config records data synthcity system inference weights evaluation training experiments report",
+    "figures.__main__": "paper config records data synthcity model objective system "
+    "inference weights evaluation speed training experiments figures report",
     "options": "config",
-    "cli": "files config machine records options data synthcity inference weights evaluation speed training experiments report reproduce",
+    "cli": "files config machine records options data synthcity "
+    "inference weights evaluation speed training experiments report reproduce",
 }
 
 PARTS_OF_THE_MODEL = ["backbone", "filter_sampling", "fpn", "panoptic_feature", "single_shot"]

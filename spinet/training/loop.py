@@ -27,7 +27,7 @@ from spinet.synthcity import EndlessCity
 from spinet.training.checkpoint import TrainError, load_checkpoint, save_checkpoint
 from spinet.training.interruption import Interruption
 from spinet.training.log import Log
-from spinet.training.outcome import RECORD, data_facts, feature_measures, metrics_of, note_end, stored
+from spinet.training.outcome import OBJECTIVE, RECORD, data_facts, feature_measures, metrics_of, note_end, stored
 from spinet.training.preflight import check_data, rehearse
 from spinet.training.processes import build_together, decide, join, synchronise_norms
 from spinet.training.resume import existing_checkpoints, remedy_for_non_finite, settled_history
@@ -301,12 +301,11 @@ def train_loop(
     if accelerator.is_main_process:
         save_model(model, out / "model.safetensors")
         if training.train_only is not None:
-            save_objective(training.train_only, config, out / "auxiliary.safetensors")
+            save_objective(training.train_only, config, out / OBJECTIVE)
     record("trained", settings.iterations, {})
     training.eval()
     result = validate(model, val_set, rank=rank, world_size=world)
-    contour = training.objective.inter if isinstance(training, Training) else None
-    features = feature_measures(model, val_set, contour) if accelerator.is_main_process else {}
+    features = feature_measures(model, val_set, out) if accelerator.is_main_process else {}
     return record("finished", settings.iterations, metrics_of(result, features))
 
 

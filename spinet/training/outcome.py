@@ -8,10 +8,10 @@ from typing import Any
 
 from spinet.data import PanopticDataset, find_splits, open_dataset
 from spinet.evaluation.clustering import feature_metrics
-from spinet.objective.auxiliary import InterClassContour
 from spinet.records import RecordError, describe_data, read_record, write_record
+from spinet.system import Model
 from spinet.training.checkpoint import TrainError, find_checkpoints
-from spinet.weights import Model, load_model, load_objective
+from spinet.weights import load_model, load_objective
 
 RECORD, WEIGHTS, OBJECTIVE = "record.json", "model.safetensors", "auxiliary.safetensors"
 
@@ -35,10 +35,14 @@ def metrics_of(result: dict[str, Any], features: dict[str, Any]) -> dict[str, An
     return {**details, **result["headline"], "features": features}
 
 
-def feature_measures(model: Model, val_set: PanopticDataset, contour: InterClassContour | None) -> dict[str, Any]:
-    """§4: what `feature_metrics` finds on the first `FEATURE_IMAGES`. Empty for a system without a Panoptic-Feature."""
-    if model.config.baseline is not None:
+def feature_measures(model: Model, val_set: PanopticDataset, folder: Path) -> dict[str, Any]:
+    """§4: what `feature_metrics` finds on the first `FEATURE_IMAGES`.
+
+    Empty for a system without a Panoptic-Feature: no heads of auxiliary tasks lie in the folder of its run.
+    """
+    if not (folder / OBJECTIVE).exists():
         return {}
+    contour = load_objective(folder / OBJECTIVE, device=model.device).inter
     images = val_set.with_categories(model.categories)
     return feature_metrics(model, (images[index] for index in range(min(FEATURE_IMAGES, len(images)))), contour=contour)
 
@@ -93,8 +97,7 @@ def finish(weights: Path, result: dict[str, Any], val_set: PanopticDataset, *, d
     if record["data"] != data_facts(open_dataset(val_set.root, "train"), val_set):
         return None
     record = {name: value for name, value in record.items() if name != "error"}
-    objective = weights.with_name(OBJECTIVE)
-    contour = load_objective(objective, device=device).inter if objective.exists() else None
-    metrics = metrics_of(result, feature_measures(load_model(weights, device=device), val_set, contour))
+    features = feature_measures(load_model(weights, device=device), val_set, weights.parent)
+    metrics = metrics_of(result, features)
     write_record(record | {"status": "finished", "metrics": metrics}, path)
     return path
