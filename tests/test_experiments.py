@@ -470,7 +470,7 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
     snakemake.kill()
     first.kill()
     first.wait()
-    with pytest.raises(LockError, match=rf"{waiting}: in use by process \d+ on .*; wait until it ends"):
+    with pytest.raises(LockError, match=rf"{waiting}/.at_work: in use by process \d+ on .*; wait until it ends"):
         sweep(out=out, **settings)
     for process in orphans:
         with contextlib.suppress(psutil.NoSuchProcess):  # gone with its parent
