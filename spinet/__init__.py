@@ -1,10 +1,31 @@
 """SPINet: Single-shot Path Integrated Panoptic Segmentation, a reference re-implementation."""
 
-from spinet.config import Config
-from spinet.inference.predict import Prediction, predict
-from spinet.model.spinet import SPINet
-from spinet.speed.optimize import optimize_for_inference
-from spinet.system import Model
-from spinet.weights import load_model
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spinet.config import Config
+    from spinet.inference.predict import Prediction, predict
+    from spinet.model.spinet import SPINet
+    from spinet.speed.optimize import optimize_for_inference
+    from spinet.system import Model
+    from spinet.weights import load_model
 
 __all__ = ["Config", "Model", "Prediction", "SPINet", "load_model", "optimize_for_inference", "predict"]
+
+_HOMES = {
+    "Config": "config",
+    "Model": "system",
+    "Prediction": "inference.predict",
+    "SPINet": "model.spinet",
+    "load_model": "weights",
+    "optimize_for_inference": "speed.optimize",
+    "predict": "inference.predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: `spinet --help` does not wait for PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"spinet.{_HOMES[name]}"), name)

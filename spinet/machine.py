@@ -1,4 +1,4 @@
-"""Which arithmetic a device is good at."""
+"""Which device there is, and which arithmetic it is good at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,23 @@ from typing import Any
 
 import torch
 
-from spinet.config import Precision
+from spinet.config import ConfigError, Precision
+
+
+def find_device(name: str) -> str:
+    """The device of that name. For "auto" it is "cuda" if there is one, else "cpu".
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name}: cannot be used ({reason}); give cpu, cuda or auto") from None
+    return name
 
 
 def resolve(precision: Precision, device: torch.device) -> Precision:

@@ -10,13 +10,13 @@ import numpy as np
 
 from spinet.config import PRESETS, ConfigError, PresetName
 from spinet.config.baselines import TITLES
+from spinet.config.overrides import override, system_of
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.overlay import draw_panoptic, sheet
 from spinet.data.segments import decode_ids
 from spinet.evaluation.components import components
-from spinet.experiments.settings import CAMPAIGNS, override, system_of
 from spinet.experiments.sweep import sweep
-from spinet.experiments.tables import PAPER_GROUPS
+from spinet.experiments.tables import CAMPAIGNS, PAPER_GROUPS
 from spinet.files import atomic_write
 from spinet.inference.predict import predict
 from spinet.records import read_record
@@ -79,19 +79,19 @@ def reproduce(
 def show(run: Path, data: Path, out: Path) -> list[Path]:
     """Writes `results.md` and `overlays.jpg` of a run; returns these, its weights and its record."""
     atomic_write(out / "results.md", results_table([read_record(run / "record.json")]).markdown().encode())
-    picture = overlay_sheet(load_model(run / "model.safetensors"), open_dataset(data, "val"))
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    image = overlay_sheet(load_model(run / "model.safetensors"), open_dataset(data, "val"))
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
     atomic_write(out / "overlays.jpg", content.tobytes())
     return [run / "model.safetensors", run / "record.json", out / "results.md", out / "overlays.jpg"]
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:
     """Held-out scenes of one size: image, ground truth, prediction, semantics plus connected components."""
-    pictures = []
+    images = []
     size = dataset.records[0].height, dataset.records[0].width
     alike = [index for index, record in enumerate(dataset.records) if (record.height, record.width) == size]
-    for place in np.linspace(0, len(alike) - 1, min(rows, len(alike))).round().astype(int).tolist():
-        index = alike[place]
+    for chosen in np.linspace(0, len(alike) - 1, min(rows, len(alike))).round().astype(int):
+        index = alike[chosen]
         raw, segments = dataset.read(index), dataset.records[index].segments_info
         prediction = predict(model, raw.image)
         ids, parts = components(prediction, model.categories, model.config.inference, model.space)
@@ -100,6 +100,6 @@ def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> n
             (prediction.ids, prediction.segments),
             (ids, parts),
         )
-        pictures.append([raw.image, *(draw_panoptic(raw.image, a, b, model.categories) for a, b in drawn)])
+        images.append([raw.image, *(draw_panoptic(raw.image, a, b, model.categories) for a, b in drawn)])
     system = TITLES[system_of(model.config)]
-    return sheet(pictures, titles=["image", "ground truth", system, "semantics + components"])
+    return sheet(images, titles=["image", "ground truth", system, "semantics + components"])

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from spinet import load_model
-from spinet.cli import main, parse
-from spinet.config import PRESETS, TINY, ConfigError
+from spinet.cli import configure, main
+from spinet.config import PRESETS, TINY, Config, ConfigError, to_dict
+from spinet.config.baselines import BASELINES
 from spinet.data import open_dataset
 from spinet.data.segments import decode_ids
 from spinet.evaluation import read_ids
 from spinet.inference.files import PictureError, read_pictures
+from spinet.options import parse
 from spinet.synthcity import generate
 from spinet.systems import build_model
 from spinet.weights import save_model
@@ -50,20 +52,52 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     main()
 
 
+def configured(arguments: str) -> Config:
+    options = parse(arguments.split())
+    fields = {name: value for name, value in options.items() if "." in name}
+    chosen = {name: options[name] for name in ("preset", "system", "init", "base")}
+    return configure(chosen.pop("preset"), **chosen, fields=fields)[0]
+
+
 def test_every_field_is_an_option_and_presets_are_where_they_start():
-    for name, preset in PRESETS.items():
-        config = preset.config
-        arguments = f"train --preset {name} --data D --out O --train.iterations 7 --input.crop 64 128 --resume"
-        command = parse(arguments.split())
-        assert command.train == replace(config.train, iterations=7)
-        assert command.input == replace(config.input, crop=(64, 128))
-        assert (command.model, command.objective) == (config.model, config.objective)
-        assert command.resume
-    command = parse(
-        "train --data D --out O --train.checkpoint-every 5 --train.seed 3 --objective.no-multi-class-dice".split()
-    )
-    assert (command.train.checkpoint_every, command.train.seed) == (5, 3)
-    assert not command.objective.multi_class_dice
+    start = "train --data D --out O"
+    for preset, config in ((name, preset.config) for name, preset in PRESETS.items()):
+        found = configured(f"{start} --preset {preset} --train.iterations 7 --input.crop 64 128 --resume")
+        assert found.train == replace(config.train, iterations=7)
+        assert found.input == replace(config.input, crop=(64, 128))
+        assert (found.model, found.objective) == (config.model, config.objective)
+    found = configured(f"{start} --train.checkpoint_every=5 --train.seed 3 --objective.no-multi-class-dice")
+    assert (found.train.checkpoint_every, found.train.seed) == (5, 3)
+    assert not found.objective.multi_class_dice
+    found = configured(f"{start} --system panoptic_deeplab --baseline.rates 1 2 3 --input.crop None --model.norm group")
+    assert found.input.crop is None
+    assert found.baseline.rates == (1, 2, 3)
+    assert found.model.norm == "group"
+    options = parse(start.split())
+    assert not options["resume"]
+    assert not [name for name in options if "." in name], "what is not given is left to the preset"
+
+
+def test_weights_to_start_from_bring_their_network(weights: Path):
+    found = configured(f"train --data D --out O --preset small --init {weights} --model.reach 80")
+    assert found == replace(PRESETS["small"].config, model=replace(load_model(weights).config.model, reach=80))
+
+
+def test_help_is_complete_and_waits_for_no_pytorch():
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from spinet.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)",
+    ]
+    result = subprocess.run([*command, "train", "--help"], capture_output=True, text=True, check=True)
+    assert {"torch", "timm", "cv2", "pycocotools"} & set(result.stderr.split()) == set()
+    shown = " ".join(result.stdout.split())
+    for config in (*(PRESETS["tiny"].with_system(system) for system in BASELINES), TINY):
+        for section, fields in to_dict(config).items():
+            names = [name.replace("_", "-") for name in fields or {} if (section, name) != ("baseline", "system")]
+            assert not [name for name in names if f" --{section}.{name}" not in shown]
+    assert "--train.iterations INT §5.2, Cityscapes (default: tiny 1600, small 6000, cityscapes_r50 95000" in shown
+    assert "--objective.things FLOAT λ_2 (default: tiny 2.0, small 2.0, cityscapes_r50 5.0, coco_r50 3.0)" in shown
 
 
 @pytest.mark.parametrize(
@@ -74,11 +108,17 @@ def test_every_field_is_an_option_and_presets_are_where_they_start():
         ("train --data D --out O --preset huge", "huge"),
         ("train --data D", "--out"),
         ("paint", "paint"),
+        ("", "COMMAND"),
+        ("data paint", "paint"),
+        ("bench --repeats 0", "--repeats: 0 is below 1"),
+        ("predict --out O", "inputs"),
+        ("runs --colour", "--colour: no such option"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: str, culprit: str):
-    with pytest.raises(ConfigError, match=culprit):
-        parse(arguments.split())
+    with pytest.raises(ConfigError, match=culprit) as error:
+        configured(arguments)
+    assert "\n" not in str(error.value)
 
 
 def test_errors_are_one_line_and_debug_shows_more(tmp_path: Path):

@@ -9,50 +9,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import nbformat
+import papermill
 import psutil
 import pytest
 
-from spinet.cli import parse
+from spinet.cli import configure
 from spinet.config import COCO_R50, PRESETS, TINY, ConfigError, to_dict
 from spinet.config.baselines import TITLES
+from spinet.config.overrides import differences, override, parse_overrides, system_of
 from spinet.data import open_dataset
 from spinet.evaluation.validate import validate
-from spinet.experiments.plan import (
-    MANIFEST,
-    NOTEBOOK,
-    RECORD,
-    ExperimentError,
-    Plan,
-    Run,
-    check_folder,
-    make_plan,
-    write_manifest,
-)
-from spinet.experiments.processes import SWEEP, living, train_on_processes
-from spinet.experiments.run import check_parameters, execute, run_notebook
-from spinet.experiments.settings import (
-    CAMPAIGNS,
-    as_options,
-    differences,
-    find_campaign,
-    override,
-    parse_overrides,
-    system_of,
-)
-from spinet.experiments.sweep import share, sweep
-from spinet.experiments.tables import LOSSES, PAPER_GROUPS, TABLES
+from spinet.experiments.run import BEGUN, execute, run_notebook
+from spinet.experiments.sweep import NOTEBOOK, ExperimentError, Plan, Run, make_plan, share, sweep
+from spinet.experiments.tables import CAMPAIGNS, LOSSES, PAPER_GROUPS, TABLES, find_campaign
+from spinet.files import LockError, write_json
+from spinet.options import parse
 from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5
 from spinet.records import describe_data, new_record, read_record, write_record
 from spinet.speed.accounting import count_parameters
 from spinet.synthcity import generate
-from spinet.training.checkpoint import find_checkpoints
+from spinet.training.checkpoint import TrainError, find_checkpoints
+from spinet.training.launch import train_command, train_on_processes
 from spinet.training.loop import train
+from spinet.training.outcome import RECORD
 from spinet.weights import load_model
 
 MICRO = {
@@ -102,7 +87,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def micro_plan(city: Path, *groups: str, **changed: Any) -> Plan:
-    return make_plan(preset="tiny", data=city, groups=groups, seeds=(0,), base={**MICRO, **changed}, feature_images=1)
+    return make_plan(preset="tiny", data=city, groups=groups, seeds=(0,), base={**MICRO, **changed})
 
 
 def write_notebook(path: Path, *sources: str, tagged: bool = True) -> Path:
@@ -202,9 +187,12 @@ def test_the_command_line_says_the_same():
     for table in TABLES.values():
         for row in table.rows:
             wanted = override(START, {**MICRO, **row.changes(TINY), "model.reach": None, "input.crop": None}).config
-            command = parse(["train", "--data", "D", "--out", "O", *as_options(differences(wanted, START))])
-            sections = {"model", "objective", "input", "train", "inference", "baseline"}
-            assert all(getattr(command, section) == getattr(wanted, section) for section in sections)
+            base = {**MICRO, "train.seed": 3}
+            command = train_command("tiny", "D", Path("O"), base, differences(wanted, override(START, base)))
+            options = parse(command[1:])
+            fields = {name: value for name, value in options.items() if "." in name}
+            config, start = configure("tiny", system=options["system"], init=None, base=options["base"], fields=fields)
+            assert (config, start) == (wanted, override(START, {**base, "train.seed": config.train.seed}).config)
 
 
 def test_systems_are_overrides_too():
@@ -290,7 +278,7 @@ def searched(city: Path, scores: dict[str, list[float]]) -> list[dict[str, Any]]
                 hours=0,
                 metrics={"PQ": scores[system][place]},
             )
-            records.append({**record, "base": to_dict(plan.base_config(run))})
+            records.append({**record, "base": to_dict(override(START, {**plan.base, "train.seed": run.seed}).config)})
     return records
 
 
@@ -323,13 +311,11 @@ def test_systems_take_the_rate_that_the_search_found(city: Path):
 
 def test_plans_survive_being_written(city: Path, tmp_path: Path):
     plan = micro_plan(city, "table3")
-    plan.write(tmp_path / "plan.json")
+    write_json(asdict(plan), tmp_path / "plan.json")
     assert Plan.read(tmp_path / "plan.json") == plan
     (tmp_path / "plan.json").write_text('{"runs": {}, "colour": "red"}')
-    with pytest.raises(ExperimentError, match=r"plan.json: no plan of a sweep"):
+    with pytest.raises(ExperimentError, match=r"plan.json: not the plan of a sweep"):
         Plan.read(tmp_path / "plan.json")
-    with pytest.raises(ExperimentError, match="no run 'best'; it has no-losses-s0"):
-        plan.find("best")
 
 
 @pytest.mark.parametrize(
@@ -360,16 +346,12 @@ def test_gpus_are_shared_by_the_batch():
 # --- the driver
 
 
-def test_notebook_and_driver_agree_on_the_parameters(tmp_path: Path):
-    known = Plan("tiny", "", {}, {}).parameters(Run("", 0, {}, ""), tmp_path)
-    check_parameters(NOTEBOOK, known)
-    with pytest.raises(ExperimentError, match=r"52_training.ipynb: has no parameter 'colour'; it has preset, data"):
-        check_parameters(NOTEBOOK, {**known, "colour": "red"})
-    bare = write_notebook(tmp_path / "bare.ipynb", "1", tagged=False)
-    with pytest.raises(ExperimentError, match=r"bare.ipynb: has no cell tagged 'parameters'"):
-        check_parameters(bare, known)
-    with pytest.raises(ExperimentError, match=r"none.ipynb: no notebook"):
-        check_parameters(tmp_path / "none.ipynb", known)
+def test_notebook_and_driver_agree_on_the_parameters(city: Path, tmp_path: Path):
+    """Papermill only warns of parameters that a notebook does not have."""
+    known = papermill.inspect_notebook(str(NOTEBOOK))
+    assert known.keys() == Plan("tiny", "", {}, {}).parameters(Run("", 0, {}, ""), tmp_path).keys()
+    with pytest.raises(ExperimentError, match=r"none.ipynb: no such file"):
+        sweep(data=city, out=tmp_path, groups=["table5"], notebook=tmp_path / "none.ipynb")
 
 
 def test_a_failed_cell_is_shown_with_its_notebook(tmp_path: Path):
@@ -402,11 +384,12 @@ def test_a_folder_with_another_run_is_left_alone(city: Path, tmp_path: Path):
     run = next(iter(plan.runs.values()))
     other = to_dict(override(replace(START, config=plan.config(run)), {"train.iterations": 5}).config)
     record = new_record(experiment="x", seed=0, config=other, data={}, iterations=5, hours=0, metrics={})
-    write_record(record, tmp_path / RECORD)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ExperimentError, match=r"record.json: is of other settings than the experiment 'separate'"):
+    folder = tmp_path / run.name
+    write_record(record, folder / RECORD)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ExperimentError, match=r"record.json: has other settings than the experiment 'separate'"):
         execute(plan, run.name, tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_killed_run_goes_on_and_its_training_is_shared(city: Path, tmp_path: Path):
@@ -415,7 +398,7 @@ def test_a_killed_run_goes_on_and_its_training_is_shared(city: Path, tmp_path: P
     names = {run.experiment: name for name, run in plan.runs.items()}
     trained = next(run for run in plan.runs.values() if run.source is None)
     folder = tmp_path / trained.name
-    plan.write(tmp_path / "plan.json")
+    write_json(asdict(plan), tmp_path / "plan.json")
     driver = subprocess.Popen(
         [sys.executable, "-m", "spinet.experiments.run", str(tmp_path / "plan.json"), trained.name],
         stderr=subprocess.PIPE,
@@ -424,24 +407,35 @@ def test_a_killed_run_goes_on_and_its_training_is_shared(city: Path, tmp_path: P
     wait_for(lambda: find_checkpoints(folder), "the first checkpoint")
     kernel = next(p for p in psutil.Process(driver.pid).children() if "ipykernel_launcher" in " ".join(p.cmdline()))
     kernel.kill()
-    assert not (folder / MANIFEST).exists()
+    assert not (folder / NOTEBOOK.name).exists()
     said = driver.communicate(timeout=400)[1]
     assert driver.returncode == 0, said
     assert "attempt 1 of 3" in said
-    assert check_folder(folder, trained, plan.config(trained))
+    assert plan.is_done(trained, folder)
+    assert not (folder / BEGUN).exists()
     assert [row["iteration"] for row in losses(folder)] == [*range(1, 61)]
     record = read_record(folder / RECORD)
-    assert record["base"] == to_dict(plan.base_config(trained))
-    assert record["metrics"]["features"]["images"] == 1
+    assert record["base"] == to_dict(override(START, {**plan.base, "train.seed": 0}).config)
+    assert record["metrics"]["features"]["images"] == 3
 
     other = plan.runs[names["duplicates-mask"]]
-    execute(plan, other.name, tmp_path / other.name)
+    execute(plan, other.name, tmp_path)
     assert read_record(tmp_path / other.name / RECORD)["config"]["inference"]["duplicates"] == "mask"
     assert (tmp_path / other.name / "log.csv").read_bytes() == (folder / "log.csv").read_bytes()
 
-    (folder / "log.csv").write_text("tampered with")
-    with pytest.raises(ExperimentError, match=r"log.csv: missing or changed since the run was done"):
-        check_folder(folder, trained, plan.config(trained))
+    # the same run by `spinet train`: the same record, but for the moment and the time that it took
+    command = train_command("tiny", city, tmp_path / "alone", {**plan.base, "train.seed": 0}, trained.overrides)
+    subprocess.run(
+        [sys.executable, "-m", "spinet.cli", *command[1:], "--experiment", trained.experiment],
+        check=True,
+        capture_output=True,
+    )
+    alone = read_record(tmp_path / "alone" / RECORD)
+    assert alone.keys() == record.keys()
+    assert alone["metrics"].keys() == record["metrics"].keys()
+    for name in ("experiment", "seed", "status", "config", "base", "data", "iterations", "history", "init"):
+        assert alone[name] == record[name], name
+    assert alone["metrics"]["features"] == record["metrics"]["features"]
 
 
 # --- the sweep
@@ -467,26 +461,26 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
     done, waiting = (next(n for n in plan.runs if n.startswith(start)) for start in ("full", "separate"))
     code = f"from spinet.experiments.sweep import sweep; sweep(out={str(out)!r}, **{settings!r})"
     first = psutil.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    wait_for((out / done / MANIFEST).exists, "the first run")
-    wait_for((out / waiting / "stand_in.ipynb").exists, "the second run's notebook")
-    finished = (out / done / MANIFEST).read_bytes()
+    wait_for((out / done / "stand_in.ipynb").exists, "the first run")
+    wait_for((out / waiting / BEGUN).exists, "the second run's notebook")
+    finished = (out / done / "stand_in.ipynb").read_bytes()
 
     snakemake = next(p for p in first.children() if "snakemake" in " ".join(p.cmdline()))
     orphans = [p for p in snakemake.children(recursive=True) if p.is_running()]
     snakemake.kill()
     first.kill()
-    with pytest.raises(ExperimentError, match=r"processes of an earlier call still work there: .*end them: kill \d+"):
+    first.wait()
+    with pytest.raises(LockError, match=rf"{waiting}/.at_work: in use by process \d+ on .*; wait until it ends"):
         sweep(out=out, **settings)
-    assert any((out / ".snakemake" / "locks").iterdir()), "a killed Snakemake leaves its lock"
     for process in orphans:
         with contextlib.suppress(psutil.NoSuchProcess):  # gone with its parent
             process.kill()
-    wait_for(lambda: not living(SWEEP, out), "the orphans' end")
+    psutil.wait_procs(orphans, timeout=60)
 
     (tmp_path / "wait").unlink()
     assert {folder.name for folder in sweep(out=out, **settings)} == {done, waiting}
-    assert (out / done / MANIFEST).read_bytes() == finished
-    assert (out / waiting / MANIFEST).exists()
+    assert (out / done / "stand_in.ipynb").read_bytes() == finished
+    assert (out / waiting / "stand_in.ipynb").exists()
     executed = (tmp_path / "executed.txt").read_text().split()
     assert executed.count("full") == 1
     assert executed.count("separate") == 2
@@ -497,15 +491,16 @@ def test_a_failure_is_told_and_finished_runs_are_kept(city: Path, tmp_path: Path
     plan = micro_plan(city, "table5")
     failing, finished = plan.runs.values()
     folder = tmp_path / "out" / finished.name
-    leave_record(plan, finished, folder)
-    write_manifest(folder, finished, [f"{finished.experiment}.json"], {})
-    before = (folder / MANIFEST).read_bytes()
-    with pytest.raises(ExperimentError, match=r"1 of 2 runs did not end well: separate-s0-\w+; .*snakemake.log"):
+    leave_record(plan, finished, tmp_path)
+    folder.mkdir(parents=True)
+    (tmp_path / f"{finished.experiment}.json").rename(folder / RECORD)
+    (folder / notebook.name).write_text("executed before")
+    with pytest.raises(ExperimentError, match=r"1 of 2 runs failed: separate-s0-\w+; .*snakemake.log"):
         sweep(data=city, out=tmp_path / "out", groups=["table5"], overrides=MICRO, workers=2, notebook=notebook)
-    assert (folder / MANIFEST).read_bytes() == before
-    assert not (tmp_path / "out" / failing.name / MANIFEST).exists()
+    assert (folder / notebook.name).read_text() == "executed before"
+    assert {path.name for path in (tmp_path / "out" / failing.name).iterdir()} == {BEGUN, "failure.txt"}
     said = capsys.readouterr().err
-    assert "stand_in.ipynb: cell [3] failed" in said
+    assert f"{BEGUN}: cell [3] failed" in said
     assert "FileNotFoundError" in said
 
 
@@ -532,7 +527,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
     killer = Thread(target=kill_one)
     killer.start()
     record = train_on_processes(
-        2, preset="tiny", data=city, out=tmp_path / "two", experiment="elastic", overrides=settings
+        2, preset="tiny", data=city, out=tmp_path / "two", experiment="elastic", base={}, overrides=settings
     )
     killer.join()
     assert killed, "nothing was killed"
@@ -552,7 +547,14 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
 
 
 def test_failed_processes_say_why(tmp_path: Path):
-    with pytest.raises(ExperimentError, match=r"torchrun.log: training on 1 processes failed: error: .*nowhere"):
+    with pytest.raises(TrainError, match=r"torchrun.log: training on 1 processes failed: error: .*nowhere"):
         train_on_processes(
-            1, preset="tiny", data=tmp_path / "nowhere", out=tmp_path, experiment="x", overrides=MICRO, restarts=0
+            1,
+            preset="tiny",
+            data=tmp_path / "nowhere",
+            out=tmp_path,
+            experiment="x",
+            base={},
+            overrides=MICRO,
+            restarts=0,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 
 import cv2
@@ -13,18 +13,19 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from spinet.config import PRESETS, ConfigError, to_dict
+from spinet.config.overrides import differences, override
 from spinet.data import open_dataset
 from spinet.data.label_space import LabelSpace
 from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories, Category, Sample
 from spinet.evaluation.clustering import Pixels
 from spinet.experiments.pair import TASKS_OFF, find_pairs, load_pair
-from spinet.experiments.plan import PLAN, RECORD, ExperimentError, Plan, make_plan, write_manifest
-from spinet.experiments.settings import differences, override
+from spinet.experiments.sweep import NOTEBOOK, PLAN, ExperimentError, Plan, make_plan
 from spinet.figures import __main__ as command
 from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
 from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, most_frequent_thing, speed
 from spinet.figures.runs import paired_dots
+from spinet.files import write_json
 from spinet.inference.predict import Prediction
 from spinet.objective.objective import Objective
 from spinet.objective.targets import TargetBuilder
@@ -32,6 +33,7 @@ from spinet.paper import TABLE_1
 from spinet.records import new_record, write_record
 from spinet.synthcity import generate
 from spinet.systems import build_model
+from spinet.training.outcome import RECORD
 from spinet.weights import WeightsError, load_model, save_model, save_objective
 
 COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]
@@ -220,8 +222,7 @@ def swept(tmp_path_factory):
     categories = open_dataset(folder / "data", "val").categories
     base = differences(START.config, PRESETS["tiny"])
     plan = make_plan(preset="tiny", data=folder / "data", groups=("table3",), seeds=(0, 1), base=base)
-    (folder / "sweep").mkdir()
-    plan.write(folder / "sweep" / PLAN)
+    write_json(asdict(plan), folder / "sweep" / PLAN)
     for name, run in plan.runs.items():
         config, place = plan.config(run), folder / "sweep" / name
         torch.manual_seed(run.seed)
@@ -239,7 +240,7 @@ def swept(tmp_path_factory):
             metrics={"features": {"distance_ratio": 0.9 - 0.1 * run.seed - 0.3 * with_tasks, "contour_f": None}},
         )
         write_record(record, place / RECORD)
-        write_manifest(place, run, ["model.safetensors", "auxiliary.safetensors", RECORD], {})
+        (place / NOTEBOOK.name).touch()
     return folder / "sweep"
 
 
@@ -257,19 +258,18 @@ def test_the_pairs_of_a_sweep_are_its_runs_with_and_without_both_tasks(swept):
 
 
 def test_what_is_no_finished_sweep_of_table_3_is_refused(swept, tmp_path):
-    with pytest.raises(ExperimentError, match="no plan of a sweep"):
+    with pytest.raises(ExperimentError, match="not the plan of a sweep"):
         find_pairs(tmp_path)
     plan = Plan.read(swept / PLAN)
     other = tmp_path / "other"
-    other.mkdir()
-    replace(plan, runs={name: run for name, run in plan.runs.items() if run.experiment != "full"}).write(other / PLAN)
+    fewer = replace(plan, runs={name: run for name, run in plan.runs.items() if run.experiment != "full"})
+    write_json(asdict(fewer), other / PLAN)
     for name in plan.runs:
         (other / name).symlink_to(swept / name)
     with pytest.raises(ExperimentError, match=r"no run of the row .*L_intra' of Table 3; .*--groups table3"):
         find_pairs(other)
     begun = tmp_path / "begun"
-    begun.mkdir()
-    plan.write(begun / PLAN)
+    write_json(asdict(plan), begun / PLAN)
     with pytest.raises(ExperimentError, match="not done"):
         find_pairs(begun)
 
@@ -307,7 +307,7 @@ def test_command_writes_the_same_bytes_twice_and_says_what_is_missing(folder, ca
     assert "training: left as it is: " in said
     with pytest.raises(SystemExit, match=r"no figure 'figure_9'; there are figure_1"):
         command.main(["figure_9"])
-    with pytest.raises(SystemExit, match=r"error: .*no plan of a sweep"):
+    with pytest.raises(SystemExit, match=r"error: .*not the plan of a sweep"):
         command.main(["published", "--sweep", str(folder)])
 
 

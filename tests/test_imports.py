@@ -37,6 +37,7 @@ ARROWS = {
     "figures": "paper files data inference evaluation",
     "report": "paper files config records experiments figures",
     "notebook": "figures",
+    "options": "config",
 }
 
 DOORS = ["reproduce", "figures.__main__", "cli"]
@@ -186,6 +187,12 @@ def test_nothing_inside_imports_the_front_door():
 
 def test_importing_the_package_is_light():
     heavy = ["matplotlib", "umap", "seaborn", "IPython", "jupyter_core", "notebook", "tensorboard", "papermill"]
-    code = f"import sys, spinet; print([name for name in {heavy} if name in sys.modules], 'torch' in sys.modules)"
+    code = f"""
+import sys, spinet
+def loaded(names): return [name for name in names if name in sys.modules]
+print(loaded({heavy} + ["torch", "timm"]))
+names = [getattr(spinet, name).__name__ for name in spinet.__all__]
+print(names == spinet.__all__, loaded({heavy} + ["torch"]))
+"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[] True"
+    assert result.stdout.splitlines() == ["[]", "True ['torch']"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spinet.config import PRESETS, ConfigError, to_dict
-from spinet.experiments.settings import override
+from spinet.config.overrides import override
 from spinet.experiments.tables import LOSSES, RATES, TABLES, Row
 from spinet.paper import TABLE_3
 from spinet.records import new_record, write_record

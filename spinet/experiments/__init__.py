@@ -1,5 +1,5 @@
-"""§5.4 The ablations as data, and the engine that runs them: one papermill run for each experiment and seed.
+"""§5.4 The ablations as data, and what carries them out: one papermill run for each row and seed.
 
-`tables` says which rows there are, `settings` what a row changes, `plan` which runs that makes on a data set; `sweep`
-has Snakemake (`Snakefile`) run them, each by the driver `run`.
+`tables` says what a row is. `sweep` makes runs of rows and has Snakemake (`Snakefile`) carry them out, each by `run`.
+`campaigns` finds the records of rows again.
 """

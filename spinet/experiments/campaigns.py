@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from spinet.config import PRESETS, Config, Preset, from_dict
-from spinet.experiments.settings import override
+from spinet.config.overrides import override
 from spinet.experiments.tables import FACTORS, SYSTEMS, Row, Table
 
 Record = Mapping[str, Any]
@@ -75,10 +75,10 @@ class Campaign:
 
 
 def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
-    """The campaigns among records of sweeps; records of single runs, which have no `base`, are left out."""
+    """The campaigns among records. Those of single runs, which have no `base`, are left out."""
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: str(record["created"]), reverse=True):
-        if "base" in record:
+        if record.get("base"):
             key = json.dumps([record["data"]["fingerprint"], without_seed(record["base"])], sort_keys=True)
             groups.setdefault(key, []).append(record)
     found = [Campaign(without_seed(group[0]["base"]), group) for group in groups.values()]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spinet.config import ConfigError
-from spinet.experiments.plan import PLAN, ExperimentError, Plan, check_folder
-from spinet.experiments.settings import differences, find_preset, override
+from spinet.config.overrides import differences, find_preset, override
+from spinet.experiments.sweep import PLAN, ExperimentError, Plan
 from spinet.experiments.tables import WITH_TASKS, WITHOUT_TASKS
 from spinet.objective.auxiliary import InterClassContour
 from spinet.synthcity import generate
@@ -68,7 +68,7 @@ def find_pairs(sweep: str | Path) -> SweptPairs:
     found: dict[str, dict[int, Path]] = {row.name: {} for row in (WITH_TASKS, WITHOUT_TASKS)}
     for run in plan.runs.values():
         if run.experiment in found:
-            if not check_folder(sweep / run.name, run, plan.config(run)):
+            if not plan.is_done(run, sweep / run.name):
                 raise ExperimentError(f"{sweep / run.name}: not done; the same spinet sweep goes on with it")
             found[run.experiment][run.seed] = sweep / run.name
     if missing := [row for row in (WITH_TASKS, WITHOUT_TASKS) if not found[row.name]]:

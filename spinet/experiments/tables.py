@@ -6,7 +6,7 @@ data. Rows whose settings are equal are one run (see `plan`), whatever tables th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ class Table:
 
     group: str
     title: str
-    place: str
+    section: str
     rows: tuple[Row, ...]
     measured_on: str = ""
 
@@ -323,3 +323,55 @@ def find_tables(groups: tuple[str, ...]) -> list[Table]:
     if not groups:
         raise ConfigError(f"no group of experiments is named; there are {', '.join(TABLES)}")
     return [table for group, table in TABLES.items() if group in groups]
+
+
+def choose_rows(tables: list[Table], names: Sequence[str]) -> list[Table]:
+    """The tables with the rows of these names alone, or with all rows if no name is given.
+
+    Raises:
+        ConfigError: there is no such row.
+    """
+    known = [row.name for table in tables for row in table.rows]
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"no row {unknown[0]!r} in {', '.join(t.group for t in tables)}; there are {', '.join(known)}"
+        )
+    if not names:
+        return tables
+    return [replace(table, rows=tuple(row for row in table.rows if row.name in names)) for table in tables]
+
+
+CAMPAIGNS: dict[str, dict[str, Any]] = {
+    "synthcity": {  # for scenes of 256 × 512 pixels
+        "input.crop": [128, 256],
+        "input.scale": [0.375, 0.625],
+        "input.test_scale": 0.5,
+        "input.workers": 0,
+        "train.iterations": 300,
+        "train.warmup": 20,
+        "train.checkpoint_every": 100,
+    },
+    "dsb2018": {  # a third of the pixels of the run in the README, and the settings that it found to help
+        "input.crop": [192, 192],
+        "input.scale": [0.6, 1.0],
+        "input.test_scale": 0.75,
+        "input.workers": 0,
+        "objective.samples_per_image": 96,
+        "objective.sampling": "instance",
+        "model.reach": 80,
+        "train.iterations": 300,
+        "train.warmup": 20,
+        "train.checkpoint_every": 100,
+        "inference.top": 1500,
+        "inference.fill_threshold": 0.1,
+        "inference.connected": True,
+    },
+}
+"""What the campaigns on small data change of the preset tiny: half the resolution, minutes of one core for each run."""
+
+
+def find_campaign(name: str) -> dict[str, Any]:
+    """Raises `ConfigError` if there is no such campaign."""
+    if name not in CAMPAIGNS:
+        raise ConfigError(f"no campaign {name!r}; there are {', '.join(CAMPAIGNS)}")
+    return CAMPAIGNS[name]

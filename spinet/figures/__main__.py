@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from spinet.data.label_space import LabelSpace
 from spinet.evaluation.clustering import compute_feature_map, contour_map, embed, quarter, sample_pixels
 from spinet.experiments.campaigns import find_campaigns
 from spinet.experiments.pair import SweptPairs, find_pairs
-from spinet.experiments.plan import RECORD, ExperimentError, file_digest
+from spinet.experiments.sweep import ExperimentError
 from spinet.experiments.tables import LOSSES
 from spinet.figures.components import figure_3, figure_4
 from spinet.figures.diagrams import figure_1, figure_2
@@ -41,6 +42,7 @@ from spinet.report.tables import FEATURES
 from spinet.speed.summary import read_benchmarks
 from spinet.synthcity import VERSION, generate
 from spinet.system import Model
+from spinet.training.outcome import RECORD
 from spinet.weights import SHIPPED, load_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
@@ -237,7 +239,7 @@ def _pixels(sample: Sample):
 
 
 def _file(path: Path) -> str:
-    return f"{path.name}, sha256 {file_digest(path)}"
+    return f"{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def main(arguments: list[str]) -> None:

@@ -52,11 +52,11 @@ def report(folders: Sequence[str | Path], out: str | Path, *, broken: list[Recor
     text = [HEAD, *(section.markdown() for section in sections)]
     if single.rows:
         text.append(f"## Single runs\n\n{single.markdown()}")
-    pictures = [path for folder in dict.fromkeys([*map(Path, folders), out]) for path in folder.glob("overlays.jpg")]
+    images = [path for folder in dict.fromkeys([*map(Path, folders), out]) for path in folder.glob("overlays.jpg")]
     atomic_write(out / "tables.md", "\n".join(text).encode())
     facts = {"figure": "tables", "sources": sorted(map(str, found))}
     atomic_write(out / "tables.json", (json.dumps(facts, indent=2) + "\n").encode())
-    atomic_write(out / "report.html", page(records, sections, single, pictures).encode())
+    atomic_write(out / "report.html", page(records, sections, single, images).encode())
     return [out / "tables.md", out / "report.html"]
 
 

@@ -24,21 +24,21 @@ COCO_VAL = 5000
 """§5.1: images of COCO val."""
 
 
-def page(records: Sequence[Record], sections: Sequence[Section], single: Grid, pictures: Sequence[Path]) -> str:
+def page(records: Sequence[Record], sections: Sequence[Section], single: Grid, images: Sequence[Path]) -> str:
     """The page, as HTML.
 
     Args:
         records: all that were found.
         sections: the tables.
         single: runs that belong to no table.
-        pictures: JPEG files to show.
+        images: JPEG files to show.
     """
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return template.from_string(TEMPLATE.read_text()).render(
         url=URL,
         sections=[(section, _uri("png", to_png(section.figure))) for section in sections],
         single=single,
-        pictures=[_uri("jpeg", path.read_bytes()) for path in pictures],
+        images=[_uri("jpeg", path.read_bytes()) for path in images],
         environment=environment(records),
         settings=settings(records),
         missing=not_run(records),
@@ -69,7 +69,7 @@ def settings(records: Sequence[Record]) -> Grid:
         name = campaign.data
         started[_unused(f"tables on {name}", started)] = campaign.base
     for record in records:
-        if "base" not in record:
+        if not record.get("base"):
             started[_unused(f"{record['experiment']} on {record['data']['name']}", started)] = without_seed(
                 record["config"]
             )
@@ -96,7 +96,7 @@ def not_run(records: Sequence[Record]) -> list[str]:
             for campaign in campaigns
         }
         measured = {data: rows for data, rows in counts.items() if sum(map(bool, rows.values())) >= 2}
-        subject = f"{table.place}, {table.title[0].lower()}{table.title[1:]}"
+        subject = f"{table.section}, {table.title[0].lower()}{table.title[1:]}"
         if not measured:
             lines.append(f"{subject}: not run.")
         for data, rows in measured.items():

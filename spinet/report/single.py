@@ -54,8 +54,8 @@ def cost(record: Mapping[str, Any]) -> str:
 
 
 def is_single(record: Mapping[str, Any]) -> bool:
-    """Whether a finished run stands for itself: those of a sweep have a `base` and belong into tables of their own."""
-    return record["status"] == "finished" and "base" not in record
+    """Whether a finished run stands for itself. The rows of a table have a `base`, and tables of their own."""
+    return record["status"] == "finished" and not record.get("base")
 
 
 def percent(value: float | None) -> str:

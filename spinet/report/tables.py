@@ -95,7 +95,7 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
     if table is SYSTEMS:
         best = f" Each system has its own best learning rate of the search below. {_extras(campaign)}"
     return Section(
-        title=f"{table.place}: {table.title[0].lower()}{table.title[1:]}, on {campaign.data}",
+        title=f"{table.section}: {table.title[0].lower()}{table.title[1:]}, on {campaign.data}",
         conditions=run_conditions(records) + best,
         grids=grids,
         figure=row_dots(

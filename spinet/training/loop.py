@@ -27,7 +27,7 @@ from spinet.synthcity import EndlessCity
 from spinet.training.checkpoint import TrainError, load_checkpoint, save_checkpoint
 from spinet.training.interruption import Interruption
 from spinet.training.log import Log
-from spinet.training.outcome import RECORD, data_facts, metrics_of, note_end, stored
+from spinet.training.outcome import OBJECTIVE, RECORD, data_facts, feature_measures, metrics_of, note_end, stored
 from spinet.training.preflight import check_data, rehearse
 from spinet.training.processes import build_together, decide, join, synchronise_norms
 from spinet.training.resume import existing_checkpoints, remedy_for_non_finite, settled_history
@@ -53,6 +53,7 @@ def train(
     resume: bool = False,
     experiment: str = "train",
     device: str = "auto",
+    base: Config | None = None,
 ) -> dict[str, Any]:
     """Trains a SPINet, or the baseline that `config` names, and evaluates it; under `torchrun` on all its processes.
 
@@ -64,6 +65,7 @@ def train(
         resume: go on from the last checkpoint in `out`, if there is one.
         experiment: the record's name.
         device: "cpu" or "cuda"; "auto" is CUDA where there is any.
+        base: for a row of a table, the settings that all its rows share; the record then belongs to that table.
 
     Returns:
         The run record.
@@ -86,7 +88,7 @@ def train(
     with Interruption() as interruption, owned(out) if main_process else nullcontext():
         try:
             with exact_float32(), tuned_convolutions(config.input.crop is not None):
-                return train_loop(config, data, out, init, resume, experiment, kind, interruption)
+                return train_loop(config, data, out, init, resume, experiment, kind, base, interruption)
         except BaseException as error:
             said = note_end(out, before, error) if main_process else error
             if said is not error:
@@ -105,6 +107,7 @@ def train_loop(
     resume: bool,
     experiment: str,
     device: torch.device,
+    base: Config | None,
     interruption: Interruption,
 ) -> dict[str, Any]:
     """All of `train` in a folder that nobody else works in; whoever calls it tells how it ended."""
@@ -198,6 +201,7 @@ def train_loop(
         result["precision"] = precision
         result["tf32"] = tf32()
         result["history"] = history
+        result["base"] = base and to_dict(base)
         if accelerator.is_main_process:
             write_record(result, out / "record.json")
         return result
@@ -297,11 +301,12 @@ def train_loop(
     if accelerator.is_main_process:
         save_model(model, out / "model.safetensors")
         if training.train_only is not None:
-            save_objective(training.train_only, config, out / "auxiliary.safetensors")
+            save_objective(training.train_only, config, out / OBJECTIVE)
     record("trained", settings.iterations, {})
     training.eval()
     result = validate(model, val_set, rank=rank, world_size=world)
-    return record("finished", settings.iterations, metrics_of(result))
+    features = feature_measures(model, val_set, out) if accelerator.is_main_process else {}
+    return record("finished", settings.iterations, metrics_of(result, features))
 
 
 def train_transform(config: InputConfig) -> TrainTransform:

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from spinet.data import PanopticDataset, find_splits, open_dataset
+from spinet.evaluation.clustering import feature_metrics
 from spinet.records import RecordError, describe_data, read_record, write_record
+from spinet.system import Model
 from spinet.training.checkpoint import TrainError, find_checkpoints
+from spinet.weights import load_model, load_objective
 
-RECORD, WEIGHTS = "record.json", "model.safetensors"
+RECORD, WEIGHTS, OBJECTIVE = "record.json", "model.safetensors", "auxiliary.safetensors"
+
+FEATURE_IMAGES = 50
+"""Validation images on which the Panoptic-Feature is measured."""
 
 
 def data_facts(train_set: PanopticDataset, val_set: PanopticDataset) -> dict[str, Any]:
@@ -23,9 +29,22 @@ def data_facts(train_set: PanopticDataset, val_set: PanopticDataset) -> dict[str
     )
 
 
-def metrics_of(result: dict[str, Any]) -> dict[str, Any]:
-    """A record's metrics: the paper's columns in percent, and the details of a `validate`."""
-    return {**{name: value for name, value in result.items() if name != "headline"}, **result["headline"]}
+def metrics_of(result: dict[str, Any], features: dict[str, Any]) -> dict[str, Any]:
+    """A record's metrics: the paper's columns in percent, the details of a `validate`, and the `feature_measures`."""
+    details = {name: value for name, value in result.items() if name != "headline"}
+    return {**details, **result["headline"], "features": features}
+
+
+def feature_measures(model: Model, val_set: PanopticDataset, folder: Path) -> dict[str, Any]:
+    """§4: what `feature_metrics` finds on the first `FEATURE_IMAGES`.
+
+    Empty for a system without a Panoptic-Feature: no heads of auxiliary tasks lie in the folder of its run.
+    """
+    if not (folder / OBJECTIVE).exists():
+        return {}
+    contour = load_objective(folder / OBJECTIVE, device=model.device).inter
+    images = val_set.with_categories(model.categories)
+    return feature_metrics(model, (images[index] for index in range(min(FEATURE_IMAGES, len(images)))), contour=contour)
 
 
 def note_end(out: Path, before: bytes | None, error: BaseException) -> BaseException:
@@ -62,7 +81,7 @@ def stored(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def finish(weights: Path, result: dict[str, Any], val_set: PanopticDataset) -> Path | None:
+def finish(weights: Path, result: dict[str, Any], val_set: PanopticDataset, *, device: str = "cpu") -> Path | None:
     """Enters an evaluation into the record beside the weights, if that lacks one and is of the same data.
 
     Returns:
@@ -78,5 +97,7 @@ def finish(weights: Path, result: dict[str, Any], val_set: PanopticDataset) -> P
     if record["data"] != data_facts(open_dataset(val_set.root, "train"), val_set):
         return None
     record = {name: value for name, value in record.items() if name != "error"}
-    write_record(record | {"status": "finished", "metrics": metrics_of(result)}, path)
+    features = feature_measures(load_model(weights, device=device), val_set, weights.parent)
+    metrics = metrics_of(result, features)
+    write_record(record | {"status": "finished", "metrics": metrics}, path)
     return path

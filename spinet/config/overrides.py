@@ -1,0 +1,170 @@
+"""Settings by name: `section.field` of the configuration, or `system`, and a JSON value."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from spinet.config.baselines import BASELINES
+from spinet.config.presets import PRESETS, Preset
+from spinet.config.schema import Config, ConfigError
+from spinet.config.stored import from_dict, to_dict
+
+Overrides = Mapping[str, Any]
+"""JSON values by name, such as 200 by `train.iterations`; `system` is SPINet or a baseline."""
+
+SYSTEM = "system"
+
+
+def find_preset(name: str) -> Preset:
+    """Raises `ConfigError` if there is no such preset."""
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def override(start: Preset, values: Overrides) -> Preset:
+    """The preset with some fields of its configuration replaced. The system is set first.
+
+    Raises:
+        ConfigError: there is no such field, or it does not take the value.
+    """
+    given = dict(values)
+    config = start.with_system(given.pop(SYSTEM)) if SYSTEM in given else start.config
+    content = to_dict(config)
+    names = _flat(content)
+    for name, value in given.items():
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise ConfigError(f"no configuration field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        section, field = name.split(".")
+        content[section][field] = value
+    return replace(start, config=from_dict(content))
+
+
+def differences(config: Config, start: Preset) -> dict[str, Any]:
+    """What `override` needs to make `config` of a preset."""
+    changed: dict[str, Any] = {}
+    base = start.config
+    if (system := system_of(config)) != system_of(base):
+        changed[SYSTEM] = system
+        base = start.with_system(system)
+    before = _flat(to_dict(base))
+    return changed | {name: value for name, value in _flat(to_dict(config)).items() if value != before[name]}
+
+
+def system_of(config: Config) -> str:
+    """SPINet's name, or that of the baseline."""
+    return config.baseline.system if config.baseline else "spinet"
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    sections = {section: values for section, values in content.items() if isinstance(values, Mapping)}
+    return {f"{section}.{field}": value for section, values in sections.items() for field, value in values.items()}
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Overrides from texts such as `train.iterations=200`, `input.crop=[256,512]`, `model.backbone=resnet18`.
+
+    Raises:
+        ConfigError: a text has no "=", or a name comes twice.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{text!r} is not a setting; write section.field=value, such as train.iterations=200")
+        if name in values:
+            raise ConfigError(f"{name} is set twice")
+        values[name] = parse_value(value)
+    return values
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line: JSON, or a word of Python's own; everything else is a string."""
+    words = {"None": None, "True": True, "False": False}
+    try:
+        return words[text] if text in words else json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def option_of(name: str) -> str:
+    """The option of `spinet train` that sets a field."""
+    return f"--{name.replace('_', '-')}"
+
+
+def as_options(values: Overrides) -> list[str]:
+    """The same as options of `spinet train`."""
+    options = []
+    for name, value in values.items():
+        option = option_of(name)
+        if isinstance(value, bool):
+            options.append(option if value else option.replace(".", ".no-", 1))
+        else:
+            options += [option, *map(str, value if isinstance(value, list | tuple) else [value])]
+    return options
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the configuration as the command line shows it."""
+
+    name: str  # section.field
+    comment: str  # the one behind the field in the source
+    defaults: dict[str, Any]  # by preset; by system for the settings of a baseline
+    metavar: str  # stands for a value
+    flag: bool  # takes no value
+    several: bool  # takes several values
+
+
+def document() -> dict[str, list[Field]]:
+    """All fields of the configuration, by section. A setting that several baselines have comes once."""
+    presets = {name: to_dict(preset.config) for name, preset in PRESETS.items()}
+    sections: dict[str, list[Field]] = {}
+    for section, kind in get_type_hints(Config).items():
+        if section != "baseline":
+            values = {name: content[section] for name, content in presets.items()}
+            sections[section] = list(_fields(section, kind, values))
+    shared: dict[str, Field] = {}
+    for system, kind in BASELINES.items():
+        for found in _fields("baseline", kind, {system: to_dict(PRESETS["tiny"].with_system(system))["baseline"]}):
+            shared.setdefault(found.name, found).defaults.update(found.defaults)
+    shared.pop("baseline.system")
+    return {**sections, "baseline": list(shared.values())}
+
+
+def _fields(section: str, kind: type, values: Mapping[str, Mapping[str, Any]]) -> Iterator[Field]:
+    comments, hints = _comments(kind), get_type_hints(kind)
+    for field in fields(kind):
+        hint = hints[field.name]
+        if type(None) in get_args(hint):
+            hint = next(part for part in get_args(hint) if part is not type(None))
+        one = get_args(hint)[0] if get_origin(hint) is tuple else hint
+        yield Field(
+            name=f"{section}.{field.name}",
+            comment=comments.get(field.name, ""),
+            defaults={name: content[field.name] for name, content in values.items()},
+            metavar="{" + ",".join(map(str, get_args(one))) + "}"
+            if get_origin(one) is Literal
+            else one.__name__.upper(),
+            flag=hint is bool,
+            several=get_origin(hint) is tuple,
+        )
+
+
+def _comments(kind: type) -> dict[str, str]:
+    """The comment behind each field of a dataclass."""
+    found, name = {}, ""
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline):
+        if token.type == tokenize.NAME and not token.line[: token.start[1]].strip():
+            name = token.string  # the first of its line
+        elif token.type == tokenize.COMMENT:
+            found[name] = token.string.lstrip("# ")
+    return found
