@@ -35,10 +35,8 @@ ARROWS = {
     "training": "files config machine records data synthcity model system systems weights evaluation",
     "experiments": "paper files config records data synthcity objective system weights training",
     "figures": "paper files data inference evaluation",
-    "results": "files config records weights speed",
-    "report": "paper files config records experiments figures results",
+    "report": "paper files config records experiments figures",
     "notebook": "figures",
-    "unstated": "paper",
 }
 
 DOORS = ["reproduce", "figures.__main__", "cli"]
