@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from spinet.model.spinet import SPINet
     from spinet.speed.optimize import optimize_for_inference
     from spinet.system import Model
+    from spinet.training.loop import train
     from spinet.weights import load_model
 
-__all__ = ["Config", "Model", "Prediction", "SPINet", "load_model", "optimize_for_inference", "predict"]
+__all__ = ["Config", "Model", "Prediction", "SPINet", "load_model", "optimize_for_inference", "predict", "train"]
 
 _HOMES = {
     "Config": "config",
@@ -21,6 +22,7 @@ _HOMES = {
     "load_model": "weights",
     "optimize_for_inference": "speed.optimize",
     "predict": "inference.predict",
+    "train": "training.loop",
 }
 
 

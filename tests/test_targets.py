@@ -16,7 +16,8 @@ STRIDES = [8, 8, 16, 32]
 
 def build(*scenes, seeds=None, **options):
     maps, labels, crowd = zip(*scenes, strict=True)
-    builder = TargetBuilder(**{"strides": STRIDES, "num_things": 3, "num_stuff": 4} | options)
+    space = LabelSpace(options.pop("semantic_classes", "all"), 3, 4)
+    builder = TargetBuilder(**{"strides": STRIDES, "space": space} | options)
     return builder(torch.stack(maps), list(labels), list(crowd), seeds or list(range(len(maps))))
 
 
