@@ -13,11 +13,20 @@ include_patterns = ["index.md", "notebooks/*.ipynb", "**.md", "api/*.rst"]
 exclude_patterns = ["docs/course.md", "api/modules.rst"]  # the first is the index
 
 # the reference is made from the docstrings of the package, one page for each part of it
-apidoc_modules = [{"path": "../spinet", "destination": "api"}]
+apidoc_modules = [
+    {
+        "path": "../spinet",
+        "destination": "api",
+        "exclude_patterns": ["../spinet/cli.py", "**/__main__.py"],  # docs/commands.md is about commands
+        "max_depth": 1,
+        "automodule_options": {"members", "no-value"},
+    }
+]
 apidoc_module_first = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "ignore-module-all": True, "no-value": True}
+autodoc_default_options = {"members": True, "ignore-module-all": True}
+autodoc_preserve_defaults = True
 default_role = "literal"  # docstrings write code in `single` backticks
 
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
