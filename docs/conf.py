@@ -3,6 +3,8 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 project = "SPINet"
@@ -13,11 +15,20 @@ include_patterns = ["index.md", "notebooks/*.ipynb", "**.md", "api/*.rst"]
 exclude_patterns = ["docs/course.md", "api/modules.rst"]  # the first is the index
 
 # the reference is made from the docstrings of the package, one page for each part of it
-apidoc_modules = [{"path": "../spinet", "destination": "api"}]
+apidoc_modules = [
+    {
+        "path": "../spinet",
+        "destination": "api",
+        "exclude_patterns": ["../spinet/cli.py", "**/__main__.py"],  # docs/commands.md is about commands
+        "max_depth": 1,
+        "automodule_options": {"members"},
+    }
+]
 apidoc_module_first = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "ignore-module-all": True, "no-value": True}
+autodoc_default_options = {"members": True, "ignore-module-all": True}
+autodoc_preserve_defaults = True
 default_role = "literal"  # docstrings write code in `single` backticks
 
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
@@ -55,9 +66,21 @@ mathjax_path = "tex-svg-full.js"
 
 def setup(app):
     app.connect("autodoc-process-docstring", sections)
+    app.connect("doctree-read", without_values)
 
 
 def sections(app, what, name, obj, options, lines):
     """Google's sections become fields. Docstrings of variables have none: napoleon would take "a: b" for a type."""
     if what not in {"data", "attribute"}:
         lines[:] = GoogleDocstring(lines, Config(napoleon_use_ivar=True), app, what, name, obj, options).lines()
+
+
+def without_values(app, doctree):
+    """The values of variables are left out, and of a default that is a path what differs between machines."""
+    for node in list(doctree.findall(addnodes.desc_annotation)):
+        if node.astext().startswith(" = "):
+            node.parent.remove(node)
+    root = f"{Path(__file__).resolve().parents[1]}/"
+    for node in list(doctree.findall(nodes.Text)):
+        if root in node and "default_value" in node.parent.get("classes", []):
+            node.parent.replace(node, nodes.Text(node.replace(root, "")))
