@@ -61,7 +61,7 @@ def arranged(monkeypatch, sample, vectors, noise=0.01, semantic=None):
     phi = vectors[cells].permute(2, 0, 1) + noise * torch.randn(vectors.shape[1], *cells.shape, generator=generator)
     encoded = NetworkOutput(Features([], [], phi[None], phi[None]), sample.size, sample.size, 0.0)
     label_map = torch.cat([torch.tensor([0]), sample.labels])[sample.segment_map].numpy()
-    monkeypatch.setattr(clustering, "encode", lambda model, image: encoded)
+    monkeypatch.setattr(clustering, "run_network", lambda model, image: encoded)
     answer = SimpleNamespace(semantic=label_map if semantic is None else semantic)
     monkeypatch.setattr(clustering, "postprocess", lambda model, encoded: answer)
     return encoded

@@ -157,7 +157,7 @@ def test_the_map_is_that_of_the_cpu(
 
 @pytest.mark.parametrize("system", BASELINES)
 def test_a_baseline_touches_one_device(cuda: Cuda, system: str):
-    model = untrained(PRESETS["small"].with_system(system), precision="bf16")
+    model = untrained(replace(PRESETS["tiny"], config=SMALL).with_system(system), precision="bf16")
     there = on_cuda(model, cuda, optimized=True)
     sample = mosaic(4, SIZE, seed=0)
     with cuda(), stage(there, sample):
@@ -276,7 +276,7 @@ class OneGpu:
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
 def test_a_step_of_training_waits_for_nothing(cuda: Cuda, system: str, things: int):
     """Baselines' own code may; theirs are held to one device."""
-    config = PRESETS["small"].with_system(system)
+    config = replace(PRESETS["tiny"], config=SMALL).with_system(system)
     torch.manual_seed(0)
     model = build_model(config, CATEGORIES)
     samples = [replace(mosaic(things, SIZE, seed=seed), window=torch.tensor([0.0, 0, 256, 128])) for seed in (1, 2)]
