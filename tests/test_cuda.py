@@ -117,7 +117,7 @@ def test_an_untrained_network_is_read_as_on_a_cpu(rules: dict[str, Any]):
 
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
 def test_every_system_finds_what_is_there_and_learns(system: str):
-    config = PRESETS["small"].with_system(system)
+    config = replace(PRESETS["tiny"], config=SMALL).with_system(system)
     sample = mosaic(6, (256, 512), seed=0)
     model = optimize_for_inference(untrained(config, precision="bf16"))
     with stage(model, sample):
