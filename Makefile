@@ -5,7 +5,7 @@
 # make figures: draws the course's figures and writes the tables; SWEEP=folder: also those of a finished sweep of Table 3.
 # make lab: opens the course. make notebooks: executes it in build/notebooks.
 # make site: the course, docs/ and an API reference as pages in build/site.
-# make bench: measures times. make faults: injects faults for about 25 minutes; writes docs/faults.md.
+# make bench: measures times. make faults: injects faults for some minutes; writes docs/faults.md.
 # make gpu-wheels: fetches into build/wheels what benchmarks/gpu.sh brings to a machine without a network.
 PYTHON ?= python3
 BIN := .venv/bin
