@@ -25,6 +25,7 @@ ARROWS = {
     "objective": "config data",
     "system": "config data model",
     "inference": "files config machine data model system",
+    "pictures": "inference",
     "baselines": "config data model objective system inference",
     "systems": "config data model objective system inference baselines",
     "weights": "files config data objective system systems",
