@@ -85,7 +85,7 @@ def detect(
     own: CondInstConfig,
     config: InferenceConfig,
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n"]]:
-    """Locations, classes and scores √(class · centreness) of the things in an image, by falling score.
+    """Locations, classes and scores √(class · centreness) of the things in an image, sorted by score.
 
     Class times centreness is above `ap_threshold`; boxes of one class have at most `nms` IoU; `top` are kept.
 

@@ -30,7 +30,7 @@ STRIDES = (4, 8, 16, 32, 64)  # of P2 … P6
 
 @dataclass
 class Detections:
-    """The things that Mask R-CNN found in an image, by falling score."""
+    """The things that Mask R-CNN found in an image, sorted by score."""
 
     labels: Int[Tensor, "n"]  # thing class
     scores: Float[Tensor, "n"]

@@ -1,4 +1,4 @@
-"""The merge of Panoptic-FPN, as its authors' code has it: instances by falling score, then stuff, then void."""
+"""The merge of Panoptic-FPN, as its authors' code has it: instances sorted by score, then stuff, then void."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def merge(
 ) -> tuple[Int[Tensor, "H W"], list[int], list[float | None]]:
     """Segment of each pixel, and label and score of each segment.
 
-    An instance more than `overlap` of which is taken is dropped. Pixels whose semantic label is a thing are void where
-    no instance is; stuff of less than `min_stuff_area` of the image is void too.
+    An instance is dropped if more than `overlap` of its area is already covered. Pixels without an instance are void if
+    their semantic label is a thing. Stuff segments smaller than `min_stuff_area` of the image are void, too.
 
     Args:
-        placed: instances that are sure enough, by falling score.
+        placed: confident instances, sorted by score, the highest first.
         semantic: labels of the semantic output.
     """
     ids = torch.zeros_like(semantic, dtype=torch.int32)

@@ -38,7 +38,7 @@ class Segmentation:
     labels: list[int]  # of the segments, things first as in `Categories.all`
     scores: list[float | None]  # of the segments, None for stuff
     semantic: Int[Tensor, "H W"]  # label of the semantic output
-    instances: list[Instance]  # by falling score
+    instances: list[Instance]  # sorted by score, the highest first
 
     def resized(self, size: tuple[int, int]) -> Segmentation:
         """The same at another size: each pixel takes the value under its centre."""

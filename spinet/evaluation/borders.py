@@ -28,7 +28,7 @@ class BorderScore:
         found: Sequence[Bool[np.ndarray, "H W"]],
         unknown: Bool[np.ndarray, "H W"],
     ) -> None:
-        """Counts an image: its border pixels, those of each map, and pixels near which nobody knows what is right."""
+        """Counts an image: its border pixels, those of each map, and pixels near void, where the truth is unknown."""
         judged, close = ~self._near(unknown), self._near(true)
         for counts, border in zip(self.counts, found, strict=True):
             border = border & judged

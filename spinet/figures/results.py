@@ -109,7 +109,7 @@ def feature_map(
 
 
 def most_frequent_thing(pixels: Pixels, categories: Categories) -> tuple[int, list[int]]:
-    """The thing class with most instances among the cells, and these, by falling number of cells."""
+    """The thing class with most instances among the cells, and these, sorted by number of cells, the largest first."""
     found: dict[int, dict[int, int]] = {}
     for label, segment in zip(pixels.label.tolist(), pixels.segment.tolist(), strict=True):
         if label < categories.num_things:

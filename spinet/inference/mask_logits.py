@@ -79,10 +79,10 @@ class MaskLogits:
         )
 
     def connected(self, cut: float, places: Float[Tensor, "n 2"]) -> MaskLogits:
-        """Without the cells above `cut` that do not hang together with those nearest to a mask's place.
+        """Without the cells above `cut` that are not connected to those nearest to a mask's location.
 
         Args:
-            cut: the logit above which a cell belongs to a mask; cells hang together by their sides.
+            cut: the logit above which a cell belongs to a mask; cells that share a side are connected.
             places: row and column of each filter, cells of the map.
         """
         origins = torch.stack([self.top, self.left], dim=1) + 0.5

@@ -26,15 +26,15 @@ def merge(
     config: InferenceConfig,
     space: LabelSpace,
 ) -> tuple[Int[Tensor, "H W"], list[dict[str, Any]]]:
-    """One map from instances and stuff, as Panoptic-FPN does: instances first, by falling score; stuff fills the rest.
+    """One map from instances and stuff, as Panoptic-FPN does: instances sorted by score, then stuff.
 
-    An instance more than `overlap` of which is taken is dropped. With `fill_threshold`, free pixels that the stuff path
-    gives to the class of an instance join the one that is most probable there. Where nothing is, the best stuff class
-    is put; where the stuff path itself sees a thing, only if the probability of that stuff class reaches
-    `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
+    An instance is dropped if more than `overlap` of its area is already covered. With `fill_threshold`, a free pixel to
+    which the stuff path gives the class of an instance joins the most probable such instance. All other free pixels get
+    their best stuff class. If the stuff path sees a thing there, they do so only if the probability of that stuff class
+    reaches `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
 
     Args:
-        candidates: those that are sure enough, by falling score.
+        candidates: the confident ones, sorted by score, the highest first.
         stuff_logits: of the stuff path, at stride 4 of the network's input, as those of the candidates.
         semantic: which of them is the largest at each pixel.
     """

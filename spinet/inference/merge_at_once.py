@@ -89,7 +89,7 @@ def merge_at_once(
     which the others before it cannot change, and so on: as many rounds as instances are dropped, and one to see it.
 
     Args:
-        candidates: by falling score.
+        candidates: sorted by score, the highest first.
         masks: of `masks_at_once`.
         stuff_logits: at the pixels of the image.
         rounds: instances that may be dropped; if that is too few, the result is not `settled`.

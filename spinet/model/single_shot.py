@@ -62,7 +62,7 @@ def within_reach(
 ) -> Float[Tensor, "n H W"]:
     """Masks cut to the square of `reach` pixels on every side of the place where their filter was sampled.
 
-    A filter has to know only the look-alikes of its neighbourhood, and one that was trained on crops is never asked
+    A filter then has to separate its object from similar ones nearby only. A filter trained on crops is never asked
     about pixels further away than a crop is wide.
 
     Args:

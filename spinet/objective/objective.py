@@ -60,7 +60,7 @@ class Objective(nn.Module):
         top = 1 - (1 - config.bootstrap) * _ramp(progress, config.bootstrap_anneal)
         cross_entropy = bootstrapped_cross_entropy(stuff, targets.semantic, top=top)
         things = [
-            # where nobody knows what is there a filter may answer what it likes
+            # void and crowd pixels are ignored in the mask loss
             thing_loss(
                 logits.masked_fill(~image.valid, -1e4), image.masks[image.sample_instance], square=config.dice_square
             )

@@ -1,4 +1,4 @@
-"""3×3 convolutions on CPUs with fewer multiplications, by minimal filtering (Lavin and Gray, CVPR 2016).
+"""3×3 convolutions on CPUs with fewer multiplications, by Winograd's algorithms (Lavin and Gray, CVPR 2016).
 
 F(m×m, 3×3) gives m² outputs from (m + 2)² inputs: Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for a tile d of inputs and a filter g,
 where ⊙ becomes (m + 2)² products of matrices, [tiles, in] × [in, out], over all tiles and channels: a 1×1 convolution

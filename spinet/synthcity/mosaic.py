@@ -36,7 +36,7 @@ def mosaic(things: int, size: tuple[int, int], *, seed: int = 0) -> Sample:
     """The largest `things` things of the fewest scenes, side by side, that hold so many; the rest is stuff.
 
     Pixels of other things, of crowds and of void become the picture's commonest stuff. Segments 1 … `things` are the
-    things, by falling area; the others are stuff, one for each class.
+    things, sorted by area, the largest first; the others are stuff, one for each class.
 
     Args:
         things: how many; 0 gives a street with none.
@@ -69,7 +69,7 @@ def _numbered(scene: tuple[np.ndarray, np.ndarray, np.ndarray], index: int) -> t
 
 
 def _largest_apart(ids: np.ndarray, things: int) -> list[int]:
-    """Ids of the largest things that keep their distance, by falling area, at most so many."""
+    """Ids of the largest things that keep their distance, sorted by area, at most so many."""
     values, areas = np.unique(ids, return_counts=True)
     is_thing = values % 65536 >= 1000  # label id * 1000 + number
     chosen: list[int] = []
