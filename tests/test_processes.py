@@ -129,8 +129,8 @@ def test_a_run_goes_on_with_another_number_of_processes(city: Path, tmp_path: Pa
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "halted"))
     for name, tensor in whole.items():
         difference = (resumed[name] - tensor).abs()
-        # AdamW divides a gradient by its size: where it is rounding alone, single weights may differ by a bit more
-        assert (difference > 1e-4 + 1e-3 * tensor.abs()).float().mean() <= 1e-4, name
+        # AdamW divides a gradient by its size: where it is rounding alone, one weight may differ by more
+        assert (difference > 1e-4 + 1e-3 * tensor.abs()).sum() <= 1, name
         assert difference.max() <= 3e-4, name
     assert len(losses(halted)) == 4
 
