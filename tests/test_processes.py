@@ -119,7 +119,8 @@ def test_processes_and_accumulation_change_no_step(city: Path, tmp_path: Path, c
 
 
 def test_a_run_goes_on_with_another_number_of_processes(city: Path, tmp_path: Path):
-    config = changed(MICRO, train={"images_per_device": 1})
+    # AdamW divides a gradient by its size: of one that is rounding alone it makes a whole step, SGD does not
+    config = changed(MICRO, train={"images_per_device": 1, "optimizer": "sgd", "learning_rate": 0.01})
     run(config, city, tmp_path / "whole")
     halted = tmp_path / "halted"
     in_processes(4, run, config, city, halted)
@@ -128,10 +129,7 @@ def test_a_run_goes_on_with_another_number_of_processes(city: Path, tmp_path: Pa
     in_processes(2, partial_run, config, city, halted)
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "halted"))
     for name, tensor in whole.items():
-        # AdamW divides a gradient by its size: where that is rounding alone, a few weights differ by more
-        difference = (resumed[name] - tensor).abs()
-        assert (difference > 1e-4 + 1e-3 * tensor.abs()).sum() <= max(1, tensor.numel() / 1000), name
-        assert difference.norm() <= 1e-3 * tensor.norm() + 1e-4, name
+        torch.testing.assert_close(resumed[name], tensor, rtol=1e-4, atol=1e-6)
     assert len(losses(halted)) == 4
 
 
