@@ -26,7 +26,7 @@ from spinet.data.readers import read_image, read_panoptic_png
 from spinet.data.segments import encode_ids
 from spinet.data.stream import TrainStream, stable_seed
 from spinet.data.transforms import TrainTransform
-from spinet.training.loop import train_transform
+from spinet.training.run import train_transform
 
 
 def make_folder(root: Path, *, images: int, height: int = 1024, width: int = 2048, segments: int = 40) -> None:

@@ -26,7 +26,7 @@ from spinet.model.filter_sampling import Locations
 from spinet.speed.memory import keep_freed_memory
 from spinet.synthcity import generate
 from spinet.systems import build_model
-from spinet.training.loop import train_transform
+from spinet.training.run import train_transform
 from spinet.training.step import Prepare, make_optimizer
 
 

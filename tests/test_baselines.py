@@ -43,7 +43,8 @@ from spinet.synthcity import generate
 from spinet.system import Model
 from spinet.systems import build_model
 from spinet.training.checkpoint import CheckpointError
-from spinet.training.loop import make_optimizer, train
+from spinet.training.loop import train
+from spinet.training.step import make_optimizer
 from spinet.weights import load_model, save_model
 
 SYSTEMS = list(BASELINES)

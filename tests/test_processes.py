@@ -22,7 +22,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 import spinet.model.backbone as backbones
-import spinet.training.loop as training_module
+import spinet.training.run as training_module
 from spinet.config import PRESETS, TINY, Config, with_system
 from spinet.data import open_dataset
 from spinet.data.segments import Categories, Category, Sample

@@ -23,8 +23,9 @@ from spinet.data.transforms import collate
 from spinet.records import read_record
 from spinet.synthcity import generate
 from spinet.systems import build_model
-from spinet.training.checkpoint import CheckpointError, find_checkpoints, load_checkpoint, save_checkpoint
-from spinet.training.loop import TrainError, learning_rate, make_optimizer, train
+from spinet.training.checkpoint import CheckpointError, TrainError, find_checkpoints, load_checkpoint, save_checkpoint
+from spinet.training.loop import train
+from spinet.training.step import learning_rate, make_optimizer
 from spinet.weights import WeightsError, initialise, load_model
 
 MICRO = replace(

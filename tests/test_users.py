@@ -18,7 +18,7 @@ import pytest
 from folders import BALL, CLASSES, FLAGS, FLOOR, SKY, build, draw, edit, json_file, micro, segments, write_png
 from PIL import Image
 
-import spinet.training.loop
+import spinet.training.run
 from spinet import load_model
 from spinet.cli import main
 from spinet.config import ConfigError
@@ -33,7 +33,8 @@ from spinet.inference.files import PictureError, PredictionWriter
 from spinet.inference.predict import predict
 from spinet.records import RecordError, find_records, read_record
 from spinet.speed.optimize import optimize_for_inference
-from spinet.training.loop import TrainError, train
+from spinet.training.checkpoint import TrainError
+from spinet.training.loop import train
 from spinet.training.resume import remedy_for_non_finite
 from spinet.weights import WeightsError
 
@@ -183,7 +184,7 @@ def test_weights_outlive_an_evaluation_that_fails(data: Path, tmp_path: Path, mo
         seen.append(len(dataset))
         raise EvaluationError("a value that nobody foresaw")
 
-    monkeypatch.setattr(spinet.training.loop, "validate", fail)
+    monkeypatch.setattr(spinet.training.run, "validate", fail)
     with pytest.raises(TrainError, match=r"nobody foresaw; training is done: spinet evaluate --weights .* finishes it"):
         train(micro(iterations=1), data=data, out=out)
     assert seen == [2]
@@ -576,7 +577,7 @@ def test_what_is_said_of_an_interruption_is_true(trained: tuple[Path, Path], tmp
 
 
 def test_an_error_of_a_loader_process_is_one_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(spinet.training.loop, "check_data", lambda *_, **__: None)  # it would find it before
+    monkeypatch.setattr(spinet.training.run, "check_data", lambda *_, **__: None)  # it would find it before
     (data / "train/train002.png").unlink()
     config = micro()
     config = replace(config, input=replace(config.input, workers=1))
