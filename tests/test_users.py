@@ -607,7 +607,7 @@ def test_numbers_that_make_no_sense_are_named(
     arguments = ["train", "--data", tmp_path, "--out", tmp_path / "run", *FLAGS, *option.split()]
     assert command(monkeypatch, *arguments) == 2
     assert capsys.readouterr().err.strip() == f"error: configuration field {message}" + (
-        "; give the smaller one first" if "scale" in option else ", so it has no middle" if "even" in message else ""
+        "; give the smaller one first" if "scale" in option else "; choose an odd number" if "even" in message else ""
     )
 
 

@@ -1,4 +1,4 @@
-"""Every number of an experiment, once, with its source beside it: fields, presets, and checks."""
+"""The configuration of an experiment: fields with their sources, presets, and checks."""
 
 from spinet.config.presets import (
     CITYSCAPES,

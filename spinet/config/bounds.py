@@ -1,4 +1,4 @@
-"""Which numbers of the configuration make sense: the least and the largest value of each field, and pairs of values."""
+"""Bounds of the numbers in the configuration: minimum and maximum of each field, and relations between fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FROM_ZERO = set(
     "freeze_stages coordinate_frequencies head_convs workers warmup seed evaluate_every min_component_area small_area"
     " semantic_layers".split()
 )
-"""Whole numbers that may be 0; all others are at least 1."""
+"""Integers with minimum 0; all others have minimum 1."""
 
 SHARES = set(
     "bootstrap bootstrap_anneal triplet_ramp focal_alpha flip photo colour_jitter milestones momentum threshold"
@@ -20,14 +20,14 @@ SHARES = set(
 """Fractions from 0 to 1; all others are at least 0."""
 
 ABOVE_ZERO = set("bootstrap scale test_scale clip_norm matrix_sigma anchor_scale sigma sizes radius".split())
-"""Fractions that a 0 makes meaningless."""
+"""Fractions that must not be 0."""
 
 MOST = {"freeze_stages": 5, "seed": 2**32 - 1}
-"""The largest value, where there is one beside 1 for shares."""
+"""Maximum values, beside 1 for `SHARES`."""
 
 
 def complaints(config: Any, prefix: str = "") -> list[str]:
-    """What is wrong with the numbers of a configuration, a dataclass of dataclasses: field, value and bound."""
+    """Lists the numbers outside their bounds in a configuration (nested dataclasses): field, value and bound."""
     found = []
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
@@ -58,8 +58,8 @@ def _between(config: Any, prefix: str) -> list[str]:
     if scale is not None and scale[0] > scale[1]:
         found.append(f"{prefix}scale: {scale[0]} is above {scale[1]}; give the smaller one first")
     if list(milestones) != sorted(milestones):
-        found.append(f"{prefix}milestones: {milestones} do not rise")
+        found.append(f"{prefix}milestones: {milestones} are not in ascending order")
     for name in ("kernel", "peak"):
         if (side := getattr(config, name, 1)) % 2 == 0:
-            found.append(f"{prefix}{name}: {side} is even, so it has no middle")
+            found.append(f"{prefix}{name}: {side} is even; choose an odd number")
     return found

@@ -17,23 +17,23 @@ from spinet.config.schema import Config, ConfigError
 from spinet.config.stored import from_dict, to_dict
 
 Overrides = Mapping[str, Any]
-"""JSON values by name, such as 200 by `train.iterations`; `system` is SPINet or a baseline."""
+"""JSON values by field name, such as `{"train.iterations": 200}`; the name `system` selects SPINet or a baseline."""
 
 SYSTEM = "system"
 
 
 def find_preset(name: str) -> Preset:
-    """Raises `ConfigError` if there is no such preset."""
+    """The preset with this name. Raises `ConfigError` if there is none."""
     if name not in PRESETS:
         raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def override(start: Preset, values: Overrides) -> Preset:
-    """The preset with some fields of its configuration replaced. The system is set first.
+    """Replaces some fields of a preset's configuration. The system is set first.
 
     Raises:
-        ConfigError: there is no such field, or it does not take the value.
+        ConfigError: a field does not exist, or its value is invalid.
     """
     given = dict(values)
     config = start.with_system(given.pop(SYSTEM)) if SYSTEM in given else start.config
@@ -49,7 +49,7 @@ def override(start: Preset, values: Overrides) -> Preset:
 
 
 def differences(config: Config, start: Preset) -> dict[str, Any]:
-    """What `override` needs to make `config` of a preset."""
+    """The values with which `override` turns the preset into `config`."""
     changed: dict[str, Any] = {}
     base = start.config
     if (system := system_of(config)) != system_of(base):
@@ -60,7 +60,7 @@ def differences(config: Config, start: Preset) -> dict[str, Any]:
 
 
 def system_of(config: Config) -> str:
-    """SPINet's name, or that of the baseline."""
+    """The name of the system: "spinet" or a baseline."""
     return config.baseline.system if config.baseline else "spinet"
 
 
@@ -70,10 +70,10 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """Overrides from texts such as `train.iterations=200`, `input.crop=[256,512]`, `model.backbone=resnet18`.
+    """Parses overrides such as `train.iterations=200`, `input.crop=[256,512]`, `model.backbone=resnet18`.
 
     Raises:
-        ConfigError: a text has no "=", or a name comes twice.
+        ConfigError: a text has no "=", or a name occurs twice.
     """
     values: dict[str, Any] = {}
     for text in texts:
@@ -87,7 +87,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value from the command line: JSON, or a word of Python's own; everything else is a string."""
+    """Parses a value from the command line: JSON, or Python's None, True, False; everything else is a string."""
     words = {"None": None, "True": True, "False": False}
     try:
         return words[text] if text in words else json.loads(text)
@@ -96,12 +96,12 @@ def parse_value(text: str) -> Any:
 
 
 def option_of(name: str) -> str:
-    """The option of `spinet train` that sets a field."""
+    """The `spinet train` option that sets a field."""
     return f"--{name.replace('_', '-')}"
 
 
 def as_options(values: Overrides) -> list[str]:
-    """The same as options of `spinet train`."""
+    """The overrides as `spinet train` options."""
     options = []
     for name, value in values.items():
         option = option_of(name)
@@ -114,18 +114,18 @@ def as_options(values: Overrides) -> list[str]:
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the configuration as the command line shows it."""
+    """A configuration field, as shown on the command line."""
 
     name: str  # section.field
-    comment: str  # the one behind the field in the source
-    defaults: dict[str, Any]  # by preset; by system for the settings of a baseline
-    metavar: str  # stands for a value
+    comment: str  # the comment on the field's line in the source
+    defaults: dict[str, Any]  # by preset; by system for baseline settings
+    metavar: str  # placeholder for a value
     flag: bool  # takes no value
     several: bool  # takes several values
 
 
 def document() -> dict[str, list[Field]]:
-    """All fields of the configuration, by section. A setting that several baselines have comes once."""
+    """All configuration fields, by section. A setting shared by several baselines is listed once."""
     presets = {name: to_dict(preset.config) for name, preset in PRESETS.items()}
     sections: dict[str, list[Field]] = {}
     for section, kind in get_type_hints(Config).items():
@@ -160,11 +160,11 @@ def _fields(section: str, kind: type, values: Mapping[str, Mapping[str, Any]]) -
 
 
 def _comments(kind: type) -> dict[str, str]:
-    """The comment behind each field of a dataclass."""
+    """The comment on the line of each field of a dataclass."""
     found, name = {}, ""
     for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline):
         if token.type == tokenize.NAME and not token.line[: token.start[1]].strip():
-            name = token.string  # the first of its line
+            name = token.string  # the first name on its line
         elif token.type == tokenize.COMMENT:
             found[name] = token.string.lstrip("# ")
     return found

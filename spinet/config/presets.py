@@ -1,4 +1,4 @@
-"""Presets: where the values of a configuration start from, and the facts of the data that each is made for."""
+"""Presets: configurations to start from, and facts about their data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PresetName = Literal["tiny", "small", "cityscapes_r50", "coco_r50"]
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a preset knows of its data."""
+    """Facts about the data of a preset."""
 
     name: str
     size: tuple[int, int]  # height, width of a full image, pixels
@@ -34,13 +34,13 @@ COCO = DataFacts("COCO", size=(800, 1333), num_classes=(80, 53))
 
 @dataclass(frozen=True)
 class Preset:
-    """A configuration to start from, and the data that it is made for."""
+    """A configuration to start from, and facts about its data."""
 
     config: Config
     data: DataFacts
 
     def with_system(self, system: str) -> Config:
-        """The same for another system, see `with_system`."""
+        """The configuration for another system, see `with_system`."""
         return with_system(self.config, system, self.data)
 
 
@@ -69,13 +69,13 @@ COCO_R50 = Config(
 
 SMALL = Config(
     model=ModelConfig(
-        backbone="tf_efficientnet_lite0",  # its ImageNet weights are a package: no hub is asked
+        backbone="tf_efficientnet_lite0",  # its ImageNet weights are a package; no download from a hub
         freeze_stages=3,
         group_channels=8,
         fpn_channels=128,
         filter_channels=128,
         feature_channels=128,
-        coordinate_frame="pixels",  # with the waves, found to learn fastest where objects are many and alike
+        coordinate_frame="pixels",  # with sin and cos: fastest learning for many similar objects
         coordinate_frequencies=6,
         coordinate_skip=True,
     ),
@@ -123,18 +123,18 @@ PRESETS: dict[str, Preset] = {
 
 
 def with_system(config: Config, system: str, data: DataFacts) -> Config:
-    """A preset for another system: the same data, schedule and width, that system's own losses and rules.
+    """Configures another system: same data, schedule and width, but that system's own losses and rules.
 
-    Of `model` a baseline reads the fields of the backbone, `fpn_channels` and `head_convs`, of `objective`
-    `semantic_classes`, of `inference` `ap_threshold`, `top`, `mask_threshold`, `overlap` and `min_stuff_area`. Where
-    crops are smaller than Cityscapes', so are Mask R-CNN's anchors and what Panoptic-DeepLab takes for small.
+    A baseline reads these shared fields: of `model`, the backbone fields, `fpn_channels` and `head_convs`; of
+    `objective`, `semantic_classes`; of `inference`, `ap_threshold`, `top`, `mask_threshold`, `overlap` and
+    `min_stuff_area`. For crops smaller than the authors' Cityscapes crops, `for_crops` scales size-dependent settings.
 
     Args:
-        config: of a preset, whatever of it was changed.
-        data: of that preset; on COCO some systems have other numbers than on Cityscapes.
+        config: of a preset, possibly modified.
+        data: of that preset; some systems have other settings on COCO than on Cityscapes.
 
     Raises:
-        ConfigError: there is no such system.
+        ConfigError: the system does not exist.
     """
     if system == "spinet":
         return replace(config, baseline=None)

@@ -1,4 +1,4 @@
-"""Configurations as JSON values, and the check that every value makes sense."""
+"""Converts configurations to and from JSON values, and checks every value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spinet.config.schema import Config, ConfigError
 _ADAPTER = TypeAdapter(Config)  # costs 20 ms to make
 
 BEFORE = {"model": {"equal_taps": False}}
-"""How the code behaved before these fields existed: what they mean in weights and records that lack them."""
+"""Values of fields that older weights and records lack: the behaviour before the field existed."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -21,23 +21,23 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """The configuration that `to_dict` wrote.
+    """The configuration from the values that `to_dict` returned.
 
     Raises:
-        ConfigError: a field is unknown, its value is not allowed, or a number makes no sense (see `bounds`).
+        ConfigError: a field is unknown, its value is not allowed, or a number is out of its bounds (see `bounds`).
     """
     sections = {name: BEFORE.get(name, {}) | part if isinstance(part, dict) else part for name, part in values.items()}
     try:
         config = _ADAPTER.validate_python(sections)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"configuration field {place}: {first['msg']}, got {first['input']!r}") from None
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"configuration field {field}: {first['msg']}, got {first['input']!r}") from None
     if found := complaints(config):
         raise ConfigError(f"configuration field {'; '.join(found)}")
     return config
 
 
 def checked(config: Config) -> Config:
-    """The configuration itself, whose fields a dataclass does not check. Raises `ConfigError` like `from_dict`."""
+    """Returns the configuration after checking all its fields. Raises `ConfigError` like `from_dict`."""
     return from_dict(_ADAPTER.dump_python(config, warnings=False))
