@@ -197,7 +197,7 @@ def weights_of_each(config: Config, city: Path, out: Path, who: str) -> None:
     model = build_together(accelerator, config, dataset.categories)
     module = model.for_training().train()
     if "0" in who:  # else norms train, and synchronised ones need a GPU
-        module = synchronise_norms(module)
+        synchronise_norms(module)
         assert not any(isinstance(part, nn.SyncBatchNorm) for part in module.modules())
     optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.01)
     wrapped, _ = accelerator.prepare(module, optimizer)
@@ -243,7 +243,9 @@ def norms(module: nn.Module) -> list[nn.Module]:
 
 @pytest.mark.parametrize("name", ["resnet10t", "regnety_004"])
 def test_frozen_norms_stay_frozen_when_norms_are_synchronised(as_if_pretrained: None, name: str):
-    backbone = synchronise_norms(nn.ModuleDict({"backbone": Backbone(name=name, norm="frozen")})).train()
+    backbone = nn.ModuleDict({"backbone": Backbone(name=name, norm="frozen")})
+    synchronise_norms(backbone)
+    backbone.train()
     assert norms(backbone)
     assert not any(norm.training or isinstance(norm, nn.SyncBatchNorm) for norm in norms(backbone))
 
@@ -259,7 +261,8 @@ def test_norms_that_train_are_synchronised_and_keep_their_activation(as_if_pretr
     before, still = backbone(image), [norm for norm in norms(backbone) if not norm.weight.requires_grad]
     had_activations = any(isinstance(norm, BatchNormAct2d) for norm in norms(backbone))
     assert had_activations == (name == "regnety_004")
-    after = synchronise_norms(backbone)(image)
+    synchronise_norms(backbone)
+    after = backbone(image)
     for a, b in zip(before, after, strict=True):
         torch.testing.assert_close(a, b)
     kept = [norm for norm in norms(backbone) if not isinstance(norm, nn.SyncBatchNorm)]

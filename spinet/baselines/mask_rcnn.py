@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -21,11 +22,14 @@ from spinet.baselines.merge import Placed, paste
 from spinet.baselines.system import Baseline
 from spinet.baselines.targets import BaselineTargets, as_torchvision
 from spinet.config import InferenceConfig
+from spinet.config.baselines import PanopticFPNConfig, UPSNetConfig
 from spinet.data.label_space import LabelSpace
 from spinet.model.backbone import Backbone
 
 LEVELS = ("0", "1", "2", "3")  # torchvision's names of P2 … P5, at strides 4 … 32
 STRIDES = (4, 8, 16, 32, 64)  # of P2 … P6
+
+DetectorConfig = TypeVar("DetectorConfig", PanopticFPNConfig, UPSNetConfig)
 
 
 @dataclass
@@ -53,15 +57,13 @@ class DetectorOutputs:
     detections: list[Detections]  # none in training
 
 
-class Detector(Baseline[DetectorOutputs]):
+class Detector(Baseline[DetectorOutputs], Generic[DetectorConfig]):
     """Backbone, pyramid, region proposals, the heads for boxes and masks, and a semantic head that subclasses bring.
 
     Every number that is not an argument is torchvision's, and these are Mask R-CNN's. The heads have no norm; with 256
     channels in the pyramid the box head has 1024.
 
     Args:
-        anchor_scale: side of a level's anchors, strides.
-        rois: proposals of an image that the heads for boxes and masks learn from.
         score_threshold, max_detections: of the things that inference reports.
     """
 
@@ -71,17 +73,17 @@ class Detector(Baseline[DetectorOutputs]):
         backbone: Backbone,
         classes: LabelSpace,
         channels: int,
-        anchor_scale: float,
-        rois: int,
         score_threshold: float,
         max_detections: int,
-        semantic_head: nn.Module,
+        config: DetectorConfig,
     ):
         super().__init__(backbone=backbone, classes=classes, divisor=max(STRIDES))
+        self.config = config
+        semantic_head = self.make_semantic_head(channels, classes.num_outputs)
         pyramid = FeaturePyramidNetwork(backbone.channels, channels, extra_blocks=LastLevelMaxPool())
         pyramid.out_channels = channels  # pyright: ignore[reportArgumentType]  # where torchvision looks for it
         anchors = Float32Anchors(
-            sizes=tuple((round(anchor_scale * stride),) for stride in STRIDES),
+            sizes=tuple((round(config.anchor_scale * stride),) for stride in STRIDES),
             aspect_ratios=((0.5, 1.0, 2.0),) * len(STRIDES),
         )
         detector = MaskRCNN(
@@ -92,13 +94,17 @@ class Detector(Baseline[DetectorOutputs]):
             box_predictor=Float32Predictor(4 * channels, classes.num_things + 1),
             box_score_thresh=score_threshold,
             box_detections_per_img=max_detections,
-            box_batch_size_per_image=rois,
+            box_batch_size_per_image=config.rois,
             rpn_post_nms_top_n_test=max(1000, max_detections),
             mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
             mask_predictor=MaskRCNNPredictor(channels, channels, classes.num_things + 1),
         )
         self.pyramid, self.rpn, self.roi_heads = detector.backbone, detector.rpn, detector.roi_heads
         self.semantic_head = semantic_head
+
+    @abstractmethod
+    def make_semantic_head(self, channels: int, outputs: int) -> nn.Module:
+        """A module that maps P2 … P5, with so many channels, to so many logits at stride 4."""
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> DetectorOutputs:
         x = self.normalised(images)

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from spinet.baselines.system import Instance, Segmentation
 from spinet.config import InferenceConfig
 from spinet.data.label_space import LabelSpace
+from spinet.data.segments import VOID
+from spinet.inference.merge import place_instances, place_stuff, renumber
 
 
 @dataclass
@@ -45,17 +47,12 @@ def merge(
         placed: confident instances, sorted by score, the highest first.
         semantic: labels of the semantic output.
     """
-    ids = torch.zeros_like(semantic, dtype=torch.int32)
-    labels: list[int] = []
-    scores: list[float | None] = []
-    for instance in placed:
-        free = instance.mask & (ids[instance.window] == 0)
-        area, visible = int(instance.mask.sum()), int(free.sum())
-        if visible == 0 or area - visible > config.overlap * area:
-            continue
-        labels.append(instance.label)
-        scores.append(instance.score)
-        ids[instance.window][free] = len(labels)
+    ids = torch.full_like(semantic, VOID, dtype=torch.int32)
+    stays = place_instances(ids, ((instance.window, instance.mask) for instance in placed), config.overlap)
+    renumber(ids, stays)
+    kept = [placed[index] for index in stays.nonzero()[:, 0].tolist()]
+    labels = [instance.label for instance in kept]
+    scores: list[float | None] = [instance.score for instance in kept]
     add_stuff(ids, labels, scores, semantic - classes.first_stuff, classes, config)
     return ids, labels, scores
 
@@ -69,12 +66,11 @@ def add_stuff(
     config: InferenceConfig,
 ) -> None:
     """Puts stuff that is large enough where nothing is; `stuff` is its class from 0, any other value is none."""
-    free = (ids == 0) & (stuff >= 0) & (stuff < classes.num_stuff)
-    areas = torch.bincount(stuff[free], minlength=classes.num_stuff)
-    for index in torch.nonzero((areas > 0) & (areas >= config.min_stuff_area * ids.numel()))[:, 0].tolist():
+    free = (ids == VOID) & (stuff >= 0) & (stuff < classes.num_stuff)
+    stuff = (stuff + 1).masked_fill(~free, 0)
+    for _, index, _ in place_stuff(ids, stuff, classes.num_stuff, len(labels), config.min_stuff_area):
         labels.append(classes.num_things + index)
         scores.append(None)
-        ids[free & (stuff == index)] = len(labels)
 
 
 def segmentation(

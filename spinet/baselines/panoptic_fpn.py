@@ -14,35 +14,14 @@ from spinet.baselines.system import Segmentation, mean_cross_entropy, upsampled
 from spinet.baselines.targets import BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.config.baselines import PanopticFPNConfig
-from spinet.data.label_space import LabelSpace
-from spinet.model.backbone import Backbone
 from spinet.model.layers import ConvGNReLU
 
 
-class PanopticFPN(Detector):
+class PanopticFPN(Detector[PanopticFPNConfig]):
     """The network, its losses λ_i L_instances + λ_s L_semantic, and the authors' merge."""
 
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        classes: LabelSpace,
-        channels: int,
-        score_threshold: float,
-        max_detections: int,
-        config: PanopticFPNConfig,
-    ):
-        super().__init__(
-            backbone=backbone,
-            classes=classes,
-            channels=channels,
-            anchor_scale=config.anchor_scale,
-            rois=config.rois,
-            score_threshold=score_threshold,
-            max_detections=max_detections,
-            semantic_head=SemanticBranch(channels=channels, outputs=classes.num_outputs),
-        )
-        self.config = config
+    def make_semantic_head(self, channels: int, outputs: int) -> nn.Module:
+        return SemanticBranch(channels=channels, outputs=outputs)
 
     def losses(self, outputs: DetectorOutputs, targets: BaselineTargets) -> dict[str, Tensor]:
         losses = self.instance_losses(outputs, targets)

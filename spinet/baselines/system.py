@@ -15,6 +15,7 @@ from spinet.baselines.targets import BaselineTargetBuilder, BaselineTargets
 from spinet.config import InferenceConfig
 from spinet.data import Batch, Categories
 from spinet.data.label_space import IGNORE, LabelSpace
+from spinet.inference.merge import extents
 from spinet.model.backbone import Backbone
 from spinet.model.layers import group_norm
 from spinet.model.network import Network
@@ -58,16 +59,16 @@ class Segmentation:
     def segments(self, categories: Categories) -> list[dict[str, Any]]:
         """The segments that have pixels, as `Panoptic` describes them."""
         segments = []
-        sides = [_first_and_last(self.ids, len(self.labels), axis) for axis in (0, 1)]
-        areas = torch.bincount(self.ids.flatten(), minlength=len(self.labels) + 1)[1:].tolist()
-        for index, (label, score, area) in enumerate(zip(self.labels, self.scores, areas, strict=True)):
+        count = len(self.labels)
+        areas = torch.bincount(self.ids.flatten(), minlength=count + 1)[1:].tolist()
+        found = zip(self.labels, self.scores, areas, extents(self.ids, count), strict=True)
+        for identity, (label, score, area, box) in enumerate(found, start=1):
             if area == 0:
                 continue
             category = categories.all[label]
-            segment = {"id": index + 1, "category_id": category.id, "isthing": category.isthing, "area": area}
+            segment = {"id": identity, "category_id": category.id, "isthing": category.isthing, "area": area}
             if score is not None:
-                (top, bottom), (left, right) = sides[0][index], sides[1][index]
-                segment |= {"score": score, "bbox": [left, top, right - left + 1, bottom - top + 1]}
+                segment |= {"score": score, "bbox": box}
             segments.append(segment)
         return segments
 
@@ -159,12 +160,3 @@ def with_group_norm(module: nn.Module) -> None:
     for name, child in list(module.named_modules()):
         if isinstance(child, nn.BatchNorm2d):
             module.set_submodule(name, group_norm(child.num_features))
-
-
-def _first_and_last(ids: Int[Tensor, "H W"], count: int, axis: int) -> list[list[int]]:
-    """First and last row (axis 0) or column (1) of each of `count` segments."""
-    places = torch.arange(ids.shape[axis], device=ids.device)
-    present = torch.zeros(count + 1, len(places), dtype=torch.bool, device=ids.device)
-    present[ids.long(), places[:, None] if axis == 0 else places] = True
-    present = present[1:].int()
-    return torch.stack([present.argmax(1), len(places) - 1 - present.flip(1).argmax(1)], dim=1).tolist()

@@ -17,33 +17,14 @@ from spinet.baselines.targets import BaselineTargets, ImageTruth
 from spinet.config import InferenceConfig
 from spinet.config.baselines import UPSNetConfig
 from spinet.data.label_space import IGNORE, LabelSpace
-from spinet.model.backbone import Backbone, Deformable
+from spinet.model.backbone import Deformable
 
 
-class UPSNet(Detector):
+class UPSNet(Detector[UPSNetConfig]):
     """The network, its losses, and the panoptic head, which both training and inference go through."""
 
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        classes: LabelSpace,
-        channels: int,
-        score_threshold: float,
-        max_detections: int,
-        config: UPSNetConfig,
-    ):
-        super().__init__(
-            backbone=backbone,
-            classes=classes,
-            channels=channels,
-            anchor_scale=config.anchor_scale,
-            rois=config.rois,
-            score_threshold=score_threshold,
-            max_detections=max_detections,
-            semantic_head=DeformableHead(channels=channels, outputs=classes.num_outputs, layers=config.semantic_layers),
-        )
-        self.config = config
+    def make_semantic_head(self, channels: int, outputs: int) -> nn.Module:
+        return DeformableHead(channels=channels, outputs=outputs, layers=self.config.semantic_layers)
 
     def losses(self, outputs: DetectorOutputs, targets: BaselineTargets) -> dict[str, Tensor]:
         config = self.config

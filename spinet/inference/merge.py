@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from scipy.ndimage import find_objects
 from torch import Tensor
 
 from spinet.config import InferenceConfig
@@ -41,31 +43,73 @@ def merge(
     cut = mask_cut(config)
     windows = resampler.windows(candidates.logits, cut)
     ids = torch.full(resampler.size, VOID, dtype=torch.int32, device=semantic.device)
-    stays = torch.zeros(len(windows), dtype=torch.bool, device=semantic.device)
-    for number, window in enumerate(windows):
-        mask = resampler.one(candidates.logits, number, window) > cut
-        free = mask & (ids[window] == VOID)
-        visible = free.sum()
-        stays[number] = (visible > 0) & (visible >= (1 - config.overlap) * mask.sum())
-        ids[window].masked_fill_(free & stays[number], number + 1)
+    masks = ((window, resampler.one(candidates.logits, i, window) > cut) for i, window in enumerate(windows))
+    stays = place_instances(ids, masks, config.overlap)
     if config.fill_threshold is not None:
         cut = min(cut, float(torch.logit(torch.tensor(config.fill_threshold))))
         windows = resampler.windows(candidates.logits, cut)
         _fill(ids, candidates.logits, windows, stays, space.outputs(candidates.labels), semantic, resampler, cut)
-    segments = _things(ids, candidates, windows, stays, categories)
-    free = ids == VOID
-    stuff = _stuff(stuff_logits, semantic, free, resampler, space, config)
-    areas = torch.bincount(stuff.flatten(), minlength=space.num_stuff + 1)[1:].tolist()
-    identities = [VOID] * (1 + space.num_stuff)
-    for index, area in enumerate(areas):
-        if area == 0 or area < config.min_stuff_area * ids.numel():
-            continue
-        identities[1 + index] = len(segments) + 1
-        segments.append(
-            {"id": len(segments) + 1, "category_id": categories.stuff[index].id, "isthing": False, "area": area}
-        )
-    table = torch.tensor(identities, dtype=ids.dtype, device=ids.device)
-    return ids + table[stuff], segments
+    renumber(ids, stays)
+    segments = _things(ids, candidates[stays], categories)
+    stuff = _stuff(stuff_logits, semantic, ids == VOID, resampler, space, config)
+    for identity, index, area in place_stuff(ids, stuff, space.num_stuff, len(segments), config.min_stuff_area):
+        segments.append({"id": identity, "category_id": categories.stuff[index].id, "isthing": False, "area": area})
+    return ids, segments
+
+
+def place_instances(
+    ids: Int[Tensor, "H W"], masks: Iterable[tuple[tuple[slice, slice], Bool[Tensor, "h w"]]], overlap: float
+) -> Bool[Tensor, "n"]:
+    """Writes mask i as i + 1 into the free pixels of `ids`; drops it if more than `overlap` of it is already covered.
+
+    Args:
+        masks: sorted by score, the highest first; each with the rows and columns of the image that it describes.
+
+    Returns:
+        Which masks stay.
+    """
+    stays = []
+    for number, (window, mask) in enumerate(masks, start=1):
+        free = mask & (ids[window] == VOID)
+        visible = free.sum()
+        stays.append((visible > 0) & (visible >= (1 - overlap) * mask.sum()))
+        ids[window].masked_fill_(free & stays[-1], number)
+    return torch.stack(stays) if stays else torch.zeros(0, dtype=torch.bool, device=ids.device)
+
+
+def renumber(ids: Int[Tensor, "H W"], stays: Bool[Tensor, "n"]) -> None:
+    """Numbers the instances that stay 1, 2, … in `ids`."""
+    table = F.pad((stays.cumsum(0) * stays).to(ids.dtype), (1, 0), value=VOID)
+    ids.copy_(table[ids])
+
+
+def place_stuff(
+    ids: Int[Tensor, "H W"], stuff: Int[Tensor, "H W"], num_stuff: int, last: int, min_area: float
+) -> list[tuple[int, int, int]]:
+    """Writes the stuff segments into the free pixels of `ids`, but for those smaller than `min_area` of the image.
+
+    Args:
+        stuff: class of each free pixel, from 1; 0 at pixels that are taken or have none.
+        last: the largest id in `ids`.
+
+    Returns:
+        Id, class from 0 and area of each segment.
+    """
+    areas = torch.bincount(stuff.flatten(), minlength=num_stuff + 1)[1:].tolist()
+    large = [index for index, area in enumerate(areas) if area > 0 and area >= min_area * ids.numel()]
+    table = torch.full((num_stuff + 1,), VOID, dtype=ids.dtype)
+    for identity, index in enumerate(large, start=last + 1):
+        table[index + 1] = identity
+    ids += table.to(ids.device)[stuff]
+    return [(identity, index, areas[index]) for identity, index in enumerate(large, start=last + 1)]
+
+
+def extents(ids: Int[Tensor, "H W"], count: int) -> list[list[int] | None]:
+    """Left, top, width and height of the pixels of each segment 1 … `count`; None if it has no pixel."""
+    return [
+        where and [where[1].start, where[0].start, where[1].stop - where[1].start, where[0].stop - where[0].start]
+        for where in find_objects(ids.cpu().numpy(), max_label=count)
+    ]
 
 
 def _fill(
@@ -92,42 +136,24 @@ def _fill(
         ids[window].masked_fill_(wins, number + 1)
 
 
-def _things(
-    ids: Int[Tensor, "H W"],
-    candidates: Candidates,
-    windows: list[tuple[slice, slice]],
-    stays: Bool[Tensor, "n"],
-    categories: Categories,
-) -> list[dict[str, Any]]:
-    """The segments of the instances that stay, which become 1, 2, … in `ids`."""
-    areas = torch.bincount(ids.flatten(), minlength=len(windows) + 1)[1:].tolist()
-    table = (stays.cumsum(0) * stays).to(ids.dtype)
-    numbers = stays.nonzero()[:, 0].tolist()
-    spans = [_spans(ids[windows[number]] == number + 1) for number in numbers]
-    boxes = torch.stack(spans).tolist() if spans else []
-    ids.copy_(F.pad(table, (1, 0), value=VOID)[ids])
+def _things(ids: Int[Tensor, "H W"], candidates: Candidates, categories: Categories) -> list[dict[str, Any]]:
+    """The segments of the instances, which are 1, 2, … in `ids`."""
+    count = len(candidates.labels)
+    areas = torch.bincount(ids.flatten(), minlength=count + 1)[1:].tolist()
     labels, scores = candidates.labels.tolist(), candidates.scores.tolist()
-    segments = []
-    for identity, (number, (top, bottom, left, right)) in enumerate(zip(numbers, boxes, strict=True), start=1):
-        rows, columns = windows[number]
-        segments.append(
-            {
-                "id": identity,
-                "category_id": categories.all[labels[number]].id,
-                "isthing": True,
-                "score": scores[number],
-                "area": areas[number],
-                "bbox": [columns.start + left, rows.start + top, right - left, bottom - top],
-            }
+    return [
+        {
+            "id": identity,
+            "category_id": categories.all[label].id,
+            "isthing": True,
+            "score": score,
+            "area": area,
+            "bbox": box,
+        }
+        for identity, (label, score, area, box) in enumerate(
+            zip(labels, scores, areas, extents(ids, count), strict=True), start=1
         )
-    return segments
-
-
-def _spans(mask: Bool[Tensor, "P Q"]) -> Int[Tensor, "4"]:
-    """First row, row after the last, first column, column after the last of the pixels of a mask."""
-    rows, columns = mask.any(1).byte(), mask.any(0).byte()
-    ends = [(line.argmax(), len(line) - line.flip(0).argmax()) for line in (rows, columns)]
-    return torch.stack([*ends[0], *ends[1]])
+    ]
 
 
 def _stuff(

@@ -69,9 +69,8 @@ def build_together(
     return model
 
 
-def synchronise_norms(module: nn.Module) -> nn.Module:
+def synchronise_norms(module: nn.Module) -> None:
     """Has batch norms that train use the statistics of all processes' images; frozen ones stay what they are."""
     for name, norm in list(module.named_modules()):
         if isinstance(norm, _BatchNorm) and any(parameter.requires_grad for parameter in norm.parameters()):
             module.set_submodule(name, convert_sync_batchnorm(norm))  # torch's own drops timm's activations
-    return module

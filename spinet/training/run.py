@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import set_seed
@@ -81,9 +81,11 @@ class Run:
             self.initial = asdict(found)
             if self.main:
                 tqdm.write(str(found))
-        # convolutions are fastest with channels last
-        training: Any = self.model.for_training().to(memory_format=torch.channels_last).to(self.accelerator.device)
-        self.training = synchronise_norms(training) if self.world > 1 and device.type == "cuda" else training
+        self.training = self.model.for_training()
+        self.training.to(self.accelerator.device)
+        cast(Any, self.training).to(memory_format=torch.channels_last)  # the fastest layout of convolutions
+        if self.world > 1 and device.type == "cuda":
+            synchronise_norms(self.training)
         self.start, self.hours = 0, 0.0
         self.history: list[dict[str, Any]] = []
         self._restore(checkpoints)
