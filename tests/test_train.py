@@ -167,7 +167,7 @@ def test_damaged_checkpoint_is_noticed_and_the_older_one_serves(city: Path, tmp_
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"damaged.*go on from checkpoint_0000002\.pt"):
+    with pytest.raises(CheckpointError, match=r"damaged.*continue from checkpoint_0000002\.pt"):
         train(MICRO, data=city, out=tmp_path, resume=True)
     newest.unlink()
     before = load_file(tmp_path / "model.safetensors")

@@ -185,7 +185,7 @@ def test_weights_outlive_an_evaluation_that_fails(data: Path, tmp_path: Path, mo
         raise EvaluationError("a value that nobody foresaw")
 
     monkeypatch.setattr(spinet.training.run, "validate", fail)
-    with pytest.raises(TrainError, match=r"nobody foresaw; training is done: spinet evaluate --weights .* finishes it"):
+    with pytest.raises(TrainError, match=r"nobody foresaw; training is done; evaluate with: spinet evaluate --weights"):
         train(micro(iterations=1), data=data, out=out)
     assert seen == [2]
     record = read_record(out / "record.json")
@@ -423,7 +423,7 @@ def test_what_cannot_matter_may_change_and_the_rest_is_named(data: Path, tmp_pat
 def test_the_remedy_for_a_loss_that_is_not_finite_works(data: Path, tmp_path: Path):
     out = tmp_path / "run"
     wild = micro(iterations=6, checkpoint_every=1, learning_rate=1e18, clip_norm=1e30, optimizer="sgd")
-    with pytest.raises(TrainError, match="then --resume, which starts anew"):
+    with pytest.raises(TrainError, match="then --resume, which starts from scratch"):
         train(wild, data=data, out=out)
     assert read_record(out / "record.json")["status"] == "failed"
     tame = replace(wild, train=replace(wild.train, learning_rate=1e-4))
@@ -433,9 +433,9 @@ def test_the_remedy_for_a_loss_that_is_not_finite_works(data: Path, tmp_path: Pa
 def test_only_the_checkpoint_that_is_bad_itself_is_set_aside(tmp_path: Path):
     for iteration in (2, 4):
         (tmp_path / f"checkpoint_{iteration:07d}.pt").touch()
-    assert "goes on from checkpoint_0000004.pt" in remedy_for_non_finite(tmp_path, 5, "fp32", act=True)
-    assert "goes on from checkpoint_0000004.pt" in remedy_for_non_finite(tmp_path, 4, "fp16", act=True)
-    assert "goes on from checkpoint_0000002.pt" in remedy_for_non_finite(tmp_path, 4, "fp32", act=True)
+    assert "continues from checkpoint_0000004.pt" in remedy_for_non_finite(tmp_path, 5, "fp32", act=True)
+    assert "continues from checkpoint_0000004.pt" in remedy_for_non_finite(tmp_path, 4, "fp16", act=True)
+    assert "continues from checkpoint_0000002.pt" in remedy_for_non_finite(tmp_path, 4, "fp32", act=True)
     assert (tmp_path / "checkpoint_0000004.nonfinite").exists()
 
 
@@ -515,7 +515,7 @@ def test_a_finished_run_without_checkpoints_is_not_overwritten(data: Path, tmp_p
     for path in out.glob("checkpoint_*"):
         path.unlink()
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    for resume, message in ((False, "holds a run already"), (True, "no checkpoint to go on from")):
+    for resume, message in ((False, "holds a run already"), (True, "no checkpoint to resume from")):
         with pytest.raises(TrainError, match=message):
             train(micro(iterations=1), data=data, out=out, resume=resume)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -1,1 +1,1 @@
-"""§5.2 Training: `step` is what an iteration computes, `processes` how many processes do it as one."""
+"""§5.2 Training: `loop` runs it, `step` computes one iteration, `processes` coordinates several processes."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: whole or absent, checked before they are believed."""
+"""Checkpoints of a training run: written atomically, verified by their sha256 when loaded."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class CheckpointError(ValueError):
 
 
 class TrainError(RuntimeError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 def save_checkpoint(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Writes `checkpoint_<iteration>.pt`, after the file with its sha256; older ones but `KEPT` are removed last."""
+    """Writes the sha256 file, then `checkpoint_<iteration>.pt`. Then removes all but the `KEPT` newest checkpoints."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
@@ -38,24 +38,24 @@ def save_checkpoint(folder: Path, iteration: int, state: dict[str, Any]) -> Path
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """Oldest first."""
+    """The checkpoints in a folder, oldest first."""
     return sorted(folder.glob("checkpoint_*.pt"))
 
 
 def iteration_of(path: Path) -> int:
-    """Of a checkpoint, by its name."""
+    """The iteration of a checkpoint, from its file name."""
     return int(path.stem.removeprefix("checkpoint_"))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote, on the CPU.
+    """Loads the state that `save_checkpoint` wrote, on the CPU.
 
     Raises:
-        CheckpointError: the file does not match its sha256, or is no checkpoint.
+        CheckpointError: the file does not match its sha256, or is not a checkpoint.
     """
     digest = path.with_suffix(".sha256")
     others = [other.name for other in find_checkpoints(path.parent) if other != path]
-    remedy = f"delete it to go on from {others[-1]}" if others else "delete it to start anew"
+    remedy = f"delete it to continue from {others[-1]}" if others else "delete it to start from scratch"
     content = path.read_bytes()
     if not digest.is_file() or hashlib.sha256(content).hexdigest() != digest.read_text().strip():
         raise CheckpointError(f"{path}: damaged (its sha256 differs from {digest.name}); {remedy}")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training ends at the end of its step, everything else at once; the second one always at once."""
+"""Ctrl-C and SIGTERM: training stops after its current step, or immediately on a second signal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, where it is not left to end the process without a word."""
+    """Raised on SIGTERM, so that the process can report before it ends."""
 
 
 def raise_on_sigterm() -> None:
-    """Has SIGTERM raise `Terminated`, so that what is said and done on Ctrl-C is said and done on it."""
+    """Makes SIGTERM raise `Terminated`, so that it is handled like Ctrl-C."""
 
     def terminate(*_: Any) -> None:
         raise Terminated
@@ -25,9 +25,9 @@ def raise_on_sigterm() -> None:
 
 
 class Interruption:
-    """A block in which, while it `defers`, the first of these signals is noted instead of acted upon.
+    """A context that, while it `defers`, records the first of `SIGNALS` instead of raising.
 
-    Outside the main thread, where no signal can be caught, it does nothing.
+    Outside the main thread it does nothing, because signals cannot be caught there.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.defers and self.noted is None:
             self.noted = number
-            print("\nstopping at the end of this step; a second signal stops at once", file=sys.stderr, flush=True)
+            print("\nstopping at the end of this step; a second signal stops immediately", file=sys.stderr, flush=True)
             return
         self.noted = number
         raise self.error()
 
     def error(self, message: str = "") -> KeyboardInterrupt:
-        """What to raise, with what it says."""
+        """The exception to raise, with its message."""
         return (Terminated if self.noted == signal.SIGTERM else KeyboardInterrupt)(*([message] if message else []))

@@ -28,26 +28,26 @@ def train_on_processes(
     overrides: Overrides,
     restarts: int = 3,
 ) -> dict[str, Any]:
-    """`spinet train` on several processes. If one dies, all start again from the last checkpoint.
+    """Runs `spinet train` on several processes. If one dies, all restart from the last checkpoint.
 
     Args:
-        processes: one for each GPU; on a CPU they share the cores.
-        base: overrides of the preset that this run shares with the other rows of its table.
-        overrides: of these settings, for this run.
-        restarts: how often the processes are started again.
+        processes: number of processes, one for each GPU; on a CPU they share the cores.
+        base: overrides of the preset, shared by all rows of a table.
+        overrides: further overrides, of this run.
+        restarts: maximum number of restarts.
 
     Returns:
         The run record.
 
     Raises:
-        TrainError: training failed; the message holds the error's last line.
+        TrainError: training failed; the message has the last line of the error.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--max-restarts={restarts}", "-m", "spinet.cli"]
     command += [*train_command(preset, data, out, base, overrides)[1:], "--experiment", experiment]
     log = out / "torchrun.log"
     out.mkdir(parents=True, exist_ok=True)
-    # without this a group that is started again reads addresses of the dead one (pytorch issue 135712)
+    # without this, restarted processes read the addresses of the dead ones (pytorch issue 135712)
     environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with log.open("wb") as file:
         code = subprocess.run(
@@ -61,14 +61,14 @@ def train_on_processes(
 
 
 def train_command(preset: str, data: str | Path, out: Path, base: Overrides, overrides: Overrides) -> list[str]:
-    """The same training on the command line."""
+    """The equivalent `spinet train` command."""
     shared = [f"{name}={json.dumps(value)}" for name, value in base.items()]
     options = ["--preset", preset, "--data", str(data), "--out", str(out), "--resume", "--base", *shared]
     return ["spinet", "train", *options, *as_options(overrides)]
 
 
 def end_with_parent() -> None:
-    """Called in a new process before it runs its program: the system sends it a SIGTERM when its parent ends."""
+    """Makes the system send SIGTERM to this new process when its parent ends. Call it before the program starts."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What training writes down as it goes: one row an iteration."""
+"""The training log: one row per iteration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spinet.files import atomic_write
 
 
 class Log:
-    """One row an iteration, as CSV or for TensorBoard; rows after `start` are from a run that was killed, and go."""
+    """One row per iteration, as CSV or for TensorBoard. Rows after `start`, from a killed run, are removed."""
 
     def __init__(self, folder: Path, *, kind: str, start: int):
         self.writer: Any = None

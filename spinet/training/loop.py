@@ -1,4 +1,4 @@
-"""§5.2 Training: a visible loop, on one process or many, that a kill at any moment does not harm."""
+"""§5.2 Training: the loop, on one or several processes. It can be killed at any moment and resumed."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def train(
     device: str = "auto",
     base: Config | None = None,
 ) -> dict[str, Any]:
-    """Trains a SPINet, or the baseline that `config` names, and evaluates it; under `torchrun` on all its processes.
+    """Trains and evaluates SPINet, or the baseline in `config`. Under `torchrun`, all its processes take part.
 
     Args:
         data: a folder in Cityscapes or COCO panoptic layout with the splits "train" and "val".
-        out: gets `checkpoint_*.pt`, `log.csv` (or TensorBoard's files), `model.safetensors`,
+        out: folder for `checkpoint_*.pt`, `log.csv` (or TensorBoard's files), `model.safetensors`,
             `auxiliary.safetensors` (the heads of SPINet's auxiliary tasks) and `record.json`.
-        init: weights to start from, see `initialise`; the network of `config` should be theirs (`read_config`).
-        resume: go on from the last checkpoint in `out`, if there is one.
-        experiment: the record's name.
-        device: "cpu" or "cuda"; "auto" is CUDA where there is any.
-        base: for a row of a table, the settings that all its rows share; the record then belongs to that table.
+        init: initial weights, see `initialise`; `config` should have their network (`read_config`).
+        resume: continue from the last checkpoint in `out`, if there is one.
+        experiment: name of the record.
+        device: "cpu" or "cuda"; "auto" is CUDA if available.
+        base: settings shared by all rows of a table; the record then belongs to that table.
 
     Returns:
         The run record.
@@ -49,11 +49,11 @@ def train(
     Ctrl-C and SIGTERM save a checkpoint at the end of the step.
 
     Raises:
-        ConfigError: a setting makes no sense.
-        DataError: the data cannot be read, or could not be evaluated in the end.
-        TrainError: `out` holds another run, the batch does not divide, a loss is not finite, or evaluation failed.
+        ConfigError: a setting is invalid.
+        DataError: the data cannot be read or evaluated.
+        TrainError: `out` holds another run, the batch size does not divide, a loss is not finite, or evaluation failed.
         LockError: another process trains into `out`.
-        WeightsError: `init` holds no weights of this system.
+        WeightsError: `init` has no weights of this system.
         CheckpointError: the last checkpoint is damaged or belongs to another configuration.
     """
     config, data, out = checked(config), Path(data), Path(out)
@@ -77,7 +77,7 @@ def train(
 
 
 def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
-    """All of `train` in a folder that nobody else works in; whoever calls it reports how it ended."""
+    """The training loop. `train` locks the folder before it and records how it ended."""
     settings = run.config.train
     run.record("running", run.start, {})
     run.training.train()
@@ -87,7 +87,7 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
     for iteration in run.bar:
         began = perf_counter()
         following = run.step(iteration, stop=interruption.noted is not None)
-        # the step before, while the device is busy with this one; by it all processes know of a signal to one of them
+        # log the previous step while the device computes this one; its losses report signals to other processes
         asked = asked or (step is not None and run.write_down(step))
         step, done = following, iteration + 1
         last = done == settings.iterations

@@ -1,4 +1,4 @@
-"""§5.2 How much memory a training step takes on a device: by shapes and types alone, without computing anything."""
+"""§5.2 Memory of a training step on a device, from tensor shapes and types alone, without computation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spinet.training.step import Prepare, make_optimizer
 
 
 class Alive(TorchDispatchMode):
-    """While it is entered: bytes of the tensors that were made and are not freed, and the most that there were."""
+    """Counts the `bytes` of live tensors while active, and their maximum, `most`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Alive(TorchDispatchMode):
         return result
 
     def note(self, tensor: Tensor) -> None:
-        """Counts a tensor's storage, once, until it is freed."""
+        """Counts the storage of a tensor once, until it is freed."""
         storage = tensor.untyped_storage()
         if storage._cdata in self.known:
             return
@@ -52,19 +52,19 @@ class Alive(TorchDispatchMode):
 def training_memory(
     config: Config, size: tuple[int, int], *, num_classes: tuple[int, int], things: int = 20
 ) -> dict[str, int]:
-    """Bytes of a step on a device, with `train.images_per_device` images at once.
+    """Bytes that a step needs on a device, with `train.images_per_device` images at once.
 
-    What a device needs beside its tensors comes on top: the driver's context, workspaces of convolutions, what the
-    allocator cannot use. With more than one device so does another copy of the gradients, in buckets.
+    Not included: the driver's context, workspaces of convolutions, and memory that the allocator cannot use. With
+    several devices, a second copy of the gradients, in buckets, is not included either.
 
     Args:
-        config: of SPINet or a baseline; `train.precision` "fp32" is counted in float32, all others with 16 bits.
+        config: of SPINet or a baseline; `train.precision` "fp32" counts as float32, all others as 16 bits.
         size: height, width of the images, pixels.
         num_classes: thing and stuff classes, at least as many as `CATEGORIES` of `mosaic` has.
-        things: on each.
+        things: number of things on each image.
 
     Returns:
-        `weights`, `gradients`, `optimizer` (its state), and `peak`, the most of all tensors at any time.
+        `weights`, `gradients`, `optimizer` (its state), and `peak`, the maximum of all tensors at any time.
     """
     images, (num_things, num_stuff) = config.train.images_per_device, num_classes
     classes = range(num_things + num_stuff)
@@ -90,7 +90,7 @@ def training_memory(
         optimizer = make_optimizer(training, config.train)
         for parameter in training.parameters():
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-        optimizer.step()  # has its state from now on
+        optimizer.step()  # creates its state
         optimizer.zero_grad(set_to_none=True)
         alive.most = alive.bytes
         with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision != "fp32"):

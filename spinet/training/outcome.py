@@ -1,4 +1,4 @@
-"""How a run ended, as its record says: "running", "interrupted", "failed", "trained" (evaluation lacks), "finished"."""
+"""Status in a run record: "running", "interrupted", "failed", "trained" (not yet evaluated), "finished"."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from spinet.weights import load_model, load_objective
 RECORD, WEIGHTS, OBJECTIVE = "record.json", "model.safetensors", "auxiliary.safetensors"
 
 FEATURE_IMAGES = 50
-"""Validation images on which the Panoptic-Feature is measured."""
+"""Number of validation images for measures of the Panoptic-Feature."""
 
 
 def data_facts(train_set: PanopticDataset, val_set: PanopticDataset) -> dict[str, Any]:
-    """What a record says of its data, see `describe_data`."""
-    places = find_splits(train_set.root)
+    """The description of the data in a record, see `describe_data`."""
+    splits = find_splits(train_set.root)
     return describe_data(
         train_set.root,
         splits={"train": len(train_set), "val": len(val_set)},
-        paths=[places[part.split].annotations for part in (train_set, val_set)],
+        paths=[splits[part.split].annotations for part in (train_set, val_set)],
     )
 
 
 def metrics_of(result: dict[str, Any], features: dict[str, Any]) -> dict[str, Any]:
-    """A record's metrics: the paper's columns in percent, the details of a `validate`, and the `feature_measures`."""
+    """The metrics of a record: the paper's columns in percent, details of `validate`, and `feature_measures`."""
     details = {name: value for name, value in result.items() if name != "headline"}
     return {**details, **result["headline"], "features": features}
 
 
 def feature_measures(model: Model, val_set: PanopticDataset, folder: Path) -> dict[str, Any]:
-    """§4: what `feature_metrics` finds on the first `FEATURE_IMAGES`.
+    """§4: `feature_metrics` of the first `FEATURE_IMAGES`.
 
-    Empty for a system without a Panoptic-Feature: no heads of auxiliary tasks lie in the folder of its run.
+    Empty for a system without a Panoptic-Feature: its run folder has no auxiliary heads.
     """
     if not (folder / OBJECTIVE).exists():
         return {}
@@ -48,13 +48,13 @@ def feature_measures(model: Model, val_set: PanopticDataset, folder: Path) -> di
 
 
 def note_end(out: Path, before: bytes | None, error: BaseException) -> BaseException:
-    """Writes into the record of a run how it was ended, and says what is left of it.
+    """Writes into the record how the run ended.
 
     Args:
-        before: what the record file held before the run; if it holds it still, the run had not begun.
+        before: content of the record file before the run; if it is unchanged, the run had not begun.
 
     Returns:
-        The error to raise: `error` itself, or one that says how to go on.
+        The error to raise: `error` itself, or one that says how to continue.
     """
     path = out / RECORD
     if stored(path) in (None, before):
@@ -64,10 +64,10 @@ def note_end(out: Path, before: bytes | None, error: BaseException) -> BaseExcep
     if record["status"] == "running":
         record["status"] = "interrupted" if stopped else "failed"
     reason = " ".join(str(error).split()) or type(error).__name__
-    with suppress(OSError):  # the error to tell is the first one
+    with suppress(OSError):  # report the first error
         write_record(record | {"error": reason}, path)
     if record["status"] == "trained":
-        remedy = f"training is done: spinet evaluate --weights {out / WEIGHTS} --data … finishes it"
+        remedy = f"training is done; evaluate with: spinet evaluate --weights {out / WEIGHTS} --data …"
         return type(error)(remedy) if stopped else TrainError(f"{reason}; {remedy}")
     if stopped and not str(error):
         checkpoints = find_checkpoints(out)
@@ -77,12 +77,12 @@ def note_end(out: Path, before: bytes | None, error: BaseException) -> BaseExcep
 
 
 def stored(path: Path) -> bytes | None:
-    """What a file holds; None where there is none."""
+    """The content of a file; None if there is no file."""
     return path.read_bytes() if path.is_file() else None
 
 
 def finish(weights: Path, result: dict[str, Any], val_set: PanopticDataset, *, device: str = "cpu") -> Path | None:
-    """Enters an evaluation into the record beside the weights, if that lacks one and is of the same data.
+    """Writes an evaluation into the record beside the weights, if it has none and has the same data.
 
     Returns:
         The record's path, if it was finished.

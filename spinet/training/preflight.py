@@ -1,4 +1,4 @@
-"""Before the first iteration: all that could only be found after the last one."""
+"""Checks before the first iteration: they find faults that would stop the final evaluation."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from spinet.evaluation.validate import validate
 from spinet.system import Model
 
 DECODED = 2000
-"""Training images of which every pixel is looked at, evenly spread; of the others the headers are."""
+"""Number of training images that are decoded, evenly spread; of the others only the headers are read."""
 
 
 def check_data(train_set: PanopticDataset, val_set: PanopticDataset, *, rank: int = 0, world_size: int = 1) -> None:
-    """A fast form of `spinet data check` for the two splits; every process takes its share.
+    """A fast form of `spinet data check` for both splits; each process checks its share.
 
-    All files have to be there and of the right size and kind, those of the validation split sound to the last pixel.
+    All files must exist and have the right size and kind. All validation images are decoded.
 
     Raises:
-        DataError: they are not, or the classes of the splits disagree. Doubts are logged.
+        DataError: a file has a fault, or the classes of the splits disagree. Warnings are logged.
     """
     val_set.with_categories(train_set.categories)
     faults, doubts = Faults(), Faults()
@@ -41,7 +41,7 @@ def check_data(train_set: PanopticDataset, val_set: PanopticDataset, *, rank: in
                 for kind, path, detail in findings:
                     tally.add(kind, path, detail)
             if not len(record.segments.ids):
-                doubts.add(f"image of {dataset.split} without any segment", record.panoptic, "it teaches nothing")
+                doubts.add(f"image of {dataset.split} without any segment", record.panoptic, "no effect on training")
     for kind, tally in doubts.kinds.items():
         logging.getLogger(__name__).warning("%d × %s, such as %s", tally.count, kind, tally.examples[0])
     parts: list[Faults] = [faults] * world_size
@@ -54,6 +54,6 @@ def check_data(train_set: PanopticDataset, val_set: PanopticDataset, *, rank: in
 
 
 def rehearse(model: Model, val_set: PanopticDataset) -> dict[str, Any]:
-    """Evaluates the network on the smallest and the largest validation image, as it will be at the end."""
+    """Evaluates the network on the smallest and the largest validation image, to test the final evaluation."""
     records = sorted(val_set.records, key=lambda record: record.width * record.height)
     return validate(model, replace(val_set, records=list({r.image_id: r for r in (records[0], records[-1])}.values())))

@@ -1,4 +1,4 @@
-"""What a training run goes on from: which settings may change on the way, and which folder holds another run."""
+"""Resuming a training run: which folders can be resumed, and which settings may change."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from spinet.records import flatten
 from spinet.training.checkpoint import CheckpointError, TrainError, find_checkpoints, iteration_of
 
 FREE = {"input.workers", "train.images_per_device", "train.log"}
-"""Settings that do not alter what a step computes, but for its rounding."""
+"""Settings that change the result of a step only by rounding."""
 
 ADJUSTABLE = {
     *("train.learning_rate", "train.warmup", "train.clip_norm", "train.precision"),
     *("train.iterations", "train.evaluate_every", "train.checkpoint_every"),
 }
-"""Settings that may change on the way, which the record's history then tells; so may all of `inference`."""
+"""Settings that may change, like all of `inference`; the history in the record lists the changes."""
 
 NEEDS_STEPS = {"train.learning_rate", "train.warmup", "train.clip_norm", "train.precision"}
-"""Of these the ones that do nothing where no iteration is left."""
+"""Adjustable settings that have no effect if no iteration is left."""
 
 
 def existing_checkpoints(out: Path, *, resume: bool) -> list[Path]:
-    """The checkpoints to go on from, oldest first; none where there is nothing yet.
+    """The checkpoints to resume from, oldest first; none for a new run.
 
     Raises:
-        TrainError: the folder holds a run, and it is not to be resumed, or cannot be.
+        TrainError: the folder holds a run, but `resume` is false or there is no checkpoint.
     """
     checkpoints, weights = find_checkpoints(out), out / "model.safetensors"
     held = next((path for path in (*checkpoints[-1:], out / "record.json", weights) if path.exists()), None)
     if held and not resume:
         raise TrainError(f"{out}: holds a run already ({held.name}); add --resume, or choose another --out")
     if resume and not checkpoints and weights.exists():
-        raise TrainError(f"{weights}: trained weights, but no checkpoint to go on from; choose another --out")
+        raise TrainError(f"{weights}: trained weights, but no checkpoint to resume from; choose another --out")
     return checkpoints
 
 
 def settled_history(state: dict[str, Any], config: Config, fingerprint: str, checkpoint: Path) -> list[dict[str, Any]]:
-    """The history of a run that goes on from a checkpoint's state: what changed so far, and what changes now.
+    """The history of a resumed run: the changes of settings so far, and those made now.
 
-    Each entry says the `iteration` from which on it holds, and what `changed`: name, old value, new value.
+    Each entry has the `iteration` at which settings `changed`, and these: name, old value, new value.
 
     Raises:
-        CheckpointError: a setting that defines the run differs, or the data do; or a change would do nothing.
+        CheckpointError: a setting that must not change differs, the data differ, or a change has no effect.
     """
     old, new = (flatten(to_dict(c)) for c in (from_dict(state["config"]), config))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in FREE]
@@ -52,7 +52,7 @@ def settled_history(state: dict[str, Any], config: Config, fingerprint: str, che
     if fixed:
         differences = "; ".join(told[name] for name in fixed)
         raise CheckpointError(
-            f"{checkpoint}: of other settings: {differences}; set these back, or choose another --out"
+            f"{checkpoint}: has other settings: {differences}; restore these, or choose another --out"
         )
     if state.get("fingerprint", fingerprint) != fingerprint:
         raise CheckpointError(
@@ -61,12 +61,12 @@ def settled_history(state: dict[str, Any], config: Config, fingerprint: str, che
     start = state["iteration"]
     if config.train.iterations < start:
         raise CheckpointError(
-            f"{checkpoint}: has {start} iterations behind it, train.iterations is {config.train.iterations}; raise it"
+            f"{checkpoint}: is at iteration {start}, but train.iterations is {config.train.iterations}; increase it"
         )
     if start == config.train.iterations and (idle := sorted(NEEDS_STEPS & set(names))):
         raise CheckpointError(
-            f"{checkpoint}: no iteration is left in which this would do something: {told[idle[0]]}; raise "
-            "train.iterations, too, or set it back"
+            f"{checkpoint}: no iteration is left for this change: {told[idle[0]]}; also increase "
+            "train.iterations, or restore the setting"
         )
     history = list(state.get("history", []))
     if names:
@@ -75,9 +75,9 @@ def settled_history(state: dict[str, Any], config: Config, fingerprint: str, che
 
 
 def remedy_for_non_finite(out: Path, iteration: int, precision: str, *, act: bool) -> str:
-    """What to do about a loss that is not finite.
+    """The advice for a loss that is not finite.
 
-    A checkpoint of this very iteration gives such a loss itself, unless fp16 does: it is set aside (if `act`).
+    Except in fp16, a checkpoint of the same iteration would give this loss again. If `act`, it is renamed.
     """
     checkpoints = find_checkpoints(out)
     if checkpoints and iteration_of(checkpoints[-1]) == iteration and precision != "fp16":
@@ -85,5 +85,5 @@ def remedy_for_non_finite(out: Path, iteration: int, precision: str, *, act: boo
         if act:
             bad.replace(bad.with_suffix(".nonfinite"))
             bad.with_suffix(".sha256").unlink(missing_ok=True)
-    where = f"goes on from {checkpoints[-1].name}" if checkpoints else "starts anew"
+    where = f"continues from {checkpoints[-1].name}" if checkpoints else "starts from scratch"
     return f"lower train.learning-rate or use train.precision fp32, then --resume, which {where}"

@@ -1,4 +1,4 @@
-"""§5.2 One step of training: what the loader's workers prepare, what the device computes, what is read back when."""
+"""§5.2 One training step: inputs from the loader's workers, computation on the device, losses read later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinet.system import Countable, TargetBuilder
 
 
 def learning_rate(iteration: int, config: TrainConfig) -> float:
-    """Rate of an iteration: scaled linearly with the batch, warmed up linearly from a thousandth, then as scheduled."""
+    """Learning rate of an iteration: scaled with the batch size, warmed up linearly from 0.001, then scheduled."""
     rate = config.learning_rate * config.batch_size / config.reference_batch
     if iteration < config.warmup:
         rate *= 0.001 + 0.999 * iteration / config.warmup
@@ -30,10 +30,10 @@ def learning_rate(iteration: int, config: TrainConfig) -> float:
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; vectors (norms, biases) are not decayed, and some parts have a rate of their own.
+    """SGD or AdamW. Vectors (norms, biases) have no weight decay. Some parts have their own learning rate.
 
-    A group's `factor` multiplies the rate of every iteration. On CUDA all parameters are updated by a few kernels,
-    which know the number of a step without asking the host; the module has to be there already.
+    The `factor` of a group multiplies the rate of every iteration. On CUDA the optimiser is fused: a few kernels update
+    all parameters without synchronising with the host. The module must already be on its device.
     """
     trained: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
@@ -54,14 +54,14 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 @dataclass
 class Part:
-    """What a device takes at once: images with their targets, and how much there is in them to learn from."""
+    """The input of one forward pass: images, their targets, and the counts that losses are divided by."""
 
-    batch: Batch  # its segment maps, of which the targets are made, have stayed behind
+    batch: Batch  # without segment maps, which only the targets need
     targets: Countable
     counts: tuple[float, ...]
 
     def to(self, device: torch.device) -> Part:
-        """The part on its device; from page-locked memory nobody waits for it."""
+        """The part on its device; from page-locked memory the copy is asynchronous."""
         return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Part:
@@ -71,7 +71,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Makes parts of batches, in the loader's workers: a device would take hundreds of small operations for it."""
+    """Makes parts from batches, in the loader's workers. On a device this would take hundreds of small operations."""
 
     build: TargetBuilder
 
@@ -84,7 +84,7 @@ class Prepare:
 
 
 class PendingLosses:
-    """Losses and the gradient's norm of a step, on their way to the host while the device goes on."""
+    """Losses and gradient norm of a step, copied to the host asynchronously."""
 
     def __init__(self, losses: dict[str, Tensor], norm: Tensor):
         self.names = [*losses, "gradient_norm"]
@@ -95,7 +95,7 @@ class PendingLosses:
             self.arrived.record()
 
     def read(self) -> dict[str, float]:
-        """Waits for them, and for nothing that was launched after them."""
+        """Waits for these values, but not for later work on the device."""
         if self.arrived:
             self.arrived.synchronize()
         return dict(zip(self.names, self.values.tolist(), strict=True))
@@ -103,7 +103,7 @@ class PendingLosses:
 
 @dataclass
 class Step:
-    """An iteration whose losses are still to come."""
+    """An iteration whose losses are still being computed."""
 
     iteration: int
     rate: float
@@ -122,13 +122,13 @@ def take_step(
     clip: float,
     stop: bool = False,
 ) -> PendingLosses:
-    """One step of the optimiser, over the parts whose gradients are added; asks the device for nothing.
+    """One optimiser step with the accumulated gradients of all parts, without synchronising with the device.
 
     Args:
         wrapped, optimizer: as `accelerator` prepared them.
-        progress: how much of the run is done, 0 … 1.
-        clip: norm that the gradient is cut to.
-        stop: that this process wants to stop is known to all of them once they read the losses, as "stop".
+        progress: completed share of the run, 0 … 1.
+        clip: maximum norm of the gradient.
+        stop: whether this process wants to stop; all processes read it with the losses, as "stop".
     """
     counts = _total([part.counts for part in parts], accelerator)
     losses: dict[str, Tensor] = {}
@@ -139,7 +139,7 @@ def take_step(
             accelerator.backward(terms["total"])
         losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
     losses["stop"] = torch.full_like(losses["total"], float(stop))
-    # every process divided by the counts of all, times their number: the mean over processes is the step's loss
+    # each process divides by the mean count of a process, so the mean over processes is the loss of the step
     mean: Any = accelerator.reduce(torch.stack(list(losses.values())), "mean")
     norm: Any = accelerator.clip_grad_norm_(wrapped.parameters(), clip)
     optimizer.step()
@@ -148,7 +148,7 @@ def take_step(
 
 
 def _total(counts: list[tuple[float, ...]], accelerator: Accelerator) -> tuple[Tensor, ...]:
-    """Counts of the whole step, over the parts and the processes, for each process's share: their number divides it."""
+    """Counts of the whole step: summed over the parts, averaged over the processes."""
     own = torch.tensor(counts).sum(0).to(accelerator.device, non_blocking=True)
     share: Any = accelerator.reduce(own, "mean")
     return share.unbind()
