@@ -59,7 +59,7 @@ def test_a_mosaic_has_so_many_things_and_no_void(things: int):
 
 
 def test_too_many_things_are_refused():
-    with pytest.raises(ValueError, match="no 5000 things in a picture of 128 x 256"):
+    with pytest.raises(ValueError, match="no 5000 things in an image of 128 x 256"):
         mosaic(5000, (128, 256))
 
 

@@ -19,10 +19,10 @@ SIZES = ("all", "small", "medium", "large")  # the official ranges: areas below 
 
 
 class AveragePrecision:
-    """Collects things and predicted instances, as run-length codes: some hundred bytes each.
+    """Collects things and predicted instances as run-length codes, a few hundred bytes each.
 
-    `max_detections`: the best-scored instances of an image and class that count. COCO's is 100; images of hundreds of
-    objects need more.
+    `max_detections`: how many instances of each image and class count, highest scores first. COCO uses 100; images with
+    hundreds of objects need more.
     """
 
     def __init__(self, categories: Categories, *, max_detections: int = 100) -> None:
@@ -38,15 +38,15 @@ class AveragePrecision:
     ) -> None:
         """Adds one image.
 
-        `gt_ids`: integer [H, W] with the ids of `gt_segments` (`id`, `category_id`, `iscrowd`); stuff among them is
-        left out. `instances`: `category_id`, `score`, and `mask`, bool [H, W] or its run-length code by pycocotools.
+        `gt_ids`: integer [H, W] with the ids of `gt_segments` (`id`, `category_id`, `iscrowd`); stuff segments
+        are ignored. `instances`: `category_id`, `score`, and `mask`, bool [H, W] or its run-length code by pycocotools.
 
-        Raises `EvaluationError` on an image seen before, a category that is no thing, a score that is not finite and a
-        mask of another size.
+        Raises `EvaluationError` if the image was added before, a category is not a thing, a score is not finite, or a
+        mask has another size than the image.
         """
         if image_id in self.images:
             raise EvaluationError(f"image {image_id!r} was added before: add each image once")
-        by_column = np.ascontiguousarray(np.asarray(gt_ids).T)  # the codes run down the columns
+        by_column = np.ascontiguousarray(np.asarray(gt_ids).T)  # run-length codes are column-major
         thing_ids = {category.id for category in self.categories.things}
         things = [
             {
@@ -107,7 +107,7 @@ class AveragePrecision:
         }
 
     def _precision(self) -> np.ndarray:
-        classes, images = self.categories.things, sorted(self.images, key=str)  # in whatever order they were added
+        classes, images = self.categories.things, sorted(self.images, key=str)  # independent of the order of `update`
         if not classes or not images:
             return np.full((10, 101, len(classes), len(SIZES)), -1.0)
         with contextlib.redirect_stdout(io.StringIO()):

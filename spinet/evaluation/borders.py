@@ -1,4 +1,4 @@
-"""Borders between classes: precision and recall of border pixels within a tolerance, as for contour detection."""
+"""Scores of class borders: precision and recall of border pixels within a tolerance, as in contour detection."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from jaxtyping import Bool
 
 
 class BorderScore:
-    """F-score of borders over images, for each of several maps of an image, such as several thresholds.
+    """F-score of borders over images, for several border maps of each image, such as one for each threshold.
 
     Args:
-        tolerance: pixels that a border may be off by.
-        maps: number of maps of each image.
+        tolerance: allowed distance to the true border, in pixels.
+        maps: number of border maps of each image.
     """
 
     def __init__(self, *, tolerance: int, maps: int = 1):
         y, x = np.ogrid[-tolerance : tolerance + 1, -tolerance : tolerance + 1]
         self.disc = (x**2 + y**2 <= tolerance**2).astype(np.uint8)
-        self.counts = np.zeros((maps, 4))  # border pixels found, of these near a true one; true ones, of these found
+        # found border pixels, those near a true one, true border pixels, those near a found one
+        self.counts = np.zeros((maps, 4))
 
     def update(
         self,
@@ -28,14 +29,14 @@ class BorderScore:
         found: Sequence[Bool[np.ndarray, "H W"]],
         unknown: Bool[np.ndarray, "H W"],
     ) -> None:
-        """Counts an image: its border pixels, those of each map, and pixels near void, where the truth is unknown."""
+        """Adds one image: true border, border in each map, void pixels. Borders found near void are ignored."""
         judged, close = ~self._near(unknown), self._near(true)
         for counts, border in zip(self.counts, found, strict=True):
             border = border & judged
             counts += border.sum(), (border & close).sum(), true.sum(), (true & self._near(border)).sum()
 
     def result(self) -> list[float] | None:
-        """F-score, 0 … 1, of each map, of counts summed over the images; None if these have no border."""
+        """F-score of each map, 0 … 1, from counts summed over the images; None if there is no true border."""
         found, right, true, hit = self.counts.T
         if not true.any():
             return None

@@ -1,7 +1,7 @@
 """§5.1 Average precision of the instances on Cityscapes, computed by the official code (cityscapesscripts).
 
-It differs from COCO's in what it forgives: things below 100 pixels, groups and void take predictions on them out of the
-account; the curve of precision over recall is summed up as it is; any number of instances counts.
+It differs from COCO's in three points. Predictions on things below 100 pixels, on groups and on void are ignored. The
+precision-recall curve is integrated without interpolation. The number of instances is not limited.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SETTINGS: Any = copy.copy(official.args)
 official.setInstanceLabels(SETTINGS)
 
 THINGS = {label.id for label in labels if label.name in SETTINGS.instLabels}
-"""Their category ids."""
+"""Category ids of Cityscapes' things."""
 
 VOID = [label.id for label in labels if label.ignoreInEval and label.id >= 0]
-NO_DISTANCE = {"medDist": -1, "distConf": 0.0}  # the official code can also ask how far away a thing is
+NO_DISTANCE = {"medDist": -1, "distConf": 0.0}  # the official code can also evaluate by distance from the camera
 
 
 class CityscapesPrecision:
-    """Collects things and predicted instances: of each its size, its score and what it overlaps."""
+    """Collects things and predicted instances: the size, score and overlaps of each."""
 
     def __init__(self, categories: Categories) -> None:
         if {category.id for category in categories.things} != THINGS:
@@ -43,13 +43,13 @@ class CityscapesPrecision:
 
         Args:
             image_id: its name.
-            instance_ids: integer [H, W], as `*_gtFine_instanceIds.png` has them: a category id, or for a single thing
+            instance_ids: integer [H, W], as in `*_gtFine_instanceIds.png`: a category id, or for a single thing
                 1000 × its category id + its number.
             instances: `category_id`, `score`, and `mask`, bool [H, W] or its run-length code by pycocotools.
 
         Raises:
-            EvaluationError: an image was seen before, a category is no thing, a score is not finite, or a mask has
-                another size.
+            EvaluationError: the image was added before, a category is not a thing, a score is not finite, or a mask has
+                another size than the image.
         """
         if image_id in self.images:
             raise EvaluationError(f"image {image_id!r} was added before: add each image once")
@@ -97,7 +97,8 @@ class CityscapesPrecision:
 
         nan where there is no ground truth.
         """
-        images = {image_id: self.images[image_id] for image_id in sorted(self.images, key=str)}  # however it was added
+        # independent of the order of `update`
+        images = {image_id: self.images[image_id] for image_id in sorted(self.images, key=str)}
         precision = official.evaluateMatches(images, SETTINGS)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)

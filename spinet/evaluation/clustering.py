@@ -1,7 +1,7 @@
-"""§4 How the Panoptic-Feature is arranged: whether its points gather by class and by instance, in numbers and on a map.
+"""§4 Whether the Panoptic-Feature forms clusters by class and by instance: metrics, and a map in the plane.
 
-Every number is computed in the full D_φ dimensions with the L2 distance of Eq. 5. The map (UMAP) keeps neighbourhoods
-and nothing else: it is there to be looked at.
+Every metric is computed in all D_φ dimensions with the L2 distance of Eq. 5. The map (UMAP) preserves neighbourhoods
+only; use it for viewing.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from spinet.model.spinet import Features, SPINet
 from spinet.objective.auxiliary import InterClassContour, soft_contour
 from spinet.system import Model, NetworkOutput
 
-SMALLEST = 4  # cells that are looked at; smaller segments are left out
-THRESHOLDS = np.linspace(0, 0.95, 20)  # of the contour head's probability; 0 marks every pixel
+SMALLEST = 4  # cells; smaller segments are skipped
+THRESHOLDS = np.linspace(0, 0.95, 20)  # for the contour head's probability; at 0 every pixel is contour
 
 
 @dataclass
 class FeatureMap:
-    """The Panoptic-Feature of an image, and what is truly at each cell of it (at the pixel in the cell's centre)."""
+    """The Panoptic-Feature of an image, with the true segment at the centre pixel of each cell."""
 
     phi: Float[np.ndarray, "D_phi h w"]
-    segment_map: Int[np.ndarray, "h w"]  # `VOID`, or i + 1 in the i-th segment; crowds are void
+    segment_map: Int[np.ndarray, "h w"]  # i + 1 in segment i; `VOID` elsewhere and in crowds
     labels: Int[np.ndarray, "K"]  # class of each segment
 
 
@@ -43,7 +43,7 @@ class Pixels:
     """n cells of a `FeatureMap`."""
 
     phi: Float[np.ndarray, "n D_phi"]
-    segment: Int[np.ndarray, "n"]  # number of its segment, 0 …
+    segment: Int[np.ndarray, "n"]  # index of its segment, from 0
     label: Int[np.ndarray, "n"]  # class of its segment
     place: Int[np.ndarray, "n 2"]  # row and column of the cell
 
@@ -54,7 +54,7 @@ class Pixels:
 def compute_feature_map(
     model: Model[SPINet], sample: Sample, output: NetworkOutput[Features] | None = None
 ) -> FeatureMap:
-    """Runs the network on a sample, unless `output` is what it gave; cells beyond the image's edge are cut off."""
+    """Runs the network on a sample unless its `output` is given; cells outside the image are cut off."""
     output = output or run_network(model, sample.pixels)
     stride = model.network.PHI_STRIDE
     height, width = (side // stride for side in output.network_size)
@@ -71,12 +71,12 @@ def compute_feature_map(
 
 
 def sample_pixels(field: FeatureMap, *, pixels: int, seed: int, mask: Bool[np.ndarray, "h w"] | None = None) -> Pixels:
-    """Cells drawn from every segment, of each the same number, so that large segments do not outvote small ones.
+    """Draws the same number of cells from every segment, so that large segments do not dominate.
 
     Args:
-        pixels: cells drawn of a segment, fewer where it has fewer; segments below `SMALLEST` cells are left out.
-        seed: of the draws; the same seed draws the same cells whatever φ holds.
-        mask: draw among these cells alone.
+        pixels: cells per segment, or all of a smaller segment; segments below `SMALLEST` cells are skipped.
+        seed: seed of the draws; the cells depend on it and on `segment_map`, not on φ.
+        mask: draw from these cells only.
     """
     generator = np.random.default_rng(seed)
     rank = generator.random(field.segment_map.shape)
@@ -95,8 +95,8 @@ def sample_pixels(field: FeatureMap, *, pixels: int, seed: int, mask: Bool[np.nd
 def quarter(field: FeatureMap) -> Bool[np.ndarray, "h w"]:
     """The cells in even rows and even columns.
 
-    φ ends in a 2×2 deconvolution of stride 2 (§3.3): these cells come from one and the same quarter of its weights,
-    their neighbours from the others, and a map of all cells shows that before anything else.
+    φ ends in a 2×2 deconvolution of stride 2 (§3.3). One quarter of its weights computes all these cells; the other
+    quarters compute their neighbours. On a map of all cells, this difference dominates.
     """
     row, column = np.indices(field.segment_map.shape)
     return (row % 2 == 0) & (column % 2 == 0)
@@ -111,36 +111,37 @@ def feature_metrics(
     contour: InterClassContour | None = None,
     tolerance: int = 2,
 ) -> dict[str, float | int | None]:
-    """What §4 says of the Panoptic-Feature, measured within a quarter of each image's cells and averaged over images.
+    """Measures what §4 claims about the Panoptic-Feature, and averages over the images.
 
-    The cells are those of one `quarter` of the deconvolution: what lies between its quarters says nothing about things.
+    Only cells of one `quarter` of the deconvolution count: differences between quarters are independent of the content.
 
     Args:
         samples: whole labelled images, such as an open data set.
-        pixels: cells drawn of each segment.
-        seed: of the draws; each image's also depend on its id.
-        contour: the contour head of the objective that the network was trained with, if it is at hand.
-        tolerance: pixels that a border may be off by.
+        pixels: cells drawn from each segment.
+        seed: seed of the draws, combined with each image's id.
+        contour: the contour head of the objective that the network was trained with, if available.
+        tolerance: allowed distance to the true border, in pixels.
 
     Returns:
-        All but the counts are None where nothing could be compared.
+        A value other than a count is None if there was nothing to compare.
 
-        - `silhouette_classes`, `silhouette_instances`: mean silhouette coefficient (−1 … 1, large is good) of the drawn
-          cells with classes as clusters; of the drawn cells of things with instances as clusters.
+        - `silhouette_classes`: mean silhouette coefficient (−1 … 1, large is good) of the drawn cells, with classes as
+          clusters. `silhouette_instances`: the same for the drawn cells of things, with instances as clusters.
         - `distance_ratio`: mean distance between cells of one instance / mean distance between cells of two instances
           of the same class in the same image (small is good).
-        - `triplet_accuracy`: the question of Eq. 5 before its fully connected layer: over all pairs of instances of one
-          class in one image, how often the mean of φ over a random half of an instance is nearer to that over its
-          other half than to that over a half of the other instance. Means over many cells make this an easy question.
-        - `pixel_accuracy`: the same asked of single cells: how often a cell is nearer to the mean of φ over its own
-          instance (a half that does not hold it) than to those of all other instances of the class; `pixel_chance` is
-          what guessing would give.
-        - `border_f`: F-score of the borders between classes in the map that the stuff path alone gives: precision is
-          the share of its border pixels within `tolerance` of a true one, recall the share of true ones within
-          `tolerance` of one of its own; counts are summed over images first.
-        - `contour_f`: the same of the contour head's pixels at the threshold that serves the set best, among them one
-          that marks every pixel, so it is never below what that is worth; None without `contour`.
-        - `images`, `instances` (those with another of their class beside them): how many were measured.
+        - `triplet_accuracy`: the comparison of Eq. 5 without its fully connected layer, over all pairs of instances of
+          one class in one image. It is the share of pairs where the mean of φ over a random half of an instance is
+          nearer to the mean over its other half than to the mean over a half of the other instance. Means over many
+          cells make this easy.
+        - `pixel_accuracy`: the same for single cells. It is the share of cells that are nearer to the mean of φ over
+          their own instance (its half without the cell) than to that of any other instance of the class.
+          `pixel_chance`: its value for random guesses.
+        - `border_f`: F-score of the borders between classes in the stuff path's semantic map. Precision is the share of
+          its border pixels within `tolerance` of a true one. Recall is the share of true border pixels within
+          `tolerance` of a predicted one. Counts are summed over images first.
+        - `contour_f`: the same for the contour head's pixels, at the threshold with the best score on this set. One
+          threshold marks every pixel, so the score is at least that of all pixels. None without `contour`.
+        - `images`: number of images. `instances`: number of instances with another of their class in the image.
     """
     things_end = model.categories.num_things
     classes, instances, alike = [], [], _Alike()
@@ -151,7 +152,7 @@ def feature_metrics(
         output = run_network(model, sample.pixels)
         field = compute_feature_map(model, sample, output)
         field = replace(field, segment_map=np.where(quarter(field), field.segment_map, VOID))
-        # Eq. 3: a random mask m_r halves every instance; cells are drawn from the half that no anchor is taken over
+        # Eq. 3: a random mask m_r halves every instance: one half for the anchors, the other for the drawn cells
         draw = stable_seed(seed, "pixels", sample.image_id)
         half = np.random.default_rng([draw, 1]).random(field.segment_map.shape) < 0.5
         drawn = sample_pixels(field, pixels=pixels, seed=draw, mask=~half)
@@ -184,16 +185,16 @@ def feature_metrics(
 
 @torch.inference_mode()
 def contour_map(contour: InterClassContour, output: NetworkOutput[Features]) -> Float[np.ndarray, "H W"]:
-    """Probability that classes meet, at each pixel of the image, from the contour head of §4."""
+    """Probability of a border between classes at each pixel of the image, from the contour head of §4."""
     logits = contour.logits(output.features.all_phi.float())
     return Resampler.of(output, stride=1).whole(logits)[0].sigmoid().cpu().numpy()
 
 
 def embed(phi: Float[np.ndarray, "n D_phi"], *, neighbors: int = 15, seed: int = 0) -> Float[np.ndarray, "n 2"]:
-    """UMAP of n vectors in the plane, the same for the same seed.
+    """Maps n vectors to the plane by UMAP, reproducibly for a given seed.
 
     Raises:
-        ValueError: there are not more vectors than neighbours.
+        ValueError: the number of vectors is not above the number of neighbours.
     """
     if len(phi) <= neighbors:
         raise ValueError(f"a map of {len(phi)} vectors with {neighbors} neighbours each: give more vectors")
@@ -218,7 +219,7 @@ def embed(phi: Float[np.ndarray, "n D_phi"], *, neighbors: int = 15, seed: int =
 
 @dataclass
 class _Alike:
-    """Comparisons between instances of one class in one image, one entry an instance."""
+    """Comparisons between instances of one class in one image, one entry per instance."""
 
     within: list[float] = dataclass_field(default_factory=list)
     between: list[float] = dataclass_field(default_factory=list)

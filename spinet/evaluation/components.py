@@ -1,4 +1,4 @@
-"""What SPINet is compared with: its own semantic output, cut into connected components."""
+"""Baseline for SPINet: its own semantic output, split into connected components."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from spinet.system import Panoptic
 def components(
     prediction: Panoptic, categories: Categories, config: InferenceConfig, space: LabelSpace
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """What the semantic output alone can say: each connected component (8 neighbours) of a thing class is an instance.
+    """Make each connected component (8 neighbours) of a thing class in the semantic output an instance.
 
-    Components smaller than `min_component_area` pixels become void, stuff is treated as in `merge`.
+    Components smaller than `min_component_area` pixels become void. Stuff is treated as in `merge`.
     """
     semantic = prediction.semantic
     first, stuff = space.first_stuff, space.num_stuff
     thing_label = np.where(semantic < first, semantic, -1)
-    if prediction.class_map is not None:  # one output for all things: the class head tells which
+    if prediction.class_map is not None:  # one output for all things: take the class from the class head
         thing_label = np.where(semantic == stuff, prediction.class_map, -1)
     ids = np.zeros(semantic.shape, dtype=np.int32)
     segments: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from spinet.evaluation.overlaps import EvaluationError, overlaps
 
 
 class MeanIoU:
-    """Sums over images a confusion matrix `state`, int64 [C, C + 1]: true labels, predicted labels and "no label"."""
+    """Sums a confusion matrix `state` over images, int64 [C, C + 1]: true label × predicted label, or no label."""
 
     def __init__(self, num_classes: int, *, ignore: tuple[int, ...] = (255, -1)) -> None:
         if any(0 <= label < num_classes for label in ignore):
@@ -21,8 +21,8 @@ class MeanIoU:
     def update(self, gt_labels: np.ndarray, pred_labels: np.ndarray) -> None:
         """Adds one image: integer [H, W], labels 0 … C-1 or one of `ignore`.
 
-        An ignored label in the ground truth takes the pixel out; in the prediction it counts as missed. Raises
-        `EvaluationError` on any other label.
+        A pixel whose true label is ignored does not count. A pixel whose predicted label is ignored counts as missed.
+        Raises `EvaluationError` for any other label.
         """
         gt, pred, pixels = overlaps(gt_labels, pred_labels)
         gt, pred = self._classes(gt, "ground truth"), self._classes(pred, "prediction")
@@ -38,7 +38,7 @@ class MeanIoU:
         self.state += other.state
 
     def result(self) -> dict[str, Any]:
-        """`mIoU` and `per_class` [C], in 0 … 1; a class that never occurs is nan, and left out of the mean."""
+        """`mIoU` and `per_class` [C], in 0 … 1; a class that never occurs is nan and is not in the mean."""
         true_positive = np.diagonal(self.state)
         union = self.state.sum(axis=1) + self.state[:, : self.num_classes].sum(axis=0) - true_positive
         iou = np.divide(true_positive, union, out=np.full(self.num_classes, np.nan), where=union > 0)
@@ -46,7 +46,7 @@ class MeanIoU:
         return {"mIoU": float(occurring.mean()) if occurring.size else float("nan"), "per_class": iou.tolist()}
 
     def _classes(self, labels: np.ndarray, side: str) -> np.ndarray:
-        """The labels, with C for each ignored one."""
+        """The labels, with C in place of each ignored label."""
         ignored = np.isin(labels, self.ignore)
         known = ignored | (labels >= 0) & (labels < self.num_classes)
         if not known.all():

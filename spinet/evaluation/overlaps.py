@@ -1,4 +1,4 @@
-"""§5.1 Which values of two maps meet, and at how many pixels: what every measure counts."""
+"""§5.1 Overlaps of two maps: pairs of values and their numbers of pixels. Every measure counts them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 class EvaluationError(ValueError):
-    """What was given cannot be evaluated; the message names the place, the value and a remedy."""
+    """The input cannot be evaluated; the message names the location, the value and a remedy."""
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Runs of pixels along which neither map changes: value in `a` [R], value in `b` [R], number of pixels [R].
 
-    Both maps are integer [H, W]; a pair of values has several runs. Segments are large, so that there are some hundred
-    times fewer runs than pixels, and whatever follows is cheap.
+    Both maps are integer [H, W]; a pair of values has several runs. Segments are large, so there are about 100 times
+    fewer runs than pixels, and later steps are cheap.
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.ndim != 2 or a.shape != b.shape:

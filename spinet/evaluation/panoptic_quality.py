@@ -17,11 +17,11 @@ IOU, TP, FP, FN = range(4)
 
 
 class PanopticQuality:
-    """Sums over images what the panoptic quality of each class needs.
+    """Sums the counts for the panoptic quality of each class over images.
 
-    `state`, float64 [C, 4], holds for each category in the order of `categories.all` the summed IoU of its matches, and
-    the numbers of true positives, false positives and false negatives. It is all that there is: processes reduce
-    by adding it up (`all_reduce(torch.from_numpy(pq.state))` works in place).
+    `state`, float64 [C, 4], has one row per category, in the order of `categories.all`: the sum of the IoU of its
+    matches, and the numbers of true positives, false positives and false negatives. There is no other state: add the
+    states to combine processes (`all_reduce(torch.from_numpy(pq.state))` works in place).
     """
 
     def __init__(self, categories: Categories) -> None:
@@ -34,20 +34,20 @@ class PanopticQuality:
         """Adds one image.
 
         `gt_ids`, `pred_ids`: integer [H, W], a segment's id at each pixel, 0 is void. The segments are as in the COCO
-        panoptic format: `id`, `category_id`, and in the ground truth `iscrowd` (0 unless given) and `area` in pixels
-        (counted unless given: the official code believes the file).
+        panoptic format: `id`, `category_id`, and in the ground truth `iscrowd` (default 0) and `area` in pixels.
+        A given `area` is not checked, as in the official code; without it the pixels are counted.
 
-        Raises `EvaluationError` on what the official code raises on (a predicted segment without pixels or pixels
-        without a segment, an unknown category) and on duplicate ids, sizes that differ, ids that are not integers.
-        Ground truth that contradicts itself counts as in the official code, with a warning: pixels of an id without a
-        segment are neither void nor anything else, a segment without pixels is missed.
+        Raises `EvaluationError` in the cases where the official code raises (a predicted segment without pixels, pixels
+        without a segment, an unknown category), and for duplicate ids, different sizes, or ids that are not integers.
+        Inconsistent ground truth counts as in the official code, with a warning: pixels whose id has no segment are
+        neither void nor part of a segment; a segment without pixels counts as missed.
         """
         gt, gt_labels = self._read(gt_segments, "ground truth")
         pred, pred_labels = self._read(pred_segments, "prediction")
         crowd = np.array([segment.get("iscrowd", 0) == 1 for segment in gt_segments], dtype=bool)
 
         gt_runs, pred_runs, pixels = overlaps(gt_ids, pred_ids)
-        # row or column 0 is void, 1 … K are the segments, K + 1 is any other id
+        # row or column 0: void; 1 … K: the segments; K + 1: any other id
         rows, columns = _positions(gt, gt_runs), _positions(pred, pred_runs)
         shape = len(gt) + 2, len(pred) + 2
         counts = np.bincount(rows * shape[1] + columns, pixels, shape[0] * shape[1]).reshape(shape)
@@ -59,7 +59,7 @@ class PanopticQuality:
             if "area" in segment:
                 gt_area[i] = _area(segment)
 
-        # IoU of each pair of one class; the void part of a prediction does not count against it
+        # IoU of each pair of the same class; pixels of a prediction on void are not in the union
         union = gt_area[:, None] + pred_area - intersection - void
         comparable = (gt_labels[:, None] == pred_labels) & ~crowd[:, None] & (intersection > 0)
         with np.errstate(divide="ignore"):
@@ -69,12 +69,12 @@ class PanopticQuality:
         missed = ~crowd
         missed[gt_hit] = False
 
-        # a prediction is forgiven if most of it is void or of its class's crowd; of several crowds the last one counts
+        # ignore a prediction if most of it lies on void or a crowd of its class; of several crowds the last one counts
         crowd_row = np.zeros(len(self.state), dtype=int)
         crowd_row[gt_labels[crowd]] = 1 + np.flatnonzero(crowd)
         row = crowd_row[pred_labels]
-        forgiven = void + np.where(row > 0, counts[row, 1 + np.arange(len(pred))], 0)
-        wrong = ~(forgiven / pred_area > 0.5)
+        ignored = void + np.where(row > 0, counts[row, 1 + np.arange(len(pred))], 0)
+        wrong = ~(ignored / pred_area > 0.5)
         wrong[pred_hit] = False
 
         def per_class(labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -122,7 +122,7 @@ class PanopticQuality:
         return result
 
     def _read(self, segments: Sequence[Segment], side: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and labels, int64 [K], of segments that were checked."""
+        """Checks segments and returns their ids and labels, int64 [K]."""
         ids, labels = [], []
         for segment in segments:
             try:
@@ -145,7 +145,7 @@ class PanopticQuality:
         return np.array(ids, dtype=np.int64), np.array(labels, dtype=np.int64)
 
 
-def headline(result: Mapping[str, Any]) -> dict[str, float]:
+def summarize(result: Mapping[str, Any]) -> dict[str, float]:
     """The paper's columns in percent, `PQ`, `PQ_th`, `PQ_st`, `SQ`, `RQ`, from a `PanopticQuality.result`."""
     columns = {
         "PQ": ("All", "pq"),
@@ -158,7 +158,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _positions(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Place of each value in (VOID, *ids), and one past the end if it is not there."""
+    """Index of each value in (VOID, *ids), or one past the end if it is absent."""
     table = np.concatenate([[VOID], ids])
     order = np.argsort(table)
     places = order[np.minimum(np.searchsorted(table[order], values), len(ids))]

@@ -1,1 +1,1 @@
-"""§5.3, Table 2: everything about time. Nothing else in the package needs what is here."""
+"""§5.3, Table 2: everything about speed. The other packages do not depend on this one."""

@@ -1,4 +1,4 @@
-"""Tables 2, 3, 5 Parameters and multiply-accumulates of a configuration, counted without running or storing it."""
+"""Tables 2, 3, 5 Parameters and multiply-accumulates of a configuration, counted without running or allocating it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from spinet.data.label_space import LabelSpace
 from spinet.data.segments import Categories, Category
 from spinet.model.backbone import Backbone
 from spinet.model.filter_sampling import Locations
+from spinet.model.layers import num_parameters
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.paper import CONTOUR_CHANNELS, FEATURE_CHANNELS, TABLE_2, TABLE_3, TABLE_5
 
 NUM_FILTERS = 20
-"""Thing filters of an image in the counts: about the mean number of things on a Cityscapes image."""
+"""Thing filters per image in the counts: about the mean number of things in a Cityscapes image."""
 
 STEMS = ("32-32-64", "64-64-64", "64-64-128")
 """Channels of the three stem convolutions: timm's resnet50c, a stem that timm lacks, timm's resnet50s."""
@@ -44,13 +45,13 @@ PUBLISHED_BASELINES: dict[str, tuple[float, str]] = {
     "panoptic_deeplab": (TABLE_2[1].params, TABLE_2[1].place),
     "upsnet": (TABLE_2[0].params, TABLE_2[0].place),
 }
-"""Millions of parameters on Cityscapes, and their place."""
+"""Millions of parameters on Cityscapes, and the source of the number."""
 
 
 def count_parameters(config: ModelConfig, *, num_things: int, num_stuff: int) -> int:
-    """Learned numbers of the network, without the auxiliary heads; `num_stuff` counts outputs of the stuff path."""
+    """Parameters of the network without the auxiliary heads; `num_stuff` is the number of outputs of the stuff path."""
     with FakeTensorMode():
-        return _parameters(_network(config, num_things, num_stuff))
+        return num_parameters(_network(config, num_things, num_stuff))
 
 
 def count_macs(
@@ -58,10 +59,10 @@ def count_macs(
 ) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image of `size` (height, width).
 
-    The forward pass, plus the single-shot convolution of all stuff filters and of `num_filters` thing filters. How many
-    of these the paper counts is unknown and matters little: at 1024×2048 one costs 0.04 % of the whole, and from 5 to
-    100 filters both of Table 5's numbers are met within 2 %: with none they come out 1.8 and 2.1 % too low, with 20 1.0
-    and 1.5 % too low, with 100 2.0 and 1.1 % too high.
+    Counts the forward pass, and the single-shot convolution of all stuff filters and of `num_filters` thing filters.
+    The paper does not say how many thing filters it counts; this matters little. At 1024×2048 one filter costs 0.04 %
+    of the total. With 5 to 100 filters both numbers of Table 5 are met within 2 %: they come out 1.0 and 1.5 % too low
+    with 20, 2.0 and 1.1 % too high with 100. With no filter they are 1.8 and 2.1 % too low.
     """
     with FakeTensorMode(), torch.no_grad():
         return _network_macs(_network(config, num_things, num_stuff), size, num_filters)
@@ -74,20 +75,21 @@ def describe(
     num_classes: tuple[int, int] | None = None,
     num_filters: int = NUM_FILTERS,
 ) -> dict[str, Any]:
-    """What a preset, or a configuration, costs.
+    """Computes the parameters and multiply-accumulates of a preset or a configuration.
 
     Args:
         preset: a name in `PRESETS`, or any configuration.
-        size: height, width of an image; a preset's own by default, Cityscapes' for a configuration.
-        num_classes: thing and stuff classes, with the same defaults.
-        num_filters: things on the image.
+        size: height, width of an image; the default is the preset's size, or Cityscapes' for a configuration.
+        num_classes: numbers of thing and stuff classes, with the same defaults.
+        num_filters: number of things in the image.
 
     Returns:
-        `params` of the network, `params_with_auxiliary` with what training adds, `macs` of one image, and both of the
-        variant with separate generators (Table 5) as `params_separate` and `macs_separate`; with the arguments.
+        `params` of the network, `params_with_auxiliary` including the heads that only training uses, `macs` of one
+        image, `params_separate` and `macs_separate` of the variant with separate generators (Table 5); also the
+        arguments.
 
     Raises:
-        ValueError: there is no such preset.
+        ValueError: the preset does not exist.
     """
     if isinstance(preset, str) and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
@@ -102,7 +104,7 @@ def describe(
     integrated, separate = replace(config.model, separate=False), replace(config.model, separate=True)
     params = count_parameters(integrated, **outputs)
     with FakeTensorMode():
-        auxiliary = _parameters(Objective.from_config(replace(config, model=integrated)))
+        auxiliary = num_parameters(Objective.from_config(replace(config, model=integrated)))
     return {
         "preset": name,
         "size": list(size),
@@ -120,17 +122,17 @@ def describe_baseline(system: str, preset: str = "cityscapes_r50") -> dict[str, 
     """Parameters of a system that the paper compares with, with a preset's width and classes.
 
     Returns:
-        `system`, `preset`, `num_classes`, `params`; on Cityscapes, where a number is published, also `published`,
-        its `place`, and the `deviation` from it in percent.
+        `system`, `preset`, `num_classes`, `params`. If a number is published for Cityscapes, also `published`, its
+        `place` (where), and the `deviation` from it in percent.
 
     Raises:
-        ConfigError: there is no such system.
+        ConfigError: the system does not exist.
     """
     num_things, num_stuff = PRESETS[preset].data.num_classes
     categories = [Category(index + 1, f"class {index}", index < num_things) for index in range(num_things + num_stuff)]
     with FakeTensorMode():
         config = PRESETS[preset].with_system(system)
-        params = _parameters(build_baseline(config, Categories.of(categories), weights_follow=True).network)
+        params = num_parameters(build_baseline(config, Categories.of(categories), weights_follow=True).network)
     description: dict[str, Any] = {"system": system, "preset": preset}
     description |= {"num_classes": [num_things, num_stuff], "params": params}
     if preset == "cityscapes_r50" and system in PUBLISHED_BASELINES:
@@ -140,10 +142,10 @@ def describe_baseline(system: str, preset: str = "cityscapes_r50") -> dict[str, 
 
 
 def compare_with_paper(description: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of quantity, place, paper, ours, and deviation in percent, for what `describe("cityscapes_r50")` gave.
+    """Rows of quantity, place, paper, ours, and deviation in percent, for the result of `describe("cityscapes_r50")`.
 
     Raises:
-        ValueError: the description is of something else, of which the paper publishes no size.
+        ValueError: the description is of another preset; the paper publishes no size for it.
     """
     if description["preset"] != "cityscapes_r50":
         raise ValueError("the paper publishes the size of its Cityscapes network only: describe('cityscapes_r50')")
@@ -162,10 +164,10 @@ def compare_with_paper(description: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def published_parameters() -> tuple[float, float]:
-    """The least and the greatest size of the network that Table 3 allows, sharper than its one decimal.
+    """The smallest and the largest size of the network that Table 3 allows, more exactly than its one decimal.
 
-    The contour head alone, 4112 parameters, lifts the rounded total from 42.2 M (row 2) to 42.3 M (row 3); so the
-    network without it lies at most that far below 42.25 M.
+    The contour head alone, 4112 parameters, raises the rounded total from 42.2 M (row 2) to 42.3 M (row 3). So the
+    network without it is at most 4112 parameters below 42.25 M.
     """
     without, contour = TABLE_3[1].params, TABLE_3[2].params
     border = 1e6 * (without + contour) / 2
@@ -173,17 +175,17 @@ def published_parameters() -> tuple[float, float]:
 
 
 def enumerate_designs(num_filters: int = NUM_FILTERS) -> list[dict[str, Any]]:
-    """What the sizes in Table 5 say about the choices that the text leaves open: 96 designs, the nearest first.
+    """Compares 96 designs for the choices that the text leaves open with the sizes in Table 5, the nearest first.
 
-    Each is the Cityscapes network with another `kernel` (k), `filter_channels` (D_f), `feature_channels` (D_φ), `stem`,
-    `deconvolution` (the side of its kernel), or place where the generator convolves its levels (`convolve_at`: "stride
+    Each is the Cityscapes network with other values of `kernel` (k), `filter_channels` (D_f), `feature_channels` (D_φ),
+    `stem`, `deconvolution` (side of its kernel), and `convolve_at` (where the generator convolves its levels: "stride
     8" after resizing, "own stride" before). A row also has `params`, `params_separate`, `macs`, `macs_separate`, their
-    deviations from the paper in percent (`params_deviation` …), the sum of the four without signs (`total_deviation`),
-    `unexplained` (the parameters that the middle of `published_parameters` has more) and `ours`.
+    deviations from the paper in percent (`params_deviation` …), the sum of the absolute deviations (`total_deviation`),
+    `unexplained` (parameters missing to the middle of `published_parameters`) and `ours`.
 
-    No design explains every parameter: the two that come near differ in the stem, and leave 0.29 M (32-32-64) and
-    0.24 M (64-64-64) open. The counts do not choose between them: 64-64-64 is nearer with up to 17 filters, 32-32-64
-    with 18 and more.
+    No design explains every parameter. The two nearest differ in the stem: 0.29 M (32-32-64) and 0.24 M (64-64-64)
+    remain unexplained. The counts cannot decide between them: 64-64-64 is nearer with up to 17 filters, 32-32-64 with
+    18 and more.
     """
     base = CITYSCAPES_R50.model
     size = PRESETS["cityscapes_r50"].data.size
@@ -197,7 +199,7 @@ def enumerate_designs(num_filters: int = NUM_FILTERS) -> list[dict[str, Any]]:
         }
     cells = size[0] * size[1] // 8**2
     conv = 9 * base.fpn_channels**2
-    # convolved before resizing: P4 at stride 16, P5 at 32, then 16, rather than all three at stride 8
+    # convolve before resizing: P4 at stride 16, P5 at 32 and then 16, not all three at stride 8
     early = Cost(0, -int(conv * cells * (3 / 4 + 15 / 16 + 3 / 4)))
     ours = (base.kernel, base.filter_channels, base.feature_channels)
     rows = []
@@ -236,7 +238,7 @@ def enumerate_designs(num_filters: int = NUM_FILTERS) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters and multiply-accumulates; costs of parts add up."""
+    """Parameters and multiply-accumulates; the costs of parts can be added."""
 
     params: int
     macs: int
@@ -249,14 +251,14 @@ class Cost:
 
 
 def _design_cost(config: ModelConfig, size: tuple[int, int], num_filters: int) -> tuple[Cost, Cost]:
-    """Of the whole network, and of its Panoptic-Feature generator."""
+    """Cost of the whole network, and of its Panoptic-Feature generator."""
     num_things, num_stuff = PRESETS["cityscapes_r50"].data.num_classes
     network = _network(config, num_things, num_things + num_stuff)
     by_module: dict[str, int] = {}
     macs = _network_macs(network, size, num_filters, by_module)
     return (
-        Cost(_parameters(network), macs),
-        Cost(_parameters(network.panoptic_feature), by_module["SPINet.panoptic_feature"]),
+        Cost(num_parameters(network), macs),
+        Cost(num_parameters(network.panoptic_feature), by_module["SPINet.panoptic_feature"]),
     )
 
 
@@ -273,15 +275,11 @@ def _backbone_cost(stem: str, size: tuple[int, int]) -> Cost:
             nn.ReLU(),
             nn.Conv2d(second, third, 3, padding=1, bias=False),
         )
-    return Cost(_parameters(backbone), macs_of(lambda: backbone(torch.empty(1, 3, *size))))
+    return Cost(num_parameters(backbone), macs_of(lambda: backbone(torch.empty(1, 3, *size))))
 
 
 def _network(config: ModelConfig, num_things: int, num_stuff: int) -> SPINet:
     return SPINet.from_config(config, num_things=num_things, num_stuff=num_stuff, weights_follow=True).eval()
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _network_macs(
@@ -289,15 +287,15 @@ def _network_macs(
 ) -> int:
     def run() -> None:
         features = network(torch.empty(1, 3, *size))
-        place = torch.zeros(num_filters, dtype=torch.long)
-        filters = network.filter_sampling.sample([f[0] for f in features.filter_features], Locations(*3 * [place]))
+        location = torch.zeros(num_filters, dtype=torch.long)
+        filters = network.filter_sampling.sample([f[0] for f in features.filter_features], Locations(*3 * [location]))
         network.single_shot_convolution(features.phi[0], filters)
 
     return macs_of(run, by_module)
 
 
 def macs_of(run: Callable[[], Any], by_module: dict[str, int] | None = None) -> int:
-    """Multiply-accumulates of what `run` computes, half its operations; `by_module` is filled with each module's."""
+    """Multiply-accumulates of `run`, half its operations; those of each module are added to `by_module`."""
     formulas = {torch.ops.torchvision.deform_conv2d: _deformable_flops}
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         run()
@@ -307,5 +305,5 @@ def macs_of(run: Callable[[], Any], by_module: dict[str, int] | None = None) -> 
 
 
 def _deformable_flops(input_shape: Any, weight_shape: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    """As of a plain convolution; the interpolation between taps is left out."""
+    """Counts a plain convolution; the interpolation between taps is not counted."""
     return 2 * out_shape[0] * math.prod(out_shape[2:]) * math.prod(weight_shape)

@@ -1,4 +1,4 @@
-"""§5.2 Batch norm, which is frozen, folded into the convolution before it."""
+"""§5.2 Fold frozen batch norm into the convolution before it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import DeformConv2d
 
 CONVOLUTIONS = (nn.Conv2d, DeformConv2d)
-NORMS = (nn.BatchNorm2d, BatchNormAct2d)  # the second is timm's, with an activation behind
+NORMS = (nn.BatchNorm2d, BatchNormAct2d)  # the second is timm's, followed by an activation
 
 
 @torch.no_grad()
 def fold_batch_norm(network: nn.Module) -> list[str]:
-    """Folds batch norms into the convolutions that they follow; returns the names of those that are gone.
+    """Folds batch norms into the convolutions that they follow; returns the names of the folded norms.
 
-    What follows what is seen while the network looks at a blank image; a convolution or a norm that is used more than
-    once with different partners stays.
+    A forward pass on a blank image shows which norm follows which convolution. A convolution or norm with several
+    partners is not changed.
     """
-    made: list[tuple[str, Tensor]] = []  # which convolution made a tensor
+    made: list[tuple[str, Tensor]] = []  # each tensor and the convolution that computed it
     partners: dict[str, set[str | None]] = {}
     hooks = []
 
@@ -55,7 +55,7 @@ def fold_batch_norm(network: nn.Module) -> list[str]:
             continue
         pair = network.get_submodule(maker), network.get_submodule(norm)
         network.set_submodule(maker, fuse_conv_bn_eval(*pair))  # pyright: ignore[reportArgumentType]
-        behind: Any = pair[1].act if isinstance(pair[1], BatchNormAct2d) else nn.Identity()
-        network.set_submodule(norm, behind)
+        activation: Any = pair[1].act if isinstance(pair[1], BatchNormAct2d) else nn.Identity()
+        network.set_submodule(norm, activation)
         folded.append(norm)
     return folded

@@ -1,4 +1,4 @@
-"""§3 The network as an ONNX file, for other engines: picture in, class logits, filter features and φ out."""
+"""§3 The network as an ONNX file, for other engines. Input: image. Outputs: class logits, filter features and φ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spinet.system import Model
 from spinet.weights import freeze
 
 TOLERANCE = 1e-3
-"""Of an output, the largest deviation that passes, as a share of its largest value: float32 in another order."""
+"""Largest allowed deviation of an output, as a share of its largest value: float32 sums in another order."""
 
 
 class Network(nn.Module):
@@ -34,29 +34,29 @@ class Network(nn.Module):
 
 
 def export(model: Model, path: str | Path, *, size: tuple[int, int], seed: int = 0) -> dict[str, float]:
-    """Writes the network for pictures of one size, atomically, after onnxruntime has agreed with PyTorch on it.
+    """Writes the network for images of one size, atomically, after a check that onnxruntime and PyTorch agree.
 
-    The input is `image`, uint8 [1, 3, H, W], RGB. The outputs, float32, are `classes_0` … for each level that the
-    filter sampling module reads, `filters_0` … likewise, and `phi`. What follows depends on how many things are found,
-    and stays here (`spinet.inference.postprocess`).
+    The input is `image`, uint8 [1, 3, H, W], RGB. The outputs, float32, are `classes_0` … and `filters_0` …, one for
+    each level of the filter sampling module, and `phi`. Later steps depend on the number of things and are not
+    exported: see `spinet.inference.postprocess`.
 
     Args:
         model: a SPINet; batch norm is folded.
-        size: H, W, pixels.
-        seed: of the noise that both are compared on.
+        size: H, W, in pixels.
+        seed: seed of the noise image for the comparison.
 
     Returns:
         The largest deviation of each output, as a share of its largest value.
 
     Raises:
         ValueError: the model is another system.
-        RuntimeError: the packages of `pip install 'spinet[export]'` are missing, or the engines disagree.
+        RuntimeError: packages of `pip install 'spinet[export]'` are missing, or the engines disagree.
     """
     if not isinstance(model.network, SPINet):
         raise ValueError(f"only SPINet is exported, not {type(model.network).__name__}")
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401  what torch.onnx translates with
+        import onnxscript  # noqa: F401  needed by torch.onnx
     except ImportError as error:
         raise RuntimeError(f"{error.name} is missing: pip install 'spinet[export]'") from None
     folded = deepcopy(model.network).cpu()

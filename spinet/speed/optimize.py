@@ -28,20 +28,20 @@ def optimize_for_inference(
     winograd: bool = True,
     compile: bool = False,
 ) -> Model:
-    """A copy of a model, of SPINet or of a system that the paper compares with, that predicts the same in less time.
+    """A copy of a model, SPINet or a system that the paper compares with, that predicts the same in less time.
 
-    Batch norm is folded into the convolution before it; group norm, whose statistics are the image's own, cannot be.
-    SPINet takes its `shortcuts`: what its features hold is then one layer short of F_l and of φ.
+    Batch norm is folded into the convolution before it. Group norm cannot be folded: its statistics depend on the
+    image. SPINet uses `shortcuts`: its features then lack the last layer towards F_l and towards φ.
 
     Args:
-        model: stays as it is.
-        precision: arithmetic of the network, in place of `config.inference.precision`; in bf16 the weights of
-            convolutions are stored so, too, instead of being rounded at every use.
-        winograd: on CPUs, 3×3 convolutions by Winograd's algorithm: in float32 a quarter of their multiplications, and
-            values that differ by about 1e-5 of the largest; in bf16 four ninths, and about twice the rounding errors
-            that bf16 has anyway. torch.compile has its own ways.
-        compile: hands the network to `torch.compile`, which takes minutes at the first image of each size and needs a
-            compiler: of C++ on CPUs, of C on CUDA, where all its kernels are then launched at once, as a CUDA graph.
+        model: is not changed.
+        precision: arithmetic of the network, in place of `config.inference.precision`. In bf16 the weights of
+            convolutions are stored in bf16, instead of being rounded at every use.
+        winograd: on CPUs, compute 3×3 convolutions by Winograd's algorithm. In float32 it needs a quarter of the
+            multiplications, and values differ by about 1e-5 of the largest. In bf16 it needs four ninths, and rounding
+            errors are about twice those of plain bf16. Ignored with `compile`.
+        compile: use `torch.compile`. It takes minutes at the first image of each size and needs a compiler: C++ on
+            CPUs, C on CUDA. On CUDA all kernels are then launched at once, as a CUDA graph.
 
     Raises:
         RuntimeError: `compile` without that compiler.
@@ -51,7 +51,7 @@ def optimize_for_inference(
     freeze(network)
     fold_batch_norm(network)
     take_shortcuts(network)
-    network.to(memory_format=torch.channels_last)  # the order in memory that convolutions are fastest with
+    network.to(memory_format=torch.channels_last)  # the fastest memory format for convolutions
     reduced = resolve(inference.precision, model.device) == "bf16"
     if winograd and model.device.type == "cpu" and not compile:
         use_winograd(network, torch.bfloat16 if reduced else torch.float32)
@@ -68,10 +68,10 @@ def optimize_for_inference(
 def compiled(function: Any, device: torch.device) -> Any:
     """`torch.compile` with the weights as constants."""
     if device.type == "cuda":
-        if not (os.environ.get("CC") or which("gcc") or which("clang")):  # Triton's own question
+        if not (os.environ.get("CC") or which("gcc") or which("clang")):  # the compilers that Triton looks for
             raise RuntimeError("torch.compile needs a C compiler (gcc or clang) on CUDA, and found none")
         graph = torch.compile(function, options={"freezing": True, "triton.cudagraphs": True})
-        # a graph writes its next results where these lie
+        # the graph reuses the memory of its outputs
         return lambda *inputs: map_tensors(graph(*inputs), torch.Tensor.clone)
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler

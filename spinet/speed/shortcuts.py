@@ -1,7 +1,7 @@
-"""§3.1 to §3.4 The same features, filters and logits from fewer multiplications, after training.
+"""§3.1 to §3.4 The same features, filters and logits with fewer multiplications, after training.
 
-All use that layers which are linear in their input may change places, or be put off until it is known where, or with
-what, their result is wanted.
+Every shortcut uses that linear layers can be reordered, or delayed until it is known where or with which filters their
+result is needed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from spinet.model.spinet import SPINet
 
 
 class EnlargedAfter(nn.Module):
-    """What a 3×3 convolution makes of a map that was enlarged bilinearly, of the map as it is (§3.3).
+    """A 3×3 convolution of a bilinearly enlarged map, computed from the small map (§3.3).
 
-    Each of the nine taps multiplies the small map, and what they give is enlarged, shifted and added: per cell of the
-    small map, instead of per cell of the large one, 9 D multiplications for an output.
+    Each of the nine taps multiplies the small map; the results are enlarged, shifted and added. So an output channel
+    takes 9 D multiplications per cell of the small map, not per cell of the large one.
 
     Args:
-        convolution: of stride 1, without bias.
-        factor: by which the map is enlarged.
+        convolution: a convolution of stride 1, without bias.
+        factor: the factor of the enlargement.
     """
 
     def __init__(self, convolution: nn.Conv2d, factor: int):
@@ -44,7 +44,7 @@ class EnlargedAfter(nn.Module):
         return self._enlarge(wide.chunk(3, dim=1), axis=2)
 
     def _enlarge(self, taps: tuple[Tensor, ...], axis: int) -> Tensor:
-        """The sum of the three taps along an axis, enlarged along it; what lies beyond the border counts as zero."""
+        """Enlarges the three taps along an axis and adds them, shifted; values outside the border count as zero."""
         scale = [float(self.factor) if axis == dim else 1.0 for dim in (2, 3)]
         before, here, after = (
             F.interpolate(tap.contiguous(memory_format=torch.channels_last), scale_factor=scale, mode="bilinear")
@@ -57,12 +57,12 @@ class EnlargedAfter(nn.Module):
 
 
 class FiltersOnDemand(nn.Module):
-    """§3.2's module, whose last convolution towards F_l is computed at the sampled places alone.
+    """§3.2's module that computes the last convolution towards F_l only at the sampled locations.
 
-    `forward` gives the features before that convolution in place of F_l.
+    `forward` returns the features before that convolution in place of F_l.
 
     Args:
-        sampling: is taken apart.
+        sampling: the trained module; it is changed.
     """
 
     weight: Tensor
@@ -72,7 +72,7 @@ class FiltersOnDemand(nn.Module):
         super().__init__()
         predictor: nn.Conv2d = sampling.filter_head[-1]  # pyright: ignore[reportAssignmentType]
         self.weight, self.bias = predictor.weight, predictor.bias  # pyright: ignore[reportAttributeAccessIssue]
-        if sampling.skip is not None:  # a convolution of the coordinates, which then stand behind the features
+        if sampling.skip is not None:  # a convolution of the coordinates: append them to the features
             projection = F.pad(sampling.SKIP * sampling.skip.weight, (1, 1, 1, 1))
             self.weight = nn.Parameter(torch.cat([self.weight, projection], dim=1), requires_grad=False)
             sampling.skip = None
@@ -90,20 +90,20 @@ class FiltersOnDemand(nn.Module):
     def forward(
         self, levels: list[Float[Tensor, "B D H_l W_l"]], strides: list[int], windows: Float[Tensor, "B 4"]
     ) -> tuple[list[Float[Tensor, "B N_t H_l W_l"]], list[Float[Tensor, "B D H_l W_l"]]]:
-        """Class logits, and what F_l is one convolution away from, of every level."""
+        """Class logits, and the features before the last convolution towards F_l, of every level."""
         return self.heads(levels, strides, windows)
 
     def sample(self, before: list[Float[Tensor, "D H_l W_l"]], locations: Locations) -> Float[Tensor, "n D_phi k k"]:
-        """The filters of one image at n locations, as `FilterSampling.sample` gives them."""
+        """The filters of one image at n locations, equal to `FilterSampling.sample`."""
         k = self.heads.kernel
         wide, inside = neighbourhoods(before, locations, k + 2)
         pooled = F.conv2d(wide, self.weight, self.bias)
-        pooled = pooled * inside[:, None, 1:-1, 1:-1]  # F_l ends at the border
+        pooled = pooled * inside[:, None, 1:-1, 1:-1]  # outside the border F_l is zero
         return self.fc(pooled.flatten(1)).unflatten(1, (-1, k, k))
 
 
 class WithCoordinates(nn.Module):
-    """Layers whose input ends with the channels of the coordinates, which stand behind their output again."""
+    """Layers whose input ends with the coordinate channels; these are also appended to the output."""
 
     def __init__(self, layers: nn.Module, channels: int):
         super().__init__()
@@ -115,8 +115,10 @@ class WithCoordinates(nn.Module):
 
 
 class BeforeDeconvolution(nn.Module):
-    """§3.3's generator without its deconvolution. Where it adds coordinates to φ, their channels follow those of the
-    features: four for each, one for each of the 2×2 pixels of φ in a cell.
+    """§3.3's generator without its deconvolution.
+
+    If the generator adds coordinates to φ, their channels follow those of the features: four per coordinate, one for
+    each of the 2×2 pixels of φ in a cell.
     """
 
     def __init__(self, generator: PanopticFeatureGenerator):
@@ -131,13 +133,13 @@ class BeforeDeconvolution(nn.Module):
         if not self.located:
             return merged
         batch, _, height, width = merged.shape
-        phi = merged.new_empty(batch, 0, 2 * height, 2 * width)  # of its size, for the coordinates
+        phi = merged.new_empty(batch, 0, 2 * height, 2 * width)  # empty map with the size of φ, for the coordinates
         waves = self.generator.coordinates(phi, self.generator.STRIDE // 2, windows)
         return torch.cat([merged, F.pixel_unshuffle(waves, 2)], dim=1)
 
 
 def whole_deconvolution(generator: PanopticFeatureGenerator) -> nn.ConvTranspose2d:
-    """The deconvolution that makes φ of what `BeforeDeconvolution` gives."""
+    """The deconvolution that computes φ from the output of `BeforeDeconvolution`."""
     if generator.skip is None:
         return generator.deconvolution
     old, projection = generator.deconvolution, generator.skip.weight[..., 0, 0].t()  # [C, D_phi]
@@ -149,15 +151,15 @@ def whole_deconvolution(generator: PanopticFeatureGenerator) -> nn.ConvTranspose
 
 
 class DeconvolvingSingleShot(nn.Module):
-    """§3.3's deconvolution and §3.4's convolution in one, from stride 8 to logits at stride 4: φ itself is never made.
+    """§3.3's deconvolution and §3.4's convolution in one, from stride 8 to logits at stride 4, without computing φ.
 
-    A 3×3 window of φ lies in 2×2 cells of stride 8. So one 2×2 convolution gives, around every corner of these cells,
-    the four logits of a filter: for each channel of a cell 16 multiplications where the convolution of φ takes 36. The
-    4 D_φ of the deconvolution for each channel of a cell are saved.
+    A 3×3 window of φ lies in 2×2 cells of stride 8. So one 2×2 convolution gives the four logits of a filter around
+    each corner of these cells. It takes 16 multiplications per channel of a cell; the convolution of φ takes 36. The
+    4 D_φ multiplications of the deconvolution per channel of a cell are saved as well.
 
     Args:
-        single_shot: with 3×3 filters.
-        deconvolution: 2×2, of stride 2, with nothing between it and the single-shot convolution.
+        single_shot: the convolution, with 3×3 filters.
+        deconvolution: 2×2, of stride 2, directly before the single-shot convolution.
     """
 
     def __init__(self, single_shot: SingleShot, deconvolution: nn.ConvTranspose2d):
@@ -168,12 +170,12 @@ class DeconvolvingSingleShot(nn.Module):
     def forward(
         self, merged: Float[Tensor, "D h w"], thing_filters: Float[Tensor, "n D_phi 3 3"]
     ) -> tuple[Float[Tensor, "n 2h 2w"], Float[Tensor, "N_s 2h 2w"]]:
-        """Logits of the n things and the N_s stuff classes of one image, as `SingleShot` gives them."""
+        """Logits of the n things and the N_s stuff classes of one image, equal to those of `SingleShot`."""
         n = len(thing_filters)
         filters, bias = self.single_shot.join(thing_filters)
         kernel, offset = compose(filters, self.deconvolution)
         corners = F.conv2d(batch_of_one(merged), kernel, (bias + offset.sum((1, 2))).repeat_interleave(4), padding=1)
-        # the four logits around each corner; those around the corners of the border lie outside by half
+        # the four logits around each corner; around corners on the border, half of them lie outside
         logits = F.pixel_shuffle(corners, 2)[0, :, 1:-1, 1:-1]
         _forget_outside(logits, offset)
         return logits[:n], logits[n:]
@@ -182,9 +184,12 @@ class DeconvolvingSingleShot(nn.Module):
 def compose(
     filters: Float[Tensor, "N D_phi 3 3"], deconvolution: nn.ConvTranspose2d
 ) -> tuple[Float[Tensor, "4*N D 2 2"], Float[Tensor, "N 3 3"]]:
-    """The 2×2 filters of the composition, row and column of the logit being the faster index, and what the bias of the
-    deconvolution adds through each place of a filter."""
-    # logit (p, q) of a corner reads rows p … p + 2 and columns q … q + 2 of the 4×4 places of φ in the 2×2 cells
+    """Composes filters and deconvolution.
+
+    Returns the 2×2 filters of the composition, with row and column of the logit as the faster index, and the
+    contribution of the deconvolution's bias through each position of a filter.
+    """
+    # logit (p, q) of a corner reads rows p … p + 2 and columns q … q + 2 of the 4×4 positions of φ in the 2×2 cells
     placed = torch.stack([F.pad(filters, (q, 1 - q, p, 1 - p)) for p in (0, 1) for q in (0, 1)], dim=1)
     kernel = F.conv2d(placed.flatten(0, 1), deconvolution.weight, stride=2)
     bias: Tensor = deconvolution.bias  # pyright: ignore[reportAssignmentType]
@@ -193,27 +198,30 @@ def compose(
 
 
 def _forget_outside(logits: Float[Tensor, "N H W"], offset: Float[Tensor, "N 3 3"]) -> None:
-    """Takes back what the deconvolution's bias adds beyond the border, where φ counts as zero, in place."""
+    """Subtracts, in place, what the deconvolution's bias adds outside the border, where φ counts as zero."""
     for edge in (0, -1):
         logits[:, edge] -= offset[:, edge].sum(1)[:, None]
         logits[:, :, edge] -= offset[:, :, edge].sum(1)[:, None]
         for other in (0, -1):
-            logits[:, edge, other] += offset[:, edge, other]  # was taken back twice
+            logits[:, edge, other] += offset[:, edge, other]  # was subtracted twice
 
 
 @singledispatch
 def take_shortcuts(network: Network) -> None:
-    """Nothing: the shortcuts are SPINet's."""
+    """Does nothing: only SPINet has shortcuts."""
 
 
 @take_shortcuts.register
 def _(network: SPINet) -> None:
-    """All that give the same, in place. The deconvolution is put off neither where something stands between it and the
-    single-shot convolution, nor where things and stuff have a feature each. On CUDA levels are enlarged before their
-    convolution: there the bytes of nine taps cost more than the multiplications that they save."""
+    """Applies all shortcuts that keep the result, in place.
+
+    The deconvolution stays where it is if a layer follows it before the single-shot convolution, or if things and stuff
+    have separate features. On CUDA levels are enlarged before their convolution: there, moving the bytes of nine taps
+    costs more than the saved multiplications.
+    """
     lateral = network.fpn.lateral
     if "C2" in lateral:
-        lateral["C2"] = nn.Sequential(nn.AvgPool2d(2), lateral["C2"])  # halved before its 1×1 convolution, not after
+        lateral["C2"] = nn.Sequential(nn.AvgPool2d(2), lateral["C2"])  # pool before its 1×1 convolution, not after it
     for generator in (network.panoptic_feature, network.stuff_feature):
         if generator is not None and not network.mean.is_cuda:
             _enlarge_last(generator)

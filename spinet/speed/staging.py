@@ -1,8 +1,8 @@
-"""§5.3 Outputs as a trained network gives them, on a scene with exactly N things: what post-processing is timed with.
+"""§5.3 Outputs like those of a trained network, for a scene with exactly N things, to time post-processing.
 
-The time of post-processing, and of the heads of a two-stage detector, depends on what was found, and an untrained
-network finds noise. `stage` puts what a trained one would say in place of what the heads did say, after they have said
-it: every layer computes all that it would, nothing is skipped, and each system's own rules read the staged outputs.
+The time of post-processing, and of the heads of a two-stage detector, depends on the detected things, and an untrained
+network detects noise. `stage` replaces the outputs of the heads by those of a trained network after they are computed.
+Every layer still runs, and each system's own rules read the staged outputs.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from spinet.speed.shortcuts import DeconvolvingSingleShot, FiltersOnDemand
 from spinet.system import Model
 
 SURE = 8.0
-"""Logit of what is so; its negative of what is not."""
+"""Logit for true; its negative for false."""
 
 FIRES = 3
-"""Levels, the finest ones, on which SPINet's class head fires for a thing: two of three candidates are duplicates.
-Of the weights that come with the package it is about as many."""
+"""Number of the finest levels on which SPINet's class head detects each thing: two of three candidates are duplicates.
+The weights in the package have about the same share of duplicates."""
 
 SHARPNESS, MATCH, NOTHING = 32.0, 0.75, 1 / 3
-"""A mask's logit is SHARPNESS · (code of the thing · code at the cell − MATCH · m), where m is 1, and NOTHING in a cell
-of no thing: SURE where the codes are the same, −SURE where there is none."""
+"""A mask's logit is SHARPNESS · (code of the thing · code at the cell − MATCH · m). m is 1 in cells of things and
+NOTHING in other cells. So the logit is SURE where the codes are equal, and −SURE in cells without a thing."""
 
 
 @contextmanager
 def stage(model: Model, sample: Sample) -> Iterator[None]:
-    """While it lasts, `predict` finds the things of `sample` on its image, and takes the time that this takes.
+    """Inside this context, `predict` finds the things of `sample` in its image, in realistic time.
 
-    The network runs once before, to learn the shapes of its outputs.
+    The network runs once before, to get the shapes of its outputs.
 
     Args:
-        model: of any system, trained or not, with the classes of `sample`; `input.test_scale` is None.
-        sample: without crowds.
+        model: any system, trained or not, with the classes of `sample`; `input.test_scale` is None.
+        sample: an image without crowds.
     """
     network = model.network
     build = BaselineTargetBuilder(space=model.space, divisor=network.divisor)
@@ -62,7 +62,7 @@ def stage(model: Model, sample: Sample) -> Iterator[None]:
         if isinstance(network, Detector):
             hooks = _stage_detector(network, truth, labels)
         else:
-            outputs: Any = run_network(model, sample.pixels).features  # of its own kind
+            outputs: Any = run_network(model, sample.pixels).features  # type depends on the system
             match network:
                 case SPINet():
                     staged = _spinet(network, outputs, truth, targets.semantic[0])
@@ -79,18 +79,18 @@ def stage(model: Model, sample: Sample) -> Iterator[None]:
 
 
 def _in_cells(values: Tensor, stride: int) -> Tensor:
-    """The values, [H, W], at the middle of each cell."""
+    """The values, [H, W], at the centre of each cell."""
     return values[stride // 2 :: stride, stride // 2 :: stride]
 
 
 def _logits(labels: Tensor, outputs: int) -> Tensor:
-    """Logits, [1, outputs, h, w], of labels; cells of no label take the first."""
+    """Logits, [1, outputs, h, w], of labels; cells without a label get the first class."""
     one_hot = F.one_hot(labels.where(labels != IGNORE, 0), outputs)
     return (SURE * (2.0 * one_hot - 1)).permute(2, 0, 1)[None]
 
 
 def _like(output: Tensor, values: Tensor) -> Tensor:
-    """The values in the type and the order in memory of what the network gave."""
+    """The values in the type and memory format of the network's output."""
     return torch.empty_like(output).copy_(values)
 
 
@@ -103,7 +103,7 @@ def _numbers(truth: ImageTruth, stride: int) -> Tensor:
 
 
 def _codes(truth: ImageTruth, length: int) -> Tensor:
-    """For each thing a unit vector, in directions far apart, and m, [n + 1, length]; the first is of no thing."""
+    """A code per thing, [n + 1, length]: a random unit vector, then m. The first row is for cells without a thing."""
     random = torch.Generator().manual_seed(0)
     codes = F.normalize(torch.randn(len(truth.labels), length - 1, generator=random), dim=1)
     codes = F.pad(F.pad(codes, (0, 1), value=1.0), (0, 0, 1, 0))
@@ -112,7 +112,7 @@ def _codes(truth: ImageTruth, length: int) -> Tensor:
 
 
 def _readers(codes: Tensor) -> Tensor:
-    """What gives a thing's mask, multiplied with the codes of cells, but for SHARPNESS, [n, length]."""
+    """Vectors, [n, length], whose products with the codes of cells give the things' mask logits / SHARPNESS."""
     readers = codes[1:].clone()
     readers[:, -1] = -MATCH
     return readers
@@ -121,7 +121,7 @@ def _readers(codes: Tensor) -> Tensor:
 def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, semantic: Tensor) -> Features:
     """Peaks in the class maps, filters there, and φ: the code of the thing and the logits of the classes.
 
-    Where the deconvolution is put off, what comes before it, so that things end at cells of that stride.
+    If the deconvolution is delayed, gives the map before it in place of φ; borders of things then follow its cells.
     """
     phi, convolution = outputs.phi, network.single_shot_convolution
     stride = network.PHI_STRIDE
@@ -136,19 +136,21 @@ def _spinet(network: SPINet, outputs: Features, truth: ImageTruth, semantic: Ten
     order = torch.linspace(0, 0.1, max(len(middle), 1), device=middle.device)[: len(middle)]
     for level, size in enumerate(network.strides[:FIRES]):
         x, y = (middle / size).long().unbind(1)
-        confidence = 0.95 - 0.12 * level - order  # a duplicate is less certain than any first candidate
+        confidence = 0.95 - 0.12 * level - order  # a duplicate has a lower score than any first candidate
         classes[level][0, truth.labels, y, x] = confidence.logit().to(classes[level].dtype)
         filters[level][0, :length, y, x] = (SHARPNESS * _readers(codes).t()).to(filters[level].dtype)
     labels = _in_cells(semantic, stride)
     parts = [codes[_numbers(truth, stride)].permute(2, 0, 1), _logits(labels, num_semantic)[0]]
-    # before the deconvolution there are more channels, where coordinates enter once more
+    # before the deconvolution there may be more channels, for coordinates
     staged = _like(phi, F.pad(torch.cat(parts), (0, 0, 0, 0, 0, phi.shape[1] - channels))[None])
     return Features(classes, filters, staged, staged)
 
 
 def _plant(network: SPINet) -> Callable[[], None]:
-    """Stuff filters that read the last channels of φ, and where layers were put off until after the features, such as
-    hand on what they are given; returns what puts the network's own back."""
+    """Sets stuff filters that read the last channels of φ, and makes delayed layers the identity.
+
+    Returns a function that restores the network's own weights.
+    """
     sampling, convolution = network.filter_sampling, network.single_shot_convolution
     planted: list[tuple[Tensor, Tensor]] = []
     if isinstance(sampling, FiltersOnDemand):
@@ -190,7 +192,7 @@ def _deeplab(network: PanopticDeepLab, outputs: DeepLabOutputs, truth: ImageTrut
 
 
 def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, labels: Tensor) -> CondInstOutputs:
-    """All locations that stand for a thing in training fire; their networks draw its cells near its box."""
+    """Detects each thing at all its positive training locations; their dynamic filters mask its cells near its box."""
     grid, config = outputs.grid, network.config
     thing = assign(grid, truth, config)
     location = torch.nonzero(thing >= 0)[:, 0]
@@ -203,15 +205,15 @@ def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, la
     staged_sides = torch.ones_like(outputs.sides)
     staged_sides[0, location] = sides / grid.strides[location, None]
     sizes = torch.tensor([*config.sizes, 2 * config.sizes[-1]], device=boxes.device)[grid.level[location]]
-    # inputs: place − cell, in sizes, along x and y, then the shared channels
+    # inputs: location − cell along x and y, in units of sizes, then the shared channels
     layers = dynamic_layers(config.channels)
     weights = [boxes.new_zeros(len(location), after, count // after) for count, after in layers]
     biases = [boxes.new_zeros(len(location), after) for _, after in layers]
     weights[0][:, 0, 2:] = _readers(codes)[thing]
     biases[0][:, 0] = 1.0  # a ReLU comes next
     for unit, (axis, sign, side) in enumerate(((0, 1, 0), (1, 1, 1), (0, -1, 2), (1, -1, 3)), start=1):
-        weights[0][:, unit, axis] = sign  # how far the cell lies outside the box on that side …
-        biases[0][:, unit] = -(sides[:, side] + 8) / sizes  # … beyond a cell's width
+        weights[0][:, unit, axis] = sign  # distance of the cell outside the box on that side …
+        biases[0][:, unit] = -(sides[:, side] + 8) / sizes  # … minus a cell's width
     weights[1][:] = torch.eye(HIDDEN)
     weights[2][:, 0, 0] = SHARPNESS
     weights[2][:, 0, 1:5] = -1e3
@@ -231,7 +233,7 @@ def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, la
 
 
 def _stage_detector(network: Detector, truth: ImageTruth, labels: Tensor) -> list[RemovableHandle]:
-    """The things' boxes lead the proposals, and the heads say what is in them; the other proposals are background."""
+    """Puts the things' boxes first among the proposals, with outputs for them; other proposals are background."""
     heads: Any = network.roi_heads
     count = len(truth.labels)
     order = torch.linspace(0, 0.1, max(count, 1), device=truth.boxes.device)[:count]

@@ -1,8 +1,8 @@
 """3×3 convolutions on CPUs with fewer multiplications, by Winograd's algorithms (Lavin and Gray, CVPR 2016).
 
 F(m×m, 3×3) gives m² outputs from (m + 2)² inputs: Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for a tile d of inputs and a filter g,
-where ⊙ becomes (m + 2)² products of matrices, [tiles, in] × [in, out], over all tiles and channels: a 1×1 convolution
-of so many groups, which reads the tiles as the transform leaves them.
+where ⊙ becomes (m + 2)² matrix products, [tiles, in] × [in, out], over all tiles and channels. They are computed as a
+1×1 convolution with (m + 2)² groups, which reads the tiles in the memory order of the transform.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Algorithm:
-    """F(m×m, 3×3), and what it is used for.
+    """F(m×m, 3×3), and the convolutions that use it.
 
     Args:
-        m: outputs of a tile along each axis; they depend on m + 2 inputs.
+        m: outputs of a tile along each axis, from m + 2 inputs.
         b_t, g, a_t: Bᵀ, G and Aᵀ.
-        dtype: in which the transforms do not lose what the filters tell.
-        least_channels: in or out; with fewer the transforms cost more than they save.
+        dtype: type in which the transforms are accurate enough.
+        least_channels: minimum of input and output channels; with fewer the transforms cost more than they save.
     """
 
     m: int
@@ -36,7 +36,7 @@ class Algorithm:
 
 
 ALGORITHMS = (
-    Algorithm(  # of the points 0, 1, −1, 2, −2 and ∞: a quarter of the multiplications
+    Algorithm(  # points 0, 1, −1, 2, −2 and ∞: a quarter of the multiplications
         m=4,
         b_t=[
             [4, 0, -5, 0, 1, 0],
@@ -58,7 +58,7 @@ ALGORITHMS = (
         dtype=torch.float32,
         least_channels=64,
     ),
-    Algorithm(  # of the points 0, 1, −1 and ∞: four ninths of the multiplications, and sums of few terms alone
+    Algorithm(  # points 0, 1, −1 and ∞: four ninths of the multiplications, and only short sums
         m=2,
         b_t=[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
         g=[[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
@@ -69,15 +69,15 @@ ALGORITHMS = (
 )
 
 TILES = 512
-"""Transformed at once, at least a row of them, so that what is between the steps stays in a processor's cache."""
+"""Tiles per step (at least one row), so that intermediate results stay in the CPU cache."""
 
 
 class WinogradConv2d(nn.Module):
-    """What a convolution for which there is a `fitting` algorithm computes, but for rounding, faster on CPUs.
+    """Computes a convolution by a `fitting` algorithm: equal up to rounding, faster on CPUs.
 
     Args:
-        convolution: gives weights and bias.
-        algorithm: gives the type that it computes in, too.
+        convolution: source of weights and bias.
+        algorithm: algorithm, and type of the arithmetic.
     """
 
     weight: Tensor
@@ -102,7 +102,7 @@ class WinogradConv2d(nn.Module):
         points = len(self.inwards)
         outputs = len(self.weight) // points
         at_once = min(rows, max(1, TILES // columns))
-        # what is used again and again, and what is filled bit by bit
+        # buffers for all steps, and the result, which is filled step by step
         band = images.new_zeros(m * at_once + 2, m * columns + 2, channels)
         tiles = images.new_empty(at_once * columns, points, channels)
         seen = torch.empty_like(tiles)
@@ -119,7 +119,7 @@ class WinogradConv2d(nn.Module):
         return whole[:, :height, :width].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
     def _filter(self, windows: Tensor, tiles: Tensor, seen: Tensor, made: Tensor) -> None:
-        """Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A of some windows, [rows, columns, m + 2, m + 2, C], into the first of `made`."""
+        """Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A of some windows, [rows, columns, m + 2, m + 2, C], into the start of `made`."""
         n, points = windows.shape[0] * windows.shape[1], len(self.inwards)
         tiles[:n].view(windows.shape).copy_(windows)
         torch.bmm(self.inwards.expand(n, -1, -1), tiles[:n], out=seen[:n])
@@ -127,12 +127,12 @@ class WinogradConv2d(nn.Module):
         products = F.conv2d(points_last, self.weight, groups=points).permute(0, 2, 3, 1).reshape(n, points, -1)
         if self.bias is None:
             torch.bmm(self.outwards.expand(n, -1, -1), products, out=made[:n])
-        else:  # added before the result is rounded, not after: logits near 0 may be the difference of large values
+        else:  # add before the result is rounded: logits near 0 may be the difference of large values
             torch.baddbmm(self.bias.to(made.dtype), self.outwards.expand(n, -1, -1), products, out=made[:n])
 
 
 def _fill(band: Float[Tensor, "h w C"], image: Float[Tensor, "H W C"], top: int) -> None:
-    """Puts the rows of an image from `top` on, and zeros beyond them, into all but the outer columns of a band."""
+    """Copies the rows of an image from `top` on into a band, except its outer columns; rows outside become zeros."""
     height, width = image.shape[:2]
     first, last = max(top, 0), min(top + len(band), height)
     band[: first - top].zero_()
@@ -141,9 +141,9 @@ def _fill(band: Float[Tensor, "h w C"], image: Float[Tensor, "H W C"], top: int)
 
 
 def fitting(module: nn.Module, dtype: torch.dtype) -> Algorithm | None:
-    """The algorithm for a 3×3 convolution of stride 1 that keeps the size and has channels enough, None for others.
+    """The algorithm for a 3×3 convolution of stride 1 that keeps the size and has enough channels, else None.
 
-    None in bf16, too, on processors with matrix units for it, which leave less to save than the transforms take.
+    Also None for bf16 on processors with bf16 matrix units: there the transforms cost more than they save.
     """
     if type(module) is not nn.Conv2d or (dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()):
         return None
@@ -157,7 +157,7 @@ def use_winograd(network: nn.Module, dtype: torch.dtype) -> None:
     """Replaces the convolutions that fit, in place.
 
     Args:
-        dtype: that the network computes in.
+        dtype: type of the network's arithmetic.
     """
     for name, module in list(network.named_modules()):
         if algorithm := fitting(module, dtype):

@@ -1,4 +1,4 @@
-"""§5.3 What a time is held against: the rate of one convolution and of the memory, the bytes that a network moves."""
+"""§5.3 Reference for times: the rates of one convolution and of memory, and the bytes that a network moves."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from torchvision.ops import DeformConv2d
 from spinet.machine import synchronise
 
 CHANNELS, STRIDE = 256, 8
-"""Of the convolution: those of the heads and of the Panoptic-Feature generator (§3.2, §3.3)."""
+"""Channels and stride of the convolution, as in the heads and the Panoptic-Feature generator (§3.2, §3.3)."""
 
 RUNS = 50
-"""That are timed as one on CUDA, where a single one takes less than a clock of the host can tell."""
+"""Runs per measurement on CUDA, where a single run is too short to time."""
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, DeformConv2d)
 
 
 class Yardstick:
-    """A 256→256 3×3 convolution at an eighth of the picture's size, and a copy of a map at a quarter of it.
+    """A 256→256 3×3 convolution at an eighth of the image's size, and a copy of a map at a quarter of it.
 
-    `take` times both once; the convolution in the faster of the two orders in memory, after a look at both. On CUDA
-    both are of as many pictures as no cache holds, and are timed by the device's own clock.
+    `take` times each once. The convolution uses the faster of the two memory formats, which are compared first. On CUDA
+    both process enough images to exceed the cache, and the device's own clock times them.
     """
 
     def __init__(self, size: tuple[int, int], *, precision: torch.dtype, device: torch.device):
         self.device = device
         height, width = (-(-side // STRIDE) for side in size)
-        picture = CHANNELS * height * width * precision.itemsize
-        images = math.ceil(4 * _cache(device) / picture) if device.type == "cuda" else 1
+        nbytes = CHANNELS * height * width * precision.itemsize
+        images = math.ceil(4 * _cache(device) / nbytes) if device.type == "cuda" else 1
         self.macs = CHANNELS**2 * 3**2 * height * width * images
         plain = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, device=device, dtype=precision).requires_grad_(False)
         x = torch.randn(images, CHANNELS, height, width, device=device).to(precision)
@@ -55,7 +55,7 @@ class Yardstick:
         self.taken.append((self._seconds(lambda: self.convolution(self.x)), self._seconds(lambda: self.map.clone())))
 
     def rates(self) -> dict[str, float]:
-        """Medians: multiply-accumulates a second, and bytes read and written a second."""
+        """Medians: multiply-accumulates per second, and bytes read and written per second."""
         convolution, copy = (median(seconds) for seconds in zip(*self.taken, strict=True))
         return {"macs_per_s": self.macs / convolution, "bytes_per_s": 2 * self.map.nbytes / copy}
 
@@ -76,14 +76,16 @@ class Yardstick:
 
 
 def _cache(device: torch.device) -> int:
-    """Bytes of a GPU's last cache."""
+    """Bytes of a GPU's L2 cache."""
     return torch.cuda.get_device_properties(device).L2_cache_size
 
 
 @contextmanager
 def counting_moves(network: nn.Module) -> Iterator[list[int]]:
-    """Collects the values that each layer that multiplies reads and writes: its inputs, weights and outputs, once each
-    time that it is used. All else, such as norms, could in principle be done on the way."""
+    """Collects how many values each layer with weights reads and writes: inputs, weights and outputs, at each use.
+
+    Other operations, such as norms, do not count: they could be fused into these layers.
+    """
     moves: list[int] = []
 
     def add(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -97,8 +99,10 @@ def counting_moves(network: nn.Module) -> Iterator[list[int]]:
 
 
 def peak_memory(device: torch.device, run: Callable[[], Any]) -> int | None:
-    """Bytes by which memory in use grows in `run`, at most: the allocator's on CUDA, the process's resident ones on
-    Linux, None elsewhere."""
+    """Largest growth of the memory in use during `run`, in bytes.
+
+    Counts the allocator's memory on CUDA and the process's resident memory on Linux; None elsewhere.
+    """
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -106,8 +110,8 @@ def peak_memory(device: torch.device, run: Callable[[], Any]) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     process = Path("/proc/self")
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed before shall not be used again unseen
-        (process / "clear_refs").write_text("5")  # the high-water mark starts anew
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory, or its reuse would not count
+        (process / "clear_refs").write_text("5")  # reset the high-water mark
         before = _resident(process, "VmRSS")
         run()
         return _resident(process, "VmHWM") - before

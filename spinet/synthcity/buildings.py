@@ -1,6 +1,6 @@
-"""Buildings, walls and fences of SynthCity, made where they stand: `x` is the plane of their front, z their depth.
+"""Buildings, walls and fences of SynthCity, in street coordinates: `x` is the plane of their front, z their depth.
 
-`outward` is 1 on the right of the street and -1 on its left, the side that lies away from it.
+`outward` is the direction away from the street: 1 on its right, -1 on its left.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _columns(x: float, rows: np.ndarray, spans: np.ndarray) -> np.ndarray:
 
 
 def building(dice: Dice, x: float, outward: int, z0: float, z1: float, night: bool, tall: float) -> tuple[Mesh, float]:
-    """A building whose front lies on the plane x between z0 and z1 (m); `outward` is the side away from the street.
+    """A building whose front lies on the plane x between z0 and z1 (m); `outward` points away from the street.
 
     Returns its mesh and its height in metres.
     """
@@ -92,7 +92,7 @@ def building(dice: Dice, x: float, outward: int, z0: float, z1: float, night: bo
         b.many(_columns(x, rows + grown[1], spans + margin - grown[0] * np.array([1.0, -1.0])), frame, street)
     panes = _columns(proud, rows, spans + margin)
     b.many(panes, glass, street)
-    if near:  # the upper part of a pane mirrors the sky
+    if near:  # the upper part of a pane reflects the sky
         b.many(_columns(proud, rows * [[0.4, 0.0]] + rows[:, 1:] * [[0.6, 1.0]], spans + margin), sheen, street)
     bright = dice.units(columns, floors) < (0.42 if night else 0.02)
     b.many(panes[bright], (255, 214, 140, 0.85), street)

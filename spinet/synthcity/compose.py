@@ -1,4 +1,4 @@
-"""One SynthCity scene, from its number."""
+"""Compose one SynthCity scene from its seed, split and index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "val")
 
 
 def compose(seed: int, split: str, index: int) -> Scene:
-    """The scene of a data set's seed, split ("train" or "val") and index; independent of the picture's size."""
+    """The scene for a data set's seed, split ("train" or "val") and index; independent of the image size."""
     plan = Plan(Dice(seed, SPLITS.index(split), index))
     lay_ground(plan)
     backdrop(plan)

@@ -1,4 +1,4 @@
-"""Bicycles and motorcycles of SynthCity, made of limbs like those who ride them."""
+"""Bicycles and motorcycles of SynthCity, made of limbs like people."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from spinet.synthcity.dice import Color, Dice
 from spinet.synthcity.mesh import Builder, Mesh, shade
 from spinet.synthcity.people import CLOTHES, RING, Limb, direction, paint_limbs, pose_of
 
-CYCLES = 6  # bicycles that are drawn
+CYCLES = 6  # number of bicycle shapes
 PAINT, PAINT_DARK, TYRE, HUB, INSIDE, DARK, STEEL, SEAT, LAMP = range(9)  # palette slots
 
 
 def _wheel(b: Builder, x: float, r: float, foreshortening: float, thick: float) -> None:
-    """A wheel whose middle is at x on the screen's axis, in metres."""
+    """A wheel with its centre at x on the screen's horizontal axis, in metres."""
     half, rim = max(r * abs(foreshortening), thick), r - 1.6 * thick
     b.flat([(x + half * c, r + r * s) for c, s in RING], TYRE)
     half -= 1.6 * thick
@@ -29,7 +29,7 @@ def _machine_paint(dice: Dice, inside: Color, lamp: tuple[float, ...]) -> list[t
 
 
 def bicycle(dice: Dice, heading: float) -> Mesh:
-    """A bicycle, standing with its middle at the origin."""
+    """A standing bicycle with its middle at the origin."""
     gray = dice.between(104, 132)
     palette = _machine_paint(dice, (gray, gray * 0.98, gray * 0.96), (200, 30, 26, 0.4))
     size = dice.between(0.94, 1.08)
@@ -70,7 +70,7 @@ def _bicycle(variant: int, pose: int) -> Mesh:
 
 
 def motorcycle(dice: Dice, heading: float, night: bool) -> Mesh:
-    """A motorcycle or a scooter, standing with its middle at the origin."""
+    """A standing motorcycle or scooter with its middle at the origin."""
     pose = pose_of(heading)
     lamp = (255, 246, 220, 1.0) if direction(pose)[0] < 0 else (200, 24, 24, 0.9 if night else 0.3)
     return _motorcycle(dice.chance(0.4), pose).painted(_machine_paint(dice, (84, 86, 90), lamp), (1.05, 1.05, 1))

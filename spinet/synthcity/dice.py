@@ -1,6 +1,6 @@
-"""Chance for SynthCity: the same draws on every machine and under every version of NumPy.
+"""Random numbers for SynthCity: the same draws on every machine and with every version of NumPy.
 
-Only the raw words of PCG64 are used, whose stream NumPy guarantees; everything else is arithmetic that IEEE 754 fixes.
+It uses only raw words of PCG64, whose stream NumPy guarantees, and arithmetic that IEEE 754 fixes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Color = tuple[float, float, float]
 
 
 class Dice:
-    """Draws seeded by integers ≥ 0."""
+    """Random draws, seeded by integers ≥ 0."""
 
     def __init__(self, *seed: int):
         self._bits = PCG64(SeedSequence(seed))
@@ -38,7 +38,7 @@ class Dice:
         return low + (high - low) * self.unit()
 
     def whole(self, low: int, high: int) -> int:
-        """An integer, both ends included."""
+        """An integer from low to high, both included."""
         return low + int(self.unit() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
@@ -48,7 +48,7 @@ class Dice:
         return options[int(self.unit() * len(options))]
 
     def weighted(self, options: dict[T, float]) -> T:
-        """A key, drawn in proportion to its value."""
+        """A key, drawn with a probability proportional to its value."""
         left = self.unit() * sum(options.values())
         for option, weight in options.items():
             left -= weight
@@ -57,7 +57,7 @@ class Dice:
         return next(reversed(options))
 
     def vary(self, color: Color, amount: float) -> Color:
-        """A colour near the given one: brightness by ± `amount` (a share), each channel by a quarter of that."""
+        """A random colour near the given one: brightness ± `amount` (a share), each channel ± a quarter of it."""
         gain, tint = 1 + amount * self.between(-1, 1), 0.25 * amount
         r, g, b = color
         return (
@@ -68,7 +68,7 @@ class Dice:
 
 
 def turn(angle: float) -> tuple[float, float]:
-    """Cosine and sine of an angle in radians, rounded to 2^-16 so that no mathematics library shows through."""
+    """Cosine and sine of an angle in radians, rounded to 2^-16, so that all mathematics libraries agree."""
     return round(math.cos(angle) * 65536) / 65536, round(math.sin(angle) * 65536) / 65536
 
 

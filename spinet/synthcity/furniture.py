@@ -1,4 +1,4 @@
-"""Street furniture of SynthCity: poles, lamps, bridges, and what Cityscapes leaves unlabelled."""
+"""Street furniture of SynthCity: poles, lamps, bridges, and objects that Cityscapes does not evaluate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAINT: tuple[Color, ...] = ((176, 34, 38), (34, 84, 60), (36, 66, 124), (214, 19
 
 
 def pole(height: float, radius: float, color: Color, arm: float = 0.0, at: float = 0.0) -> Mesh:
-    """A mast; `arm` is a beam's reach to the right (left if negative) at the height `at`."""
+    """A pole; `arm` is the length of its beam to the right (left if negative) at the height `at`."""
     b = Builder()
     b.flat([(-radius, height), (radius, height), (radius * 1.3, 0), (-radius * 1.3, 0)], color)
     b.flat([(0, height), (radius, height), (radius * 1.3, 0), (0.2 * radius, 0)], shade(color, 0.7))
@@ -34,7 +34,7 @@ def lamp_head(arm: float, at: float, night: bool) -> Mesh:
 
 
 def clutter(dice: Dice) -> Mesh:
-    """Street furniture that Cityscapes leaves unlabelled: a bin, a bench, a planter, a cabinet."""
+    """Street furniture that Cityscapes does not evaluate: a bin, a bench, a planter, a cabinet."""
     b = Builder()
     kind = dice.pick(("bin", "bench", "planter", "cabinet"))
     if kind == "bin":
@@ -63,7 +63,7 @@ def clutter(dice: Dice) -> Mesh:
 
 
 def luggage(dice: Dice) -> Mesh:
-    """Something that somebody moves: a suitcase, a pram, a dog (Cityscapes: dynamic)."""
+    """A movable object: a suitcase, a pram, a dog (Cityscapes: dynamic)."""
     b = Builder()
     color = dice.vary(dice.pick(PAINT), 0.3)
     kind = dice.pick(("case", "pram", "dog"))

@@ -1,4 +1,4 @@
-"""The noise that gives SynthCity's surfaces their grain: endless tiles, made once."""
+"""Noise for SynthCity's surfaces: periodic tiles, computed once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TILE = 512  # pixels
 
 @dataclass(frozen=True)
 class Grain:
-    """Noise, endless in both directions: [TILE, TILE], or [2, TILE, TILE] for the two kinds of ground."""
+    """Noise, periodic in both directions: [TILE, TILE], or [2, TILE, TILE] for the two kinds of ground."""
 
-    white: np.ndarray  # int16, about 0
-    leaves: np.ndarray  # uint16, a gain of 128
-    plaster: np.ndarray  # uint16, a gain of 128
-    clouds: np.ndarray  # int16, about 0
-    ground: np.ndarray  # int16, about 0: asphalt, and slabs with joints
+    white: np.ndarray  # int16, mean about 0
+    leaves: np.ndarray  # uint16, a gain in units of 1/128
+    plaster: np.ndarray  # uint16, a gain in units of 1/128
+    clouds: np.ndarray  # int16, mean about 0
+    ground: np.ndarray  # int16, mean about 0: asphalt, and slabs with joints
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +30,7 @@ def grains() -> Grain:
     white = white.astype(np.int64)
 
     def smooth(cells: int) -> np.ndarray:
-        """Value noise, -128 … 127, of so many cells in a period."""
+        """Value noise, -128 … 127, with `cells` cells per period."""
         step = TILE // cells
         grid = np.floor(dice.units(cells, cells) * 256).astype(np.int64)
         for axis in (0, 1):
@@ -56,7 +56,7 @@ def grains() -> Grain:
 
 @lru_cache(maxsize=8)
 def _sheet(kind: str, h: int, w: int) -> np.ndarray:
-    """A kind of grain repeated, so that [h, w] of it can be cut out at any offset up to TILE."""
+    """Repeats a kind of noise, so that [h, w] can be cut out at any offset up to TILE."""
     tile = getattr(grains(), kind)
     return np.ascontiguousarray(np.tile(tile, (h // TILE + 2, w // TILE + 2))[: h + TILE, : w + TILE])
 

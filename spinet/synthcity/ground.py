@@ -9,7 +9,7 @@ from spinet.synthcity.scene import PARKING, ROAD, SIDEWALK, TERRAIN, TRACK, Thin
 
 
 def lay_ground(plan: Plan) -> None:
-    """Grass, pavements, carriageways, parking lanes, kerbs and mended asphalt, one over the other."""
+    """Lays grass, pavements, carriageways, parking lanes, kerbs and asphalt patches, in this order."""
     dice, kerb = plan.dice, plan.kerb
     gray = dice.between(84, 122) * (0.8 if plan.light.wet else 1.0)
     asphalt = (gray, gray * dice.between(0.97, 1.01), gray * dice.between(0.97, 1.05))
@@ -40,7 +40,7 @@ def lay_ground(plan: Plan) -> None:
             plan.strip(SIDEWALK, shade(paving, 1.16), kerb[side], kerb[side] + side * 0.16, z0, z1)
             if plan.parking[side]:
                 plan.strip(ROAD, marking, plan.lanes_end[side], plan.lanes_end[side] + side * 0.1, z0, z1)
-    for _ in range(dice.whole(2, 5)):  # mended asphalt
+    for _ in range(dice.whole(2, 5)):  # asphalt patches
         x, z = dice.between(kerb[-1], kerb[1] - 1.5), dice.between(5, 30)
         patch = shade(asphalt, dice.between(0.82, 1.08))
         plan.strip(ROAD, patch, x, min(x + dice.between(0.8, 2.6), kerb[1]), z, z + dice.between(1.5, 9))

@@ -9,17 +9,17 @@ from spinet.synthcity.dice import Color, Dice, turn
 
 @dataclass(frozen=True)
 class Light:
-    """How a scene is lit. Colours of light are gains on a surface's colour, other colours 0 … 255."""
+    """Light and weather of a scene. Light colours are gains on a surface's colour; other colours are 0 … 255."""
 
     ambient: Color
-    sun: Color  # zero where the sky is overcast or dark
+    sun: Color  # zero if the sky is overcast or dark
     direction: tuple[float, float, float]  # towards the sun
     sky_top: Color
     sky_bottom: Color
     clouds: float  # 0 … 1
     fog: float  # extinction, 1/m
     dark: bool  # lamps are on
-    wet: float  # how much the road mirrors, 0 … 1
+    wet: float  # how much the road reflects, 0 … 1
     rain: bool
     snow: bool
     cast: Color  # the camera's colour cast, a gain

@@ -1,7 +1,7 @@
-"""Shapes of SynthCity: flat polygons in space, in the order in which they are painted.
+"""Shapes of SynthCity: flat polygons in space, in painting order.
 
-Axes in metres: x to the right, y up, z forward. A vehicle's own forward is +z, its middle on the ground the origin.
-Polygons of a `solid` body run clockwise as seen from outside; those that turn away from the camera are not painted.
+Axes in metres: x to the right, y up, z forward. A vehicle faces +z; the origin is its middle, on the ground. Polygons
+of a `solid` body run clockwise as seen from outside; those that face away from the camera are not painted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from spinet.synthcity.dice import Color, circle
 
 Points = np.ndarray | Sequence[Sequence[float]]
-NOWHERE = (0.0, 0.0, 0.0)  # the normal of something lit from all sides, such as a person
+NOWHERE = (0.0, 0.0, 0.0)  # the normal of an object lit from all sides, such as a person
 UP = (0.0, 1.0, 0.0)
 
 
@@ -22,9 +22,9 @@ UP = (0.0, 1.0, 0.0)
 class Mesh:
     """Polygons and their paint.
 
-    `points` float64 [P, 3]; for each of n polygons `counts` (how many of the points), `parts` (how many shapes of one
-    colour that do not overlap), `slots` (rows of `palette`), `normals` [n, 3] and `solid`; `palette` float64 [k, 4] is
-    red, green, blue (0 … 255) and glow (0: lit by the scene, 1: shines by itself).
+    `points` is float64 [P, 3]. Each of n polygons has `counts` (its number of points), `parts` (its number of shapes of
+    the same colour that do not overlap), `slots` (row of `palette`), `normals` [n, 3] and `solid`. `palette`, float64
+    [k, 4], is red, green, blue (0 … 255) and glow (0: lit by the scene, 1: emits its own colour).
     """
 
     points: np.ndarray
@@ -36,12 +36,12 @@ class Mesh:
     palette: np.ndarray
 
     def painted(self, palette: Sequence[Sequence[float]] | np.ndarray, scale: Sequence[float] = (1, 1, 1)) -> Mesh:
-        """The same shape stretched along its axes and in other colours."""
+        """The same shape, scaled along its axes, in other colours."""
         return replace(self, points=self.points * np.array(scale), palette=np.asarray(palette, dtype=np.float64))
 
 
 class Builder:
-    """Collects polygons into a mesh. A colour is an (r, g, b) or (r, g, b, glow), or the number of a palette slot."""
+    """Collects polygons into a mesh. A colour is (r, g, b), (r, g, b, glow) or the number of a palette slot."""
 
     def __init__(self, palette: Sequence[Sequence[float]] = ()):
         self.palette = [tuple(entry) for entry in palette]
@@ -56,7 +56,7 @@ class Builder:
         solid: bool = False,
         parts: int = 1,
     ) -> None:
-        """One polygon [k, 3], or several of the same number of corners one after the other."""
+        """One polygon [k, 3], or several with the same number of corners, concatenated."""
         self._points.append(points)
         self._rows.append((len(points), parts, self._slot(color), solid, *normal))
 
@@ -67,7 +67,7 @@ class Builder:
         return len(self.palette) - 1
 
     def many(self, shapes: np.ndarray, color: Sequence[float] | int, normal: Sequence[float] = NOWHERE) -> None:
-        """Polygons [n, k, 3] of one colour, or n columns [n, m, k, 3] of m that do not overlap, each by itself."""
+        """n polygons [n, k, 3] of one colour, or n columns [n, m, k, 3] of m polygons that do not overlap."""
         parts = shapes.shape[1] if shapes.ndim == 4 else 1
         if shapes.size:
             self._points.append(shapes.reshape(-1, 3))
@@ -80,7 +80,7 @@ class Builder:
             self.polygon(corners.reshape(-1, 3), color, normal, parts=len(corners))
 
     def flat(self, points: Points, color: Sequence[float] | int, depth: float = 0.0) -> None:
-        """A polygon in the upright plane that faces the camera, from its [k, 2] (right, up)."""
+        """A polygon in the vertical plane that faces the camera; its points are [k, 2] (right, up)."""
         if isinstance(points, np.ndarray):
             self.polygon(np.concatenate([points, np.full((len(points), 1), depth)], axis=1), color)
         else:
@@ -94,10 +94,10 @@ class Builder:
         side: Sequence[float] | int,
         bottom: bool = False,
     ) -> None:
-        """A body with mirrored sides.
+        """A body that is symmetric in x.
 
-        `profile` holds (z, y) from the rear's foot over the top to the front's foot, `widths` the half width at each,
-        `colors` the paint of each strip between two of them, `side` that of the two sides.
+        `profile` lists (z, y) from the bottom of the rear over the top to the bottom of the front, `widths` the half
+        width at each point, `colors` the colour of each strip between two points. `side` is the colour of both sides.
         """
         right = [(w, y, z) for (z, y), w in zip(profile, widths, strict=True)]
         left = [(-x, y, z) for x, y, z in right]
@@ -112,7 +112,7 @@ class Builder:
     def box(
         self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], color: Sequence[float] | int
     ) -> None:
-        """An upright box, without its floor."""
+        """A box with vertical sides, without its floor."""
         (x0, x1), (y0, y1), (z0, z1) = x, y, z
         faces = (
             ([(x0, y1, z0), (x1, y1, z0), (x1, y0, z0), (x0, y0, z0)], (0, 0, -1)),
@@ -140,12 +140,12 @@ class Builder:
             self.on_sides([(a0, b0), (a0, b1), (a1, b1), (a1, b0)], at, color)
 
     def on_sides(self, outline: Sequence[tuple[float, float]], at: float, color: Sequence[float] | int) -> None:
-        """A shape of (z, y), clockwise with the nose to the right, on both sides of a body at x = ± at."""
+        """A shape of (z, y), clockwise with the front to the right, on both sides of a body at x = ± at."""
         self.polygon([(at, y, z) for z, y in outline], color, (1.0, 0.0, 0.0), solid=True)
         self.polygon([(-at, y, z) for z, y in outline[::-1]], color, (-1.0, 0.0, 0.0), solid=True)
 
     def wheel(self, z: float, radius: float, at: float, tyre: int, rim: int) -> None:
-        """Wheels on both sides of a body, and their treads as seen from front and rear."""
+        """A wheel on each side of a body."""
         for r, color in ((radius, tyre), (radius * 0.62, rim), (radius * 0.2, tyre)):
             self.on_sides([(z + r * c, radius + r * s) for c, s in WHEEL], at, color)
 
@@ -167,7 +167,7 @@ _CAP = circle(8)[:5]  # half a circle, from (1, 0) over (0, -1) to (-1, 0)
 
 
 def capsules(ends: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Outlines [n, 10, 2] of round-ended limbs in a plane, from their ends [n, 2, 2] and the radii there [n, 2]."""
+    """Outlines [n, 10, 2] of limbs with round ends in a plane, from their ends [n, 2, 2] and radii [n, 2]."""
     p, q = ends[:, 0], ends[:, 1]
     along = q - p
     length = np.sqrt(along[:, :1] ** 2 + along[:, 1:] ** 2)

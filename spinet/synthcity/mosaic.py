@@ -1,4 +1,4 @@
-"""A SynthCity picture with exactly so many things: what the time of inference is measured on."""
+"""A SynthCity image with an exact number of things, to measure inference time."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ CATEGORIES = Categories.of(
 """The classes of Cityscapes' evaluation."""
 
 LEAST_SIDE = 12
-"""Pixels: things whose box is narrower or lower are not counted on."""
+"""Smallest side of a thing's box, in pixels; smaller things are not used."""
 
 LEAST_DISTANCE = 16
-"""Pixels, along an axis, between the centres of two things: no network here tells nearer ones apart for certain."""
+"""Smallest distance between the centres of two things along an axis, in pixels; no network here reliably separates
+nearer things."""
 
 MOST_OVERLAP = 0.3
-"""IoU of the boxes of two things."""
+"""Largest IoU of the boxes of two things."""
 
-Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two just outside
+Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are exclusive
 
 
 def mosaic(things: int, size: tuple[int, int], *, seed: int = 0) -> Sample:
-    """The largest `things` things of the fewest scenes, side by side, that hold so many; the rest is stuff.
+    """Makes an image with `things` things and stuff: the fewest scenes side by side that have that many things.
 
-    Pixels of other things, of crowds and of void become the picture's commonest stuff. Segments 1 … `things` are the
-    things, sorted by area, the largest first; the others are stuff, one for each class.
+    It keeps the largest things. Pixels of other things, of crowds and of void become the most frequent stuff class of
+    the image. Segments 1 … `things` are the things, the largest first. The other segments are stuff, one per class.
 
     Args:
-        things: how many; 0 gives a street with none.
-        size: height, width, pixels.
+        things: number of things; 0 gives a street without things.
+        size: height, width, in pixels.
 
     Raises:
-        ValueError: not even as many scenes as can be drawn so small hold that many.
+        ValueError: scenes of the smallest size do not have that many things.
     """
     for side in count(1):
         tile = (-(-size[0] // side), -(-size[1] // side))
         try:
             scenes = [_numbered(render_scene(seed, index, tile, "val"), index) for index in range(side**2)]
         except ValueError as error:
-            raise ValueError(f"no {things} things in a picture of {size[0]} x {size[1]} pixels: {error}") from None
+            raise ValueError(f"no {things} things in an image of {size[0]} x {size[1]} pixels: {error}") from None
         rows = [scenes[start : start + side] for start in range(0, side**2, side)]
         image, labels, ids = (
             np.concatenate([np.concatenate([s[part] for s in row], axis=1) for row in rows]) for part in range(3)
@@ -59,17 +60,17 @@ def mosaic(things: int, size: tuple[int, int], *, seed: int = 0) -> Sample:
         chosen = _largest_apart(ids, things)
         if len(chosen) == things:
             return _sample(image, labels, ids, chosen)
-    raise AssertionError("count ends never")
+    raise AssertionError("count never ends")
 
 
 def _numbered(scene: tuple[np.ndarray, np.ndarray, np.ndarray], index: int) -> tuple[np.ndarray, ...]:
-    """The scene with ids that no other scene has."""
+    """The scene with ids that differ from those of every other scene."""
     image, labels, ids = scene
     return image, labels, ids + np.int32(65536 * index)
 
 
 def _largest_apart(ids: np.ndarray, things: int) -> list[int]:
-    """Ids of the largest things that keep their distance, sorted by area, at most so many."""
+    """Ids of the largest things that are far enough apart, sorted by area, at most `things` of them."""
     values, areas = np.unique(ids, return_counts=True)
     is_thing = values % 65536 >= 1000  # label id * 1000 + number
     chosen: list[int] = []
@@ -95,7 +96,7 @@ def _apart(a: Box, b: Box) -> bool:
 
 def _sample(image: np.ndarray, labels: np.ndarray, ids: np.ndarray, chosen: list[int]) -> Sample:
     label_of = CATEGORIES.label_of
-    table = np.full(256, -1)  # from label ids to stuff
+    table = np.full(256, -1)  # stuff class of each label id
     for category in CATEGORIES.stuff:
         table[category.id] = label_of[category.id]
     stuff = table[labels]

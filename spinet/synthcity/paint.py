@@ -1,4 +1,4 @@
-"""Painting a SynthCity scene: flat polygons, lit and veiled by their depth, from far to near."""
+"""Paint a SynthCity scene: flat polygons with light and haze, from far to near."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from spinet.synthcity.dice import turn
 from spinet.synthcity.scene import BORDER, EGO, THINGS, VEGETATION, Scene, Thing
 from spinet.synthcity.view import FINE, SHIFT, View, haze_at
 
-FIRST_INSTANCE = 40  # values of the canvas' fourth channel below are label ids, but for
-VEILED = 39  # vegetation in haze, whose leaves do not show
+FIRST_INSTANCE = 40  # smaller values of the canvas' fourth channel are label ids, except VEILED
+VEILED = 39  # vegetation in haze, painted without leaves
 
 
 def paint(canvas: np.ndarray, scene: Scene, view: View) -> list[Thing]:
-    """Paints ground and things; returns the counted instances in the order of their numbers."""
+    """Paints ground and things; returns the instances in the order of their numbers."""
     light = scene.light
     everything = scene.ground + scene.things
     meshes = [thing.mesh for thing in everything]
@@ -63,7 +63,7 @@ def paint(canvas: np.ndarray, scene: Scene, view: View) -> list[Thing]:
     glow = surface[:, 3:]
     colors = surface[:, :3] * (gain * (1 - glow) + glow)
     haze = haze_at(near, light.fog)[:, None]
-    haze[:lying] = 0.0  # `texture` veils the ground, row by row
+    haze[:lying] = 0.0  # `texture` adds the haze of the ground, row by row
     colors = colors * (1 - haze) + np.array(light.sky_bottom) * haze
     colors = np.clip(np.rint(colors), 0, 255).astype(np.int64)
 
@@ -91,7 +91,7 @@ def paint(canvas: np.ndarray, scene: Scene, view: View) -> list[Thing]:
 
 
 def paint_frame(canvas: np.ndarray, scene: Scene) -> None:
-    """The ego vehicle's bonnet and the border that rectification leaves."""
+    """Paints the ego vehicle's bonnet and the border from image rectification."""
     h, w = canvas.shape[:2]
     if scene.bonnet:
         top = int(h * (1 - scene.bonnet))

@@ -1,7 +1,8 @@
-"""People of SynthCity: jointed limbs, seen from any side, flat towards the camera.
+"""People of SynthCity: jointed limbs, seen from any side, painted flat towards the camera.
 
-A limb runs between joints (forward, sideways, up) in metres; `heading` is the angle between its owner's forward and
-the camera's view of it: 0 shows the back, a quarter turn the side with the front to the right, half a turn the face.
+A limb connects two joints (forward, sideways, up) in metres. `heading` is the angle between the person's forward
+direction and the camera's view: 0 shows the back, a quarter turn the side with the front to the right, half a turn the
+face.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ CLOTHES: tuple[Color, ...] = (
 )
 TROUSERS: tuple[Color, ...] = ((26, 28, 34), (44, 56, 86), (70, 92, 134), (104, 96, 84), (160, 146, 120), (60, 60, 62))
 RING = circle(16)
-TURNS = 24  # headings that are drawn; others are rounded
-WALKERS, STANDERS, RIDERS = 16, 12, 8  # poses that are drawn
+TURNS = 24  # number of headings; others are rounded
+WALKERS, STANDERS, RIDERS = 16, 12, 8  # numbers of poses
 
 # palette slots of people
 SKIN, SKIN_DARK, HAIR_, TOP, TOP_DARK, SLEEVE, LEGS, LEGS_DARK, SHOE, SKIRT, BAG, HELMET = range(12)
 
 Joint = tuple[float, float, float]
-Limb = tuple[Joint, Joint, float, float, int]  # from, to, the radii there, palette slot
+Limb = tuple[Joint, Joint, float, float, int]  # from, to, the radii at both, palette slot
 
 
 def pose_of(heading: float) -> int:
-    """The number of the nearest heading that is drawn."""
+    """Index of the nearest heading."""
     return round(heading * TURNS / (2 * math.pi)) % TURNS
 
 
 def direction(pose: int) -> tuple[float, float]:
-    """Cosine and sine of a drawn heading."""
+    """Cosine and sine of the heading with this index."""
     return turn(2 * math.pi * pose / TURNS)
 
 
@@ -89,7 +90,7 @@ def _clothes(dice: Dice) -> list[tuple[float, ...]]:
 
 
 def person(dice: Dice, heading: float, walking: bool) -> tuple[Mesh, float]:
-    """Somebody on foot: the mesh and the height in metres."""
+    """A pedestrian: the mesh and the height in metres."""
     variant = dice.whole(0, (WALKERS if walking else STANDERS) - 1)
     h = dice.between(1.05, 1.45) if variant == 0 else dice.between(1.58, 1.92)
     mesh = _person(variant, walking, pose_of(heading)).painted(_clothes(dice), (h * dice.between(0.88, 1.2), h, h))
@@ -98,7 +99,7 @@ def person(dice: Dice, heading: float, walking: bool) -> tuple[Mesh, float]:
 
 @cache
 def _person(variant: int, walking: bool, pose: int) -> Mesh:
-    """Somebody one metre tall; the first variant has a child's proportions."""
+    """A person one metre tall; the first variant has a child's proportions."""
     dice = Dice(11, variant, walking)
     cos, sin = direction(pose)
     coat, skirt = dice.chance(0.25), dice.chance(0.16)
@@ -134,7 +135,7 @@ def _person(variant: int, walking: bool, pose: int) -> Mesh:
     near = 1 if sin > 0 else -1  # the side that lies towards the camera
     paint_limbs(b, limbs, cos, sin)
     broad = abs(cos)
-    front_view = broad > 0.8  # both arms lie beside the body
+    front_view = broad > 0.8  # both arms are beside the body
     half_s, half_w, half_h = ((0.125 * broad + 0.085) * f for f in (0.8, 0.66, 0.7))
     dx = lean * sin
     if not front_view:
@@ -156,7 +157,7 @@ def _person(variant: int, walking: bool, pose: int) -> Mesh:
         ],
         TOP,
     )
-    if broad > 0.5:  # a shaded half gives the body roundness
+    if broad > 0.5:  # a shaded half makes the body look round
         right = dx + half_s * 0.9
         b.flat([(dx, shoulder), (right, shoulder - 0.02), (half_w * 0.95, 0.64), (half_h, low), (0, low)], TOP_DARK)
         if coat and cos < 0:
@@ -175,7 +176,7 @@ def _person(variant: int, walking: bool, pose: int) -> Mesh:
 
 
 def _head(b: Builder, at: tuple[float, float], r: float, cos: float, sin: float, long: bool, helmet: bool) -> None:
-    """A head with hair or a helmet; the face shows where it looks at the camera."""
+    """A head with hair or a helmet; the face is visible if it points to the camera."""
     x, y = at
     if helmet:
         b.flat([(x + r * 1.15 * c, y + r * 1.2 * s) for c, s in RING], HELMET)
@@ -189,7 +190,7 @@ def _head(b: Builder, at: tuple[float, float], r: float, cos: float, sin: float,
 
 
 def rider(dice: Dice, heading: float, motor: bool) -> Mesh:
-    """Somebody on a bicycle or a motorcycle whose middle is at the origin."""
+    """A person on a bicycle or a motorcycle whose middle is at the origin."""
     mesh = _rider(dice.whole(0, RIDERS - 1), motor, pose_of(heading))
     return mesh.painted(_clothes(dice), (dice.between(0.94, 1.1), dice.between(0.98, 1.04), 1))
 

@@ -1,4 +1,4 @@
-"""The layout of a SynthCity street: lanes, kerbs, pavements, crossings; everything else is placed by it."""
+"""The layout of a SynthCity street: lanes, kerbs, pavements, crossings. All other objects are placed by it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NODES = (0.6, 1.2, 2.5, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 85, 110, 140, 180, 
 
 
 class Plan:
-    """A street's layout, drawn first, and the scene that grows on it; sides are -1 (left) and 1 (right), metres."""
+    """A street's layout, drawn first, and its scene. Sides are -1 (left) and 1 (right); lengths are in metres."""
 
     def __init__(self, dice: Dice):
         self.dice = dice
@@ -38,7 +38,7 @@ class Plan:
         self.verge = {side: dice.chance(0.25) for side in (-1, 1)}
         self.crossing = dice.between(15, 40) if dice.chance(0.5) else None  # where a street crosses
         self.crossing_width = dice.between(7, 10)
-        self.zebras: list[float] = []  # depths at which one may cross, set with the road's markings
+        self.zebras: list[float] = []  # depths of the zebra crossings, set with the road markings
         self.autumn = dice.chance(0.14)
         self.scene = Scene(
             camera=Camera(
@@ -68,7 +68,7 @@ class Plan:
         heights: tuple[float, float] = (0.0, 0.0),
         group: bool = False,
     ) -> None:
-        """Places a thing; see `Thing`. Without a `key` it is painted by its own depth."""
+        """Adds a thing; see `Thing`. Its `key` defaults to its depth."""
         depth = z if key is None else key
         self.scene.things.append(Thing(label, mesh, x, z, yaw, depth, group, footprint, heights))
 
@@ -81,7 +81,7 @@ class Plan:
         return color
 
     def open_at(self, z0: float, z1: float) -> bool:
-        """Whether nothing of the crossing street lies between two depths."""
+        """Whether the crossing street does not overlap the range between two depths."""
         return self.crossing is None or z1 < self.crossing or z0 > self.crossing + self.crossing_width
 
     def strip(self, label: int, color: Color, x0: float, x1: float, z0: float = 0.6, z1: float = 240.0) -> None:
@@ -92,7 +92,7 @@ class Plan:
         self.scene.ground.append(Thing(label, b.build()))
 
     def gaps(self) -> list[tuple[float, float]]:
-        """Depths beside the crossing street."""
+        """Ranges of depth outside the crossing street."""
         if self.crossing is None:
             return [(0.6, 240.0)]
         return [(0.6, self.crossing), (self.crossing + self.crossing_width, 240.0)]

@@ -11,7 +11,7 @@ from spinet.synthcity.mesh import UP, Builder, Mesh, shade
 
 LEAF: tuple[Color, ...] = ((62, 96, 40), (78, 110, 46), (50, 84, 44), (96, 118, 52), (70, 102, 62))
 AUTUMN: tuple[Color, ...] = ((176, 116, 40), (156, 82, 36), (190, 150, 56), (110, 112, 46))
-TREES = 36  # shapes that are drawn
+TREES = 36  # number of tree shapes
 
 
 def blob(dice: Dice, b: Builder, x: float, y: float, rx: float, ry: float, color: Color, depth: float = 0.0) -> None:
@@ -27,7 +27,7 @@ _LEAVES = circle(20)
 
 
 def tree(dice: Dice, leaf: Color, detailed: bool) -> tuple[Mesh, float, float, float]:
-    """A tree: its mesh, total height, height of the crown's foot and radius of the crown, in metres."""
+    """A tree: its mesh, total height, height of the bottom of the crown and radius of the crown, in metres."""
     mesh, paint, foot, radius = _tree(dice.whole(0, TREES - 1), detailed)
     height, wide = dice.between(5.0, 10.5), dice.between(0.85, 1.15) * dice.pick((-1, 1))
     palette = np.zeros((len(paint), 4))
@@ -37,7 +37,7 @@ def tree(dice: Dice, leaf: Color, detailed: bool) -> tuple[Mesh, float, float, f
 
 @cache
 def _tree(variant: int, detailed: bool) -> tuple[Mesh, np.ndarray, float, float]:
-    """A tree one metre tall: its mesh, shares of leaf and bark in each colour, the crown's foot and radius."""
+    """A tree one metre tall: its mesh, shares of leaf and bark in each colour, bottom and radius of the crown."""
     dice = Dice(21, variant)
     b = Builder()
     kind = "conifer" if variant % 6 == 0 else "tall" if variant % 6 == 1 else "round"
@@ -58,7 +58,7 @@ def _tree(variant: int, detailed: bool) -> tuple[Mesh, np.ndarray, float, float]
         middle, half = (1 + foot) / 2, (1 - foot) / 2
         count = 16 if detailed else 8
         blob(dice, b, lean, middle - 0.1 * half, radius * 0.86, half * 0.86, (0.66, 0, 0))
-        for i in range(count):  # clumps on a spiral from the foot, dark, to the top, light
+        for i in range(count):  # clumps on a spiral from the dark bottom to the light top
             cos, sin = turn(2.4 * i)
             share = (i + 0.5) / count
             r = (1 - (2 * share - 1) ** 2) ** 0.5 * 0.62 + 0.06

@@ -1,7 +1,7 @@
-"""From a SynthCity scene to pixels: painted polygons, then light, texture and weather for each pixel.
+"""Render a SynthCity scene: paint polygons, then apply light, texture and weather to each pixel.
 
-The canvas has four channels, of which the fourth names the segment, so colour and label never disagree; it is twice as
-fine as the picture, which smooths the colours' edges.
+The canvas has four channels. The fourth is the segment's id, so colour and label always agree. The canvas has twice the
+image's resolution, which smooths the edges of colours.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from spinet.synthcity.scene import SKY, THINGS, VEGETATION, Scene
 from spinet.synthcity.shading import develop, texture
 from spinet.synthcity.view import FINE, View
 
-SPECK = 1e-4  # of the picture; an instance of which less is seen is not counted but belongs to a group
+SPECK = 1e-4  # share of the image; an instance with a smaller visible area becomes part of a group
 
 
 def render(scene: Scene, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A scene as a picture of the given height and width.
+    """Renders a scene as an image of the given height and width.
 
     Returns the image, uint8 [H, W, 3] RGB; Cityscapes' label ids, uint8 [H, W]; and its instance ids, uint16 [H, W].
     """

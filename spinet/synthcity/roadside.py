@@ -1,4 +1,4 @@
-"""What stands beside a SynthCity street, placed along it."""
+"""Place objects beside a SynthCity street."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spinet.synthcity.scene import (
 
 
 def line_street(plan: Plan, side: int) -> None:
-    """Buildings, walls, fences and gardens from near to far."""
+    """Places buildings, walls, fences and gardens from near to far."""
     dice, style = plan.dice, plan.style[side]
     front = plan.kerb[side] + side * plan.walk[side]
     tall = dice.between(3, 6) if style == "city" else dice.between(1.2, 2.4)
@@ -83,7 +83,7 @@ def line_street(plan: Plan, side: int) -> None:
 
 
 def _raise_building(plan: Plan, mesh: Mesh, x: float, side: int, z0: float, z1: float, high: float) -> None:
-    """A building with the shadow of its footprint."""
+    """Adds a building, with its footprint for the shadow."""
     footprint = np.array([[x, z0], [x, z1], [x + side * 10, z1], [x + side * 10, z0]])
     plan.add(BUILDING, mesh, 0, 0, key=z1, footprint=footprint, heights=(0.0, high))
 
@@ -91,7 +91,7 @@ def _raise_building(plan: Plan, mesh: Mesh, x: float, side: int, z0: float, z1: 
 def _barrier(
     plan: Plan, side: int, x: float, z0: float, z1: float, kind: str, wall_look: tuple, fence_look: tuple
 ) -> None:
-    """A wall, a fence, a hedge, or nothing ("open")."""
+    """Adds a wall, a fence, a hedge, or nothing ("open")."""
     footprint = np.array([[x, z0], [x, z1], [x + side * 0.3, z1], [x + side * 0.3, z0]])
     if kind == "wall":
         mesh, high = buildings.wall(plan.dice, x, side, z0, z1, wall_look), wall_look[1]
@@ -106,13 +106,13 @@ def _barrier(
 
 
 def _plant(plan: Plan, x: float, z: float) -> None:
-    """One tree."""
+    """Adds a tree."""
     mesh, high, foot, radius = plants.tree(plan.dice, plan.leaf(), z < 45)
     plan.add(VEGETATION, mesh, x, z, footprint=disc(radius * 0.8), heights=(foot, high))
 
 
 def _grove(plan: Plan, side: int, x: float, z0: float, z1: float, count: int) -> None:
-    """Trees behind the pavement, sometimes a bush."""
+    """Adds trees behind the pavement, sometimes a bush."""
     dice = plan.dice
     for _ in range(count):
         _plant(plan, x + side * dice.between(0, 9), dice.between(max(z0, 5), max(z1, 6)))
@@ -128,7 +128,7 @@ def _grove(plan: Plan, side: int, x: float, z0: float, z1: float, count: int) ->
 
 
 def furnish(plan: Plan, side: int) -> None:
-    """Trees, lamps, signs and clutter on the pavement."""
+    """Places trees, lamps, signs and clutter on the pavement."""
     dice, kerb = plan.dice, plan.kerb[side]
     x = kerb + side * 0.8
     trees = dice.chance(0.55)
@@ -193,7 +193,7 @@ def furnish(plan: Plan, side: int) -> None:
 
 
 def signal(plan: Plan) -> None:
-    """Traffic lights before a crossing, and a direction board."""
+    """Places traffic lights before a crossing, and sometimes a direction board and a bridge."""
     dice = plan.dice
     for z in plan.zebras:
         if not dice.chance(0.75):
@@ -223,7 +223,7 @@ def signal(plan: Plan) -> None:
 
 
 def backdrop(plan: Plan) -> None:
-    """The far end of the street: roofs and tree tops in the haze."""
+    """Paints the far end of the street: roofs and tree tops in haze."""
     dice, air = plan.dice, np.array(plan.light.sky_bottom) * 0.4
     gray = dice.vary((150, 146, 144), 0.12)
     b = Builder()

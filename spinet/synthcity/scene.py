@@ -1,4 +1,4 @@
-"""What a SynthCity scene holds: a camera, a light, and things along a street, in metres and without any pixel."""
+"""The data of a SynthCity scene: a camera, a light, and things along a street, in metres, without pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ THINGS = (PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE)
 
 @dataclass
 class Thing:
-    """One object; `key` is the depth by which it is painted, farthest first."""
+    """One object; objects are painted by decreasing `key`, a depth."""
 
     label: int
     mesh: Mesh
@@ -40,14 +40,14 @@ class Thing:
     z: float = 0.0
     yaw: float = 0.0
     key: float = 0.0
-    group: bool = False  # a crowd: a thing class without instances
-    footprint: np.ndarray | None = None  # [k, 2], its own (x, z), for its shadow
-    heights: tuple[float, float] = (0.0, 0.0)  # between which it throws a shadow
+    group: bool = False  # a crowd: a region of a thing class without instances
+    footprint: np.ndarray | None = None  # [k, 2], (x, z) relative to the object, for its shadow
+    heights: tuple[float, float] = (0.0, 0.0)  # lowest and highest part that casts a shadow
 
 
 @dataclass(frozen=True)
 class Glow:
-    """A lamp that outshines its surroundings: where it is (m), how far it reaches (m), its colour."""
+    """The glow of a lamp: its position (m), its reach (m), its colour."""
 
     place: tuple[float, float, float]
     reach: float
@@ -56,26 +56,26 @@ class Glow:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole over the street; lengths on the sensor are shares of the picture's width or height."""
+    """A pinhole camera above the street; lengths on the sensor are shares of the image's width or height."""
 
     focal: float  # of the width
     horizon: float  # of the height, from the top
-    height: float  # m over the ground
+    height: float  # m above the ground
     yaw: float
-    bend: float  # of the street: x grows by bend z², 1/m
+    bend: float  # curvature of the street: x grows by bend z², 1/m
 
 
 @dataclass
 class Scene:
-    """Everything that a picture is painted from."""
+    """All data from which an image is painted."""
 
     camera: Camera
     light: Light
     ground: list[Thing] = field(default_factory=list)  # painted first, in this order
     things: list[Thing] = field(default_factory=list)
     glows: list[Glow] = field(default_factory=list)
-    bonnet: float = 0.0  # height of the ego vehicle's bonnet, of the picture's height; 0: not in view
-    border: float = 0.0  # width of the rectification border, of the picture's height
+    bonnet: float = 0.0  # height of the ego vehicle's bonnet, as a share of the image's height; 0: not in view
+    border: float = 0.0  # width of the rectification border, as a share of the image's height
     noise: float = 4.0  # the sensor's noise, grey levels
     texture: tuple[int, int] = (0, 0)  # offset into the noise tiles
 

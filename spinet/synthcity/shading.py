@@ -1,4 +1,4 @@
-"""What SynthCity does to each pixel: grain, shadows, mirror images and haze; lamps, rain, lens and sensor."""
+"""Per-pixel effects of SynthCity: texture, shadows, reflections and haze; lamps, rain, lens and sensor."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from spinet.synthcity.view import FINE, SHIFT, View, haze_at
 
 
 def _shadows(scene: Scene, view: View, h: int, w: int) -> np.ndarray:
-    """How much light the ground lacks, uint8 [h, w], of 256."""
+    """Loss of light on the ground from shadows, uint8 [h, w], in units of 1/256."""
     mask = np.zeros((h * FINE, w * FINE), np.uint8)
     x, y, z = scene.light.direction
-    away = np.array([-x / y, -z / y])  # from a thing's foot to its shadow's tip, for each metre of height
+    away = np.array([-x / y, -z / y])  # from a thing's base to the end of its shadow, per metre of height
     cast = [thing for thing in scene.things if thing.footprint is not None]
     feet = [thing.footprint for thing in cast if thing.footprint is not None]
     if not cast:
@@ -29,7 +29,7 @@ def _shadows(scene: Scene, view: View, h: int, w: int) -> np.ndarray:
     foot = np.stack([local[:, 0] * cos + local[:, 1] * sin + left, local[:, 1] * cos - local[:, 0] * sin + far], axis=1)
     prism = np.stack(
         [foot + away * low[:, None], foot + away * high[:, None]], axis=1
-    )  # its floor and ceiling, cast down
+    )  # projections of its bottom and top on the ground
     flat = np.concatenate([prism.reshape(-1, 2), foot])
     points, _ = view.project(np.stack([flat[:, 0], np.zeros(len(flat)), np.maximum(flat[:, 1], 0.8)], axis=1))
     ends = np.cumsum(sizes)
@@ -47,9 +47,9 @@ GRAINY = {VEGETATION: 3, BUILDING: 4, WALL: 4} | dict.fromkeys(GROUND, 1) | {SID
 
 
 def texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: View) -> None:
-    """Gives ground, leaves, walls and sky their grain, and the ground shadows, mirror images and haze, in place.
+    """Adds texture to ground, leaves, walls and sky, and shadows, reflections and haze to the ground, in place.
 
-    `picture` is uint16 [3, h, w], 0 … 255; `names` uint8 [h, w] the canvas' fourth channel.
+    `picture` is uint16 [3, h, w], 0 … 255. `names`, uint8 [h, w], is the canvas' fourth channel.
     """
     h, w = names.shape
     light, grain = scene.light, grains()
@@ -63,7 +63,7 @@ def texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: View) ->
     top, depth, x, z = view.ground(h, w)
     below = kind[top:]
     flat = (below == 1) | (below == 2)
-    far = 1 << 20  # makes the cut to an integer a floor
+    far = 1 << 20  # makes the values positive, so that the conversion to integers rounds down
     cell = ((z * 14 + far).astype(np.int32) & TILE - 1) * TILE + ((x * 14 + far).astype(np.int32) & TILE - 1)
     rough = grain.ground.ravel()[cell + (below == 2) * np.int32(TILE * TILE)]
     fade = np.rint(140 / (1 + depth * 0.12)).astype(np.int16)
@@ -98,7 +98,7 @@ def texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: View) ->
 
 
 def _halo(picture: np.ndarray, scene: Scene, view: View) -> np.ndarray:
-    """The light that lamps add, uint8 [h, w, 3]; those behind something, where the picture is not bright, add none."""
+    """The light of lamps, uint8 [h, w, 3]; a lamp on a dark part of the image is occluded and adds none."""
     h, w = picture.shape[1:]
     rows, columns = max(h // 8, 4), max(w // 8, 4)
     total = np.zeros((3, rows, columns))
@@ -110,7 +110,7 @@ def _halo(picture: np.ndarray, scene: Scene, view: View) -> np.ndarray:
         if glow.place[1] > 0 and around.max() < 190:
             continue
         reach = min(glow.reach * view.focal / far, 0.05 * w)
-        flat = 6.0 if glow.place[1] == 0 else 1.0  # a pool of light on the ground
+        flat = 6.0 if glow.place[1] == 0 else 1.0  # the spot of light on the ground
         share = 1 / (1 + ((u - x) ** 2 + flat * (v - y) ** 2) / (reach * reach))
         total += share * share * np.array(glow.color)[:, None, None]
     halo = np.clip(np.rint(total), 0, 130).astype(np.uint8).transpose(1, 2, 0)
@@ -119,13 +119,13 @@ def _halo(picture: np.ndarray, scene: Scene, view: View) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _vignette(h: int, w: int) -> np.ndarray:
-    """What the lens leaves towards the corners, uint16 [h, w] of 256."""
+    """The lens's transmission, lower at the corners, uint16 [h, w], in units of 1/256."""
     v, u = (np.arange(h)[:, None] + 0.5) / h - 0.5, (np.arange(w)[None] + 0.5) / w - 0.5
     return np.rint(256 - 100 * (u * u + v * v)).astype(np.uint16)
 
 
 def develop(picture: np.ndarray, scene: Scene, view: View) -> np.ndarray:
-    """Lamps, rain, the lens, the colour cast and the sensor's noise: uint16 [3, h, w] to the image, uint8 [h, w, 3]."""
+    """Adds lamps, rain, lens, colour cast and sensor noise: from uint16 [3, h, w] to the image, uint8 [h, w, 3]."""
     h, w = picture.shape[1:]
     if scene.glows:
         picture += _halo(picture, scene, view).transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Traffic lights and traffic signs of SynthCity, around the foot of their poles."""
+"""Traffic lights and traffic signs of SynthCity; the origin is the foot of their pole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from spinet.synthcity.mesh import Builder, Mesh
 
 
 def traffic_light(dice: Dice, x: float, y: float, back: bool = False) -> Mesh:
-    """A traffic light whose middle is at (x, y); `back` shows its rear."""
+    """A traffic light with its centre at (x, y); `back` shows its rear side."""
     b = Builder()
     if dice.chance(0.4):
         b.flat([(x - 0.3, y + 0.66), (x + 0.3, y + 0.66), (x + 0.3, y - 0.66), (x - 0.3, y - 0.66)], (222, 222, 216))
@@ -28,7 +28,7 @@ RED, WHITE, BLUE, YELLOW, GREEN = (196, 24, 30), (236, 236, 232), (24, 82, 168),
 
 
 def sign(dice: Dice, y: float) -> Mesh:
-    """A traffic sign, sometimes two, whose middle is at the height y."""
+    """A traffic sign, sometimes two, with the centre at the height y."""
     b = Builder()
     for i in range(1 if dice.chance(0.75) else 2):
         _plate(dice, b, y - 0.72 * i)
@@ -98,7 +98,7 @@ def _plate(dice: Dice, b: Builder, y: float) -> None:
 
 
 def gantry(dice: Dice, x: float, y: float) -> Mesh:
-    """A large direction board whose middle is at (x, y)."""
+    """A large direction board with its centre at (x, y)."""
     b = Builder()
     w, h = dice.between(1.2, 1.8), dice.between(0.55, 0.8)
     for grow, color in ((0.07, WHITE), (0.0, dice.pick((BLUE, GREEN)))):

@@ -1,4 +1,4 @@
-"""What SynthCity's pictures hold: how many objects, how small, how many touch their like, how frequent each class."""
+"""Count the contents of SynthCity's images: objects, small objects, touching objects of a class, class frequencies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-SMALL = 32 * 32 / (512 * 1024)  # an object below 32 x 32 pixels of a picture of 512 x 1024, as a share of the picture
+SMALL = 32 * 32 / (512 * 1024)  # area of 32 x 32 pixels in an image of 512 x 1024, as a share of the image
 
 
 @dataclass
@@ -16,13 +16,13 @@ class Survey:
 
     scenes: int = 0
     instances: Counter[int] = field(default_factory=Counter)  # by label
-    small: Counter[int] = field(default_factory=Counter)  # by label: cover less than `SMALL` of the picture
+    small: Counter[int] = field(default_factory=Counter)  # by label: area below `SMALL`
     touching: Counter[int] = field(default_factory=Counter)  # by label: 8-neighbours of another of their class
     groups: int = 0  # regions of a thing class without instances
     presence: Counter[int] = field(default_factory=Counter)  # scenes in which a label occurs
     coverage: defaultdict[int, float] = field(
         default_factory=lambda: defaultdict(float)
-    )  # share of the picture, summed over scenes
+    )  # share of the image, summed over scenes
 
     def add(self, labels: np.ndarray, instances: np.ndarray) -> None:
         """Counts one scene: label ids, uint8 [H, W], and instance ids, uint16 [H, W]."""

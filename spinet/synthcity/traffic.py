@@ -1,4 +1,4 @@
-"""Vehicles and people of a SynthCity street, at rest and on the move."""
+"""Place vehicles and people in a SynthCity street, standing and moving."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _vehicle(plan: Plan, label: int, x: float, z: float, yaw: float) -> float:
 
 
 def park(plan: Plan, side: int) -> None:
-    """A row of parked cars, with a bicycle or motorcycle here and there."""
+    """Places a row of parked cars, with some motorcycles and trucks."""
     dice = plan.dice
     if not plan.parking[side]:
         return
@@ -73,7 +73,7 @@ def park(plan: Plan, side: int) -> None:
 
 
 def drive(plan: Plan) -> None:
-    """Moving traffic: ahead in the lanes, towards the camera on the left, across at a crossing."""
+    """Places moving traffic: away from the camera, towards it on the left lanes, and across at a crossing."""
     dice = plan.dice
     mix = {CAR: 10, TRUCK: 0.9, BUS: 0.9}
     lanes = [(plan.centre + plan.lane * (i + 0.5), 0.0) for i in range(plan.right_lanes)]
@@ -103,7 +103,7 @@ def drive(plan: Plan) -> None:
 
 
 def _two_wheeler(plan: Plan, label: int, x: float, z: float, yaw: float, ridden: bool) -> None:
-    """A bicycle or motorcycle with or without its rider; `yaw` as for cars."""
+    """Adds a bicycle or motorcycle, with or without its rider; `yaw` as for cars."""
     dice = plan.dice
     heading = yaw - _bearing(x, z)
     face = _bearing(x, z)
@@ -116,7 +116,7 @@ def _two_wheeler(plan: Plan, label: int, x: float, z: float, yaw: float, ridden:
 
 
 def ride(plan: Plan) -> None:
-    """Riders on the road, now and then several in a row or across."""
+    """Places riders on the road, sometimes several in a row or one across."""
     dice = plan.dice
     for _ in range(dice.weighted({0: 3, 1: 4, 2: 3, 3: 1.5})):
         label = MOTORCYCLE if dice.chance(0.36) else BICYCLE
@@ -133,14 +133,14 @@ def ride(plan: Plan) -> None:
 
 
 def _walker(plan: Plan, x: float, z: float, yaw: float, walking: bool) -> None:
-    """Somebody on foot."""
+    """Adds a pedestrian."""
     face = _bearing(x, z)
     mesh, high = people.person(plan.dice, yaw - face, walking)
     plan.add(PERSON, mesh, x, z, face, footprint=disc(0.22), heights=(0.0, high))
 
 
 def walk_people(plan: Plan, side: int) -> None:
-    """People on the pavement, alone and in groups, and racks of bicycles."""
+    """Places people on the pavement, alone and in groups, and racks of bicycles."""
     dice = plan.dice
     kerb, width = plan.kerb[side], plan.walk[side]
     busy = dice.weighted({0: 1, 1: 1.5, 2: 3, 4: 3})
@@ -168,7 +168,7 @@ def walk_people(plan: Plan, side: int) -> None:
 
 
 def gather(plan: Plan) -> None:
-    """People who cross the street or wait, and a far crowd that nobody could count."""
+    """Places people who cross the street or wait, and a far crowd without instances."""
     dice = plan.dice
     for z in plan.zebras:
         if dice.chance(0.75):
@@ -192,6 +192,6 @@ def gather(plan: Plan) -> None:
 
 
 def _bearing(x: float, z: float) -> float:
-    """Direction from the camera to a place, an angle from straight ahead to the right (a rational approximation)."""
+    """Direction from the camera to a location: the angle to the right of straight ahead (rational approximation)."""
     t = x / z
     return t / (1 + 0.28 * t * t)

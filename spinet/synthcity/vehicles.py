@@ -1,4 +1,4 @@
-"""Cars, vans, trucks, buses and trams of SynthCity: built once, then stretched and painted for each one in a scene."""
+"""Cars, vans, trucks, buses and trams of SynthCity: built once, then scaled and painted for each use in a scene."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def _treads(b: Builder, half: float, rear: float, front: float, height: float) -
         b.panel("front", front, (min(a), max(a)), (0.0, height), TYRE)
 
 
-# z of rear, boot, bonnet's start and nose; z of the cabin's rear foot and top, front top and foot;
-# heights of deck and roof; half the width
+# z of rear, boot, start of the bonnet and front; z of the cabin: rear bottom, rear top, front top, front bottom;
+# heights of deck and roof; half width
 CAR_SHAPES: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, float, float]] = {
     "sedan": ((-2.3, -1.75, 0.95, 2.25), (-1.85, -1.05, 0.15, 1.1), 0.95, 1.45, 0.9),
     "hatch": ((-1.95, -1.9, 0.95, 1.95), (-1.92, -1.45, 0.2, 1.15), 0.97, 1.5, 0.87),
@@ -136,12 +136,12 @@ def _car(kind: str) -> Mesh:
     )
     rise = roof - deck
 
-    def glass(t: float) -> tuple[float, float]:  # height and half width on the slope of the greenhouse
+    def glass(t: float) -> tuple[float, float]:  # height and half width at a share of the window slope
         return deck + rise * t, base + (top - base) * t + 0.005
 
     def on_greenhouse(
         points: list[tuple[float, float]],
-    ) -> None:  # (z, share of the rise), clockwise, nose to the right
+    ) -> None:  # (z, share of the rise), clockwise, front to the right
         right = [(glass(t)[1], glass(t)[0], z) for z, t in points]
         b.polygon(right, GLASS, (1.0, 0.3, 0.0), solid=True)
         b.polygon([(-x, y, z) for x, y, z in right[::-1]], GLASS, (-1.0, 0.3, 0.0), solid=True)
@@ -319,7 +319,7 @@ def car(dice: Dice, night: bool) -> tuple[Mesh, float, float, float]:
 
 
 def truck(dice: Dice, night: bool, rear_view: bool) -> tuple[Mesh, float, float, float]:
-    """A lorry seen from behind or from before: its mesh, length, half width and height in metres."""
+    """A truck, seen from the rear or the front: its mesh, length, half width and height in metres."""
     kind = dice.weighted({"box": 4, "semi": 2, "tipper": 2})
     cab = dice.vary(dice.pick(CAR_PAINT[4:]), 0.2)
     cargo = dice.vary(dice.pick(CARGO_PAINT), 0.12)

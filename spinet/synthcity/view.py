@@ -1,4 +1,4 @@
-"""The pinhole camera of SynthCity: from the street's metres to the canvas."""
+"""The pinhole camera of SynthCity: from street coordinates in metres to canvas pixels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from spinet.synthcity.dice import turn
 from spinet.synthcity.scene import Scene
 
-FINE = 2  # canvas pixels in one of the picture's
+FINE = 2  # canvas pixels per image pixel, along each axis
 SHIFT = 4  # fractional bits of a polygon's coordinates
 
 
 class View:
-    """Projection onto a picture of h x w pixels."""
+    """Projection onto an image of h x w pixels."""
 
     def __init__(self, scene: Scene, h: int, w: int):
         camera = scene.camera
@@ -32,7 +32,7 @@ class View:
         return np.rint(np.clip(canvas * (1 << SHIFT), -limit, limit)).astype(np.int32), depth
 
     def ground(self, h: int, w: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        """The first row below the horizon, and of the rows from there on depth [r, 1], x and z [r, w] on the street."""
+        """First row below the horizon; from there on, depth of the rows [r, 1], and x and z [r, w] on the street."""
         top = min(max(int(self.horizon) + 1, 0), h)
         depth = self.focal * self.height / (np.arange(top, h) + 0.5 - self.horizon)[:, None]
         across = (np.arange(w)[None] + 0.5 - self.centre) * (depth / self.focal)
@@ -41,6 +41,6 @@ class View:
 
 
 def haze_at(depth: np.ndarray, fog: float) -> np.ndarray:
-    """Share of the haze's colour at a depth (m): a rational stand-in for 1 - exp(-fog depth)."""
+    """Share of the haze colour at a depth (m): a rational approximation of 1 - exp(-fog depth)."""
     t = fog * depth
     return 1 - 1 / (1 + t + 0.5 * t * t)
