@@ -1,9 +1,9 @@
-"""§5.1 The measures of the paper, equal to the official code: PQ, and AP and mIoU beside it.
+"""§5.1 The measures of the paper, equal to the official code: PQ, AP and mIoU.
 
-PQ is panopticapi's. AP is that of cityscapesscripts on Cityscapes and that of pycocotools elsewhere; mIoU is that of
-cityscapesscripts.
+PQ equals panopticapi's. AP equals that of cityscapesscripts on Cityscapes, and that of pycocotools on other data. mIoU
+equals that of cityscapesscripts.
 
-Each measure is an accumulator: `update` it with one image, `merge` it with another process's, ask for its `result`.
+Each measure is an accumulator: `update` adds an image, `merge` adds another process's images, `result` computes scores.
 """
 
 from spinet.evaluation.average_precision import AveragePrecision

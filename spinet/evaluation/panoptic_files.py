@@ -34,24 +34,24 @@ def evaluate_files(
     workers: int = 1,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """`PanopticQuality.result` of stored predictions, with `images`, their number, and `seconds`, what it took.
+    """`PanopticQuality.result` of stored predictions, with `images` (their number) and `seconds` (run time).
 
-    The PNG folders lie beside the JSON files and have their names without the suffix, unless given. The categories are
-    those of the ground truth. `workers` threads share the images: decoding, most of the work, runs in parallel.
+    By default each PNG folder lies next to its JSON file and has its name without the suffix. The categories are those
+    of the ground truth. `workers` threads share the images; decoding, most of the work, runs in parallel.
 
-    Raises `EvaluationError`, naming file, value and remedy, if anything is missing or contradicts itself; also, as the
-    official code, if an image has no prediction (write a PNG file of zeros and an empty `segments_info` where nothing
-    was found). Predictions of other images are ignored, as there. Which prediction is whose is settled by `matched`.
+    Raises `EvaluationError`, naming file, value and remedy, if anything is missing or inconsistent. Like the official
+    code, it also raises if an image has no prediction: where nothing was found, write a PNG file of zeros and an empty
+    `segments_info`. Like the official code, it ignores predictions of other images. `matched` pairs the images.
     """
     start = time.perf_counter()
     if workers < 1:
-        raise EvaluationError(f"workers = {workers}: at least one must work")
+        raise EvaluationError(f"workers = {workers}: give at least 1")
     gt_json, pred_json = Path(gt_json), Path(pred_json)
     truth = _read_json(gt_json)
     categories = _categories(truth, gt_json)
     predicted = _read_json(pred_json)
     if not is_intact(predicted):
-        message = f"{pred_json}: edited or damaged since it was written (its sha256 is another); evaluated as it is"
+        message = f"{pred_json}: edited or damaged since it was written (its sha256 differs); evaluated as it is"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     gt = _annotations(truth, gt_json, _folder(gt_json, gt_dir))
     pred = _annotations(predicted, pred_json, _folder(pred_json, pred_dir))
@@ -66,19 +66,19 @@ def evaluate_files(
     with ThreadPoolExecutor(workers) as pool:
         parts = pool.map(lambda pair: _evaluate(categories, pair), pairs)
         for part in tqdm(parts, total=len(pairs), unit="image", disable=not progress):
-            total.merge(part)  # in the order of the files, so that no bit depends on the number of workers
+            total.merge(part)  # in file order: the result is bit-identical for any number of workers
     return total.result() | {"images": len(pairs), "seconds": time.perf_counter() - start}
 
 
 def matched(truth: Names, predicted: Names, where: Path) -> dict[Id, Id]:
-    """The predicted id of each true one.
+    """The id of the prediction for each image id of the ground truth.
 
-    Ids count if every image has its prediction under its own id and a name in common with it. Otherwise names alone
-    count, if every image has exactly one prediction of its name.
+    Match by id if every image has a prediction with its id and a common file name. Otherwise match by file name, if
+    every image has exactly one prediction with its name.
 
     Raises:
         EvaluationError: neither holds; the message says which image has no prediction, or which names contradict the
-            ids. `where` is the file to name.
+            ids. `where` is the file that the message names.
     """
     if all(image_id in predicted and set(truth[image_id]) & set(predicted[image_id]) for image_id in truth):
         return {image_id: image_id for image_id in truth}
@@ -126,7 +126,7 @@ def _folder(json_file: Path, folder: str | Path | None) -> Path:
     folder = Path(folder) if folder is not None else json_file.with_suffix("")
     if not folder.is_dir():
         raise EvaluationError(
-            f"{folder}: no such folder; the PNG files of {json_file} are looked for there: name theirs by --gt-dir or "
+            f"{folder}: no such folder; it should hold the PNG files of {json_file}: name their folder by --gt-dir or "
             "--pred-dir"
         )
     return folder
@@ -156,7 +156,7 @@ def _categories(content: Mapping[str, Any], path: Path) -> Categories:
         if not isinstance(entry, dict) or type(entry.get("id")) is not int or entry.get("isthing") not in (0, 1):
             raise EvaluationError(f"{path}: category {entry!r} needs an integer `id` and `isthing`, 0 or 1")
     if len({entry["id"] for entry in entries}) < len(entries):
-        raise EvaluationError(f"{path}: two categories have one id: give each its own")
+        raise EvaluationError(f"{path}: two categories have the same id: give each its own")
     return Categories.of(
         [Category(entry["id"], str(entry.get("name", entry["id"])), bool(entry["isthing"])) for entry in entries]
     )
@@ -177,13 +177,13 @@ def _annotations(content: Mapping[str, Any], path: Path, folder: Path) -> dict[i
         if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
             raise EvaluationError(f"{where}: segments_info is not a list of objects")
         if image_id in found:
-            raise EvaluationError(f"{where}: image_id {image_id!r} occurs a second time: keep one annotation an image")
+            raise EvaluationError(f"{where}: image_id {image_id!r} occurs a second time: keep one annotation per image")
         found[image_id] = folder / name, segments
     return found
 
 
 def _leaves(name: str) -> bool:
-    """Whether a file name is not one, or leads out of its folder, on any system."""
+    """Whether a file name is invalid or leads out of its folder, on any operating system."""
     parts = re.split(r"[/\\]", name)
     return "" in parts or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", name) is not None
 

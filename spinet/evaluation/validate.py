@@ -1,4 +1,4 @@
-"""§5.3 A trained model over the images of a split: PQ, AP, mIoU, and the same for semantics plus components."""
+"""§5.3 Evaluate a trained model on a split: PQ, AP, mIoU, and PQ of semantics plus connected components."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ T = TypeVar("T")
 
 
 def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
-    """Predicts and evaluates a split; every process takes its share of the images and all get the result.
+    """Predicts and evaluates a split. Processes share the images, and each returns the whole result.
 
     Returns:
         `All`, `Things`, `Stuff`, `per_class` (see `PanopticQuality.result`), `Components` (the same four keys for the
         semantic output plus connected components), `AP`, `mIoU` (0 … 1), `average_precision` (on Cityscapes see
         `CityscapesPrecision.result`, elsewhere `AveragePrecision.result`), `headline` (the paper's columns in percent),
-        `images` (their number), `network_seconds`, `post_seconds` (medians an image).
+        `images` (their number), `network_seconds`, `post_seconds` (medians per image).
     """
     categories, config = model.categories, model.config.inference
     dataset = dataset.with_categories(categories)
@@ -84,12 +84,12 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
 
 
 def is_cityscapes(dataset: PanopticDataset) -> bool:
-    """Whether the data has Cityscapes' layout and things, so that Cityscapes' own code can evaluate it."""
+    """Whether the data has Cityscapes' layout and things, so that the official Cityscapes code can evaluate it."""
     return cityscapes.recognised(dataset.root) and {category.id for category in dataset.categories.things} == THINGS
 
 
 def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
-    """The function's results in order, the next of which a thread computes while the caller is busy with one."""
+    """The function's results in order; a thread computes the next one while the caller uses the current one."""
     with ThreadPoolExecutor(1) as thread:
         coming: Future[T] | None = None
         for item in items:

@@ -1,4 +1,4 @@
-"""Table 2, live: the time that SPINet and the systems it is compared with take for an image, side by side."""
+"""Table 2, measured here: time per image of SPINet and of the systems that it is compared with."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ Kind = tuple[str, Exact, bool]
 DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 FASTER = "panoptic_deeplab, thing pixels"
-"""Panoptic-DeepLab, grouping the pixels of things alone: the map is that of the published grouping of all pixels."""
+"""Panoptic-DeepLab that groups only thing pixels. The map equals that of the published grouping of all pixels."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network that is timed in one precision, and the same before it was optimised, which is what is counted."""
+    """A network to time in one precision, and the same network before optimisation, for the counts."""
 
     system: str
     precision: Exact
@@ -55,7 +55,7 @@ class Contender:
 
     @property
     def rules(self) -> dict[str, Any]:
-        """By system: what has to hold while its rules read the outputs of this one network."""
+        """By system: the context in which its post-processing reads the outputs of this one network."""
         rules: dict[str, Any] = {self.system: nullcontext}
         if isinstance(self.model.network, PanopticDeepLab):
             rules[FASTER] = lambda: _grouping_things(self.model.network)
@@ -78,34 +78,34 @@ def benchmark(
     compile: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Times every system on a picture with each number of things, batch 1, all in this process, in turns.
+    """Times every system on an image with each number of things: batch 1, in turns, in this process.
 
-    What is timed is `spinet.predict`: "network" from the uint8 picture in memory to the network's outputs on the device
-    (of two-stage detectors this holds proposals, suppression of boxes and the mask head), "post" from there to segments
-    and map in the processor's memory. The picture is a `mosaic`; the outputs are made what a trained network would say
-    of it, by `stage`, after the layers have computed all of theirs. A round runs every system once and then the
-    `Yardstick`; after one round to warm up, three if compiled, medians and quartiles of `repeats` are given.
-    Threads are the process's, and so the same for all; so is memory, which is kept: see `keep_freed_memory`.
+    The timed function is `spinet.predict`. "network" is the time from the uint8 image in memory to the network's
+    outputs on the device; for two-stage detectors it includes proposals, non-maximum suppression and the mask head.
+    "post" is the time from there to segments and map in CPU memory. The image is a `mosaic`. All layers run, then
+    `stage` replaces their outputs by those of a trained network. A round runs every system once and then the
+    `Yardstick`. After one warm-up round (three if compiled), `repeats` rounds give medians and quartiles. All systems
+    share the process's threads and its memory, which is kept: see `keep_freed_memory`.
 
     The floor of a network is the larger of two times: its multiply-accumulates at the yardstick's rate, and the bytes
-    that its layers move at the rate of its copy. Multiply-accumulates and bytes are those of the network as built;
-    peak memory is the parameters' plus the growth in one more, untimed run.
+    that its layers move at the rate of the yardstick's copy. Multiply-accumulates and bytes are those of the network
+    before optimisation. Peak memory is the size of the parameters plus the growth in one more, untimed run.
 
     Args:
         systems: "spinet" and names of baselines, untrained, with the sizes of `preset`.
-        size: height, width, pixels: the network sees the picture as it is.
+        size: height, width, in pixels; the network gets the image without resizing.
         instances: numbers of things.
         weights: files of trained networks to time as well.
-        threads: of PyTorch; by default as many as it takes.
-        optimize: whether networks go through `optimize_for_inference`; with both values each is timed as built, too.
-        compile: those that do through `torch.compile`, too.
+        threads: threads of PyTorch; by default PyTorch's own choice.
+        optimize: whether to run `optimize_for_inference`; with both values each network is timed both ways.
+        compile: whether optimised networks also use `torch.compile`.
 
     Returns:
-        The conditions; `rates`: multiply-accumulates and bytes a second of the yardstick; `rows`: seconds and bytes.
+        The conditions; `rates`: multiply-accumulates and bytes per second of the yardstick; `rows`: seconds and bytes.
 
     Raises:
-        ConfigError: there is no such system, or nothing to time.
-        ValueError: the picture is too small for so many things.
+        ConfigError: a system does not exist, or there is nothing to time.
+        ValueError: the image is too small for so many things.
     """
     if not (systems or weights) or not instances or not precision or not optimize or repeats < 1:
         raise ConfigError("nothing to time: give systems or weights, instances, precisions, and at least 1 repeat")
@@ -124,7 +124,7 @@ def benchmark(
     ]
     rows: list[dict[str, Any]] = []
     rates: list[dict[str, Any]] = []
-    warm = 3 if compile else 1  # compiled networks are captured as a graph after their first run
+    warm = 3 if compile else 1  # compiled networks are captured as a CUDA graph after their first run
     progress = tqdm(total=len(instances) * len(contenders) * (repeats + warm + 1), unit="run")
     for count in instances:
         sample = mosaic(count, size, seed=seed)
@@ -195,7 +195,7 @@ def _grouping_things(network: PanopticDeepLab) -> Iterator[None]:
 
 
 def _costs(model: Model, sample: Sample) -> dict[str, int]:
-    """Parameters; multiply-accumulates of the network and of all; values that the network's layers move."""
+    """Parameters; multiply-accumulates in total and of the network; values that the network's layers move."""
     outputs: list[Any] = []
     with stage(model, sample), counting_moves(model.network) as moves:
         network = macs_of(lambda: outputs.append(run_network(model, sample.pixels)))
@@ -229,7 +229,7 @@ def _rounds(
     repeats: int,
     progress: tqdm,
 ) -> tuple[dict[Kind, list[tuple[float, float]]], dict[Kind, int]]:
-    """Seconds of network and post-processing in each round after `warm` of them, and the things in the map."""
+    """Seconds of network and post-processing in each round after `warm` rounds; the number of things in the map."""
     times: dict[Kind, list[tuple[float, float]]] = defaultdict(list)
     found = {}
     for number in range(1 - warm, repeats + 1):
@@ -255,7 +255,7 @@ def _statistics(seconds: np.ndarray) -> dict[str, Any]:
 
 
 def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Each time as a multiple of SPINet's, of the same precision and number of things, optimised if it was timed so."""
+    """Each time divided by SPINet's in the same precision with as many things, optimised if such a time exists."""
     same = ("precision", "instances")
     alike = [r for r in rows if r["system"] == "spinet" and all(r[k] == row[k] for k in same)]
     spinet = max(alike, key=lambda r: r["optimized"], default=None)
@@ -270,7 +270,7 @@ def _weights(model: Model) -> int:
 
 
 def _conditions(device: str, seed: int) -> dict[str, Any]:
-    """What a run record says of when, from which source and on what."""
+    """The entries of a run record on date, source, device and versions."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     record = new_record(experiment="", seed=seed, config={}, data={}, iterations=0, hours=0.0, metrics={}, device=name)
     return {key: record[key] for key in ("created", "commit", "dirty", "device", "versions", "seed")}

@@ -1,4 +1,4 @@
-"""What `spinet bench` leaves, read and put into rows."""
+"""Read the records of `spinet bench` and summarise them in rows."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 BENCHMARK = "time of an image"
-"""What a record says that it is of."""
+"""Value of `benchmark` in a record."""
 
 
 def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
-    """The records that `spinet bench --json` left below a folder, by name."""
+    """The records of `spinet bench --json` in a folder and its subfolders, sorted by path."""
     contents = [json.loads(path.read_bytes()) for path in sorted(folder.rglob("bench*.json"))]
     return [content for content in contents if content.get("benchmark") == BENCHMARK]
 
 
 def summary(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a record in short: milliseconds, multiples of SPINet's total, millions, 10^9, MB."""
+    """Short rows of a record: milliseconds, multiples of SPINet's total, millions, 10^9, MB."""
     return [
         {
             "system": row["system"] + ("" if row["optimized"] else ", as built"),

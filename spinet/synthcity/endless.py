@@ -1,4 +1,4 @@
-"""Training scenes drawn when they are asked for: a data set in which no scene comes twice."""
+"""Training scenes drawn on demand: a data set without repeated scenes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from spinet.synthcity.write import MANIFEST, render_scene
 
 
 class EndlessCity:
-    """The training scenes of a SynthCity folder, and all that would follow them.
+    """The training scenes of a SynthCity folder, continued with further scenes.
 
-    Scene i is the i-th of the folder's training split, drawn anew, as long as the folder has so many.
+    Scene i equals the i-th scene of the folder's training split if the folder has that many; it is drawn again, not
+    read.
 
     Args:
-        root: of a SynthCity; its size and seed are taken.
-        categories: of the data set in that folder.
+        root: folder of a SynthCity, which gives size and seed.
+        categories: categories of the data set in that folder.
 
     Raises:
-        DataError: the folder is no SynthCity.
+        DataError: the folder is not a SynthCity.
     """
 
     def __init__(self, root: str | Path, categories: Categories) -> None:
@@ -36,10 +37,10 @@ class EndlessCity:
         self.label_of = categories.label_of
 
     def __len__(self) -> int:
-        return 2**20  # more than any training sees; a scene costs nothing before it is drawn
+        return 2**20  # more than any training uses; a scene has no cost until it is drawn
 
     def read(self, index: int) -> Sample:
-        """Scene `index` with the segments that the official script makes of it."""
+        """Scene `index`, with the segments that the official Cityscapes script would create."""
         image, _, instances = render_scene(self.seed, index, self.size, "train")
         found = [int(value) for value in np.unique(instances)]
         labels = [id2label[value if value < 1000 else value // 1000] for value in found]

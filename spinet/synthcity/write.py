@@ -1,4 +1,4 @@
-"""SynthCity's files: Cityscapes' layout, written by any number of workers, resumable."""
+"""Write SynthCity in Cityscapes' layout, with any number of workers; resumable."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from spinet.files import atomic_write
 from spinet.synthcity.compose import SPLITS, compose
 from spinet.synthcity.render import render
 
-VERSION = 1  # of the pictures: rises with every change of a pixel
+VERSION = 1  # of the images: raise it with every change of a pixel
 MANIFEST = "synthcity.json"
 CITY = "synthcity"
 PER_SEQUENCE = 100
 
 
 def render_scene(seed: int, index: int, size: tuple[int, int], split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scene `index` of a data set's split ("train" or "val", disjoint) as a picture of (height, width) = `size`.
+    """Renders scene `index` of a data set's split ("train" or "val", disjoint) as an image of `size` (height, width).
 
     Returns the image, uint8 [H, W, 3] RGB; label ids, uint8 [H, W]; and instance ids, uint16 [H, W]: labelId * 1000 + k
-    for the k-th instance of a thing class, the label id itself for stuff, void and crowds that are not told apart.
+    for the k-th instance of a thing class, and the label id for stuff, void and crowds.
     Raises ValueError for another split or a size below 64 x 128.
     """
     if split not in SPLITS:
-        raise ValueError(f"split is one of {SPLITS}, not {split!r}")
+        raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
     _check_size(size)
     return render(compose(seed, split, index), size)
 
@@ -44,13 +44,13 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _png(path: Path, picture: np.ndarray) -> None:
-    """Writes a PNG, whole or not at all."""
-    _, data = cv2.imencode(".png", picture)  # OpenCV's own settings were the fastest measured
+    """Writes a PNG file atomically."""
+    _, data = cv2.imencode(".png", picture)  # OpenCV's default settings were the fastest in our measurements
     atomic_write(path, data.tobytes())
 
 
 def write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: int) -> None:
-    """Renders and writes the three files of one scene, unless they are there."""
+    """Renders and writes the three files of one scene, unless they exist."""
     split, index = job
     stem = f"{CITY}_{index // PER_SEQUENCE:06d}_{index % PER_SEQUENCE:06d}"
     fine = root / "gtFine" / split / CITY
@@ -67,7 +67,7 @@ def write_scene(job: tuple[str, int], root: Path, size: tuple[int, int], seed: i
 
 
 def _claim(root: Path, manifest: dict) -> None:
-    """Makes `root` this data set's folder, or raises DataError where it holds something else."""
+    """Makes `root` the folder of this data set; raises DataError if it has other contents."""
     path = root / MANIFEST
     if path.exists():
         found = json.loads(path.read_text())
@@ -100,16 +100,17 @@ def generate(
 ) -> None:
     """Writes a SynthCity in Cityscapes' layout to the folder `out`, panoptic PNG and JSON included.
 
-    `size` is (height, width) in pixels. What the same call left unfinished is completed; `workers` changes no byte.
+    `size` is (height, width) in pixels. Repeat an interrupted call to complete it. The files do not depend on
+    `workers`.
 
     Raises:
-        DataError: `out` holds anything else.
+        DataError: `out` has other contents.
         ValueError: the size is below 64 x 128, or there is nothing to write.
     """
     _check_size(size)
     if num_train < 0 or num_val < 0 or num_train + num_val == 0:
         raise ValueError(
-            f"num_train and num_val are at least 0 and one of them is above, not {num_train} and {num_val}"
+            f"num_train and num_val must be at least 0, and one of them above 0, not {num_train} and {num_val}"
         )
     root = Path(out)
     counts = {"train": num_train, "val": num_val}
