@@ -1,6 +1,6 @@
-"""§4 Auxiliary tasks that cluster the Panoptic-Feature (Eq. 3-6): their ground truth, their heads, their losses.
+"""§4 Auxiliary tasks that cluster the Panoptic-Feature (Eq. 3-6): ground truth, heads and losses.
 
-The heads exist in training only.
+The heads are used only in training.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from spinet.objective.losses import focal
 
 
 def partial_masks(masks: Bool[Tensor, "K h w"], generator: torch.Generator) -> Bool[Tensor, "2 K h w"]:
-    """Eq. 3: M_k = m_k ⊙ m_r and M'_k = m_k ⊙ ~m_r. One draw of m_r serves all instances, which do not overlap."""
+    """Eq. 3: M_k = m_k ⊙ m_r and M'_k = m_k ⊙ ~m_r. All instances share m_r, since they do not overlap."""
     m_r = (torch.rand(masks.shape[-2:], generator=generator) < 0.5).to(masks.device)
     return torch.stack([masks & m_r, masks & ~m_r])
 
 
 def find_negatives(labels: Int[Tensor, "K"], usable: Bool[Tensor, "K"]) -> Bool[Tensor, "K K"]:
-    """Eq. 5: for each anchor the other instances of its class in the image; if there are none, all other instances."""
+    """Eq. 5: for each anchor, the other instances of its class in the image; if there are none, all other instances."""
     other = usable[:, None] & usable & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     same = other & (labels[:, None] == labels)
     return torch.where(same.any(1, keepdim=True), same, other)
 
 
 class IntraClassTriplet(nn.Module):
-    """Intra-class triplet loss: halves of one instance attract, other instances repel."""
+    """Intra-class triplet loss: attracts the halves of an instance, repels other instances."""
 
     def __init__(self, *, feature_channels: int):
         super().__init__()
@@ -65,9 +65,9 @@ def distance(a: Float[Tensor, "*n D"], b: Float[Tensor, "*n D"], eps: float = 1e
 
 
 def soft_contour(labels: Int[Tensor, "H W"], sigma: float) -> Float[Tensor, "H W"]:
-    """Ground truth of Eq. 6: exp(−d²/2σ²) at distance d, pixels, from the nearest border between classes.
+    """Ground truth of Eq. 6: exp(−d²/2σ²) at distance d, in pixels, from the nearest border between classes.
 
-    Contour pixels are those with a 4-neighbour of another class, both not IGNORE; σ = 0 gives just these.
+    Contour pixels are those with a 4-neighbour of another class, both not IGNORE; σ = 0 gives only these.
     """
     contour = torch.zeros_like(labels, dtype=torch.bool)
     vertical = (labels[1:] != labels[:-1]) & (labels[1:] >= 0) & (labels[:-1] >= 0)
@@ -93,7 +93,7 @@ def soft_contour(labels: Int[Tensor, "H W"], sigma: float) -> Float[Tensor, "H W
 
 
 class InterClassContour(nn.Module):
-    """Inter-class contour loss: a 1×1 convolution of φ tells where classes meet, 4×4 pixels for each cell."""
+    """Inter-class contour loss: a 1×1 convolution of φ predicts class borders, 4×4 pixels for each cell."""
 
     UPSCALE = 4
 

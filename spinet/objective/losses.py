@@ -1,7 +1,7 @@
 """§3.4 and §5.2 Losses of the class head, the things (Eq. 1) and the stuff (Eq. 2).
 
-Every function returns the sum over its items, not the mean: the objective divides by numbers that are counted over a
-whole step. All take and give float32.
+Every function returns the sum over its items, not the mean: the objective divides by counts of the whole step. All
+take and return float32.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ def bootstrapped_cross_entropy(
 ) -> Float[Tensor, ""]:
     """L_ce [41], summed over the pixels that have a label.
 
-    A pixel of an image counts as the mean of the hardest share `top` of those that have a label there, as in [41],
-    which looks for hard pixels among the labelled ones. So `top` 1 is general cross entropy.
+    The loss of an image is the mean over the hardest share `top` of its labelled pixels, as in [41], times the number
+    of its labelled pixels. `top` 1 is general cross entropy.
     """
     loss = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none").flatten(1)
     if top == 1:
         return loss.sum()
     labelled = (labels != IGNORE).flatten(1).sum(1)
     kept = (top * labelled.double()).round().clamp(min=1)
-    # a pixel without a label has loss 0, so that none precedes one that has a label
+    # unlabelled pixels have loss 0, so they follow all labelled ones
     hardest = loss.topk(max(1, round(top * loss.shape[1])), dim=1).values
     hardest = hardest * (torch.arange(hardest.shape[1], device=loss.device) < kept[:, None])
     return (hardest.sum(1) * labelled / kept).sum().to(loss.dtype)

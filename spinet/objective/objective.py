@@ -1,4 +1,4 @@
-"""Eq. 7 The total loss of SPINet; it owns the auxiliary heads, which inference never needs."""
+"""Eq. 7 The total loss of SPINet. It contains the auxiliary heads, which inference does not need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Objective(nn.Module):
 
     @classmethod
     def from_config(cls, config: Config) -> Objective:
-        """The objective of a network: in the separate variant (Table 5) both features pass through the heads."""
+        """The objective of a network. In the separate variant (Table 5), the heads read both features."""
         features = 2 if config.model.separate else 1
         return cls(config=config.objective, feature_channels=features * config.model.feature_channels)
 
@@ -49,9 +49,9 @@ class Objective(nn.Module):
             class_logits: of every level.
             thing_logits: of the sampled filters of each image, stride 4.
             stuff_logits: stride 4.
-            phi: the Panoptic-Feature, stride 4; in the separate variant both features, channel behind channel.
-            counts: of the items in the whole step; with these alone the terms of its parts add up to those of the step.
-            progress: how much of the run is done, 0 … 1.
+            phi: the Panoptic-Feature, stride 4; in the separate variant both features, concatenated.
+            counts: of the items in the whole step, so that the terms of its parts add up to the terms of the step.
+            progress: completed share of the run, 0 … 1.
         """
         config = self.config
         stuff = stuff_logits.float()
@@ -89,11 +89,11 @@ class Objective(nn.Module):
 
 
 def _or_one(count: float | Tensor) -> Tensor:
-    """The count, which may be below 1 where it is a process's share of one; 1 where there is nothing to count."""
+    """The count, or 1 if it is 0. A count may be below 1, as it is averaged over processes."""
     count = torch.as_tensor(count, dtype=torch.float32)
     return torch.where(count > 0, count, 1.0)
 
 
 def _ramp(progress: float, part: float) -> float:
-    """0 at the start of the run, 1 after `part` of it and from then on."""
+    """Rises from 0 at the start of the run to 1 after `part` of it."""
     return min(1.0, progress / part) if part else 1.0

@@ -1,7 +1,7 @@
-"""§5.2 Ground truth in the form that the losses need. Void and crowds are `IGNORE` in all of it.
+"""§5.2 Ground truth for the losses. Void and crowd are always `IGNORE`.
 
-Every random draw is made here. All draws of an image come from that image's own seed, so the same image gives the same
-draws on whatever process and in whatever batch it is seen.
+All random draws are made here, from the seed of each image. So an image gives the same draws on any process and in any
+batch.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.objective.auxiliary import find_negatives, partial_masks, soft_contour
 
 BACKGROUND = -2  # a location that belongs to no thing
-MASK_STRIDE = 4  # of the Panoptic-Feature, where masks are compared
+MASK_STRIDE = 4  # of the Panoptic-Feature and of the mask losses
 
 Assignment = Literal["centre", "any"]
 
 
 class Counts(NamedTuple):
-    """Numbers of the items that the losses are means over.
+    """Numbers of items, which the losses are divided by.
 
-    They are summed over the batches and the processes of a step before anything is divided, so that a step is the same
-    however it is split. Then they are tensors, which the host does not wait for.
+    They are summed over the batches and processes of a step before the division, so a step does not depend on how it is
+    split. The sums are tensors, which the host does not wait for.
     """
 
     positives: float | Tensor
     samples: float | Tensor
     stuff_pairs: float | Tensor
     triplets: float | Tensor
-    semantic_pixels: float | Tensor  # that have a label of the stuff path
-    contour_pixels: float | Tensor  # that are neither void nor crowd
+    semantic_pixels: float | Tensor  # pixels with a label of the stuff path
+    contour_pixels: float | Tensor  # pixels that are neither void nor crowd
 
 
 @dataclass
 class ImageTargets:
-    """What is kept for each image apart, since images differ in their number K of instances."""
+    """Targets of one image. Images differ in their number K of instances."""
 
     masks: Float[Tensor, "K h w"]  # share of each cell at stride 4 that the instance covers
     labels: Int[Tensor, "K"]  # thing class of each instance
     valid: Bool[Tensor, "h w"]  # cells at stride 4 that are neither void nor crowd
-    sample_level: Int[Tensor, "n"]  # places whose filters are trained: level, cell row, cell column …
-    sample_y: Int[Tensor, "n"]
-    sample_x: Int[Tensor, "n"]
-    sample_instance: Int[Tensor, "n"]  # … and the instance that each belongs to
+    sample_level: Int[Tensor, "n"]  # level of each location whose filter is trained
+    sample_y: Int[Tensor, "n"]  # its cell row
+    sample_x: Int[Tensor, "n"]  # its cell column
+    sample_instance: Int[Tensor, "n"]  # its instance
     halves: Bool[Tensor, "2 K h w"]  # M_k and M'_k of Eq. 3
-    negatives: Bool[Tensor, "K K"]  # row: anchor; true where the other instance is a negative of it
+    negatives: Bool[Tensor, "K K"]  # row: anchor; column: whether that instance is a negative
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Targets:
     classes: list[Int[Tensor, "B H_l W_l"]]  # thing label, BACKGROUND or IGNORE at each location of each level
     semantic: Int[Tensor, "B h w"]  # label of the stuff path or IGNORE
     present: Bool[Tensor, "B N_s"]  # classes that the multi-class dice averages over
-    contour: Float[Tensor, "B H W"] | None  # soft contour of Eq. 6, 0 … 1, or IGNORE; None where that loss is off
+    contour: Float[Tensor, "B H W"] | None  # soft contour of Eq. 6, 0 … 1, or IGNORE; None if that loss is off
     images: list[ImageTargets]  # B
 
     def counts(self) -> Counts:
@@ -82,11 +82,11 @@ class TargetBuilder:
         space: classes of the data, and outputs of the stuff path.
         semantic_stride: resolution of the stuff losses: 1 or 4.
         dice_classes: classes that the multi-class dice averages over.
-        samples_per_image: filters trained at most.
-        assignment: a location belongs to the instance at its cell's "centre" pixel, or to the smallest of those with
-            "any" pixel in its cell.
-        sampling: uniform over foreground "location"s, or with equal shares for each "instance".
-        contour_sigma: softness of contours, pixels; None leaves them out.
+        samples_per_image: maximum number of filters trained.
+        assignment: with "centre", a location belongs to the instance at the centre pixel of its cell; with "any",
+            to the smallest instance in its cell.
+        sampling: "location" is uniform over foreground locations; "instance" gives all instances equal shares.
+        contour_sigma: width of soft contours, pixels; None for no contours.
         divisor: maps are padded with void to a multiple of this, as the network pads its images.
     """
 
@@ -126,10 +126,10 @@ class TargetBuilder:
         Args:
             segment_maps: 0 void, i + 1 the i-th segment.
             labels: class of each segment, things first.
-            crowd: segments that no loss looks at.
-            seeds: of each image's draws.
-            smallest_maps: the segment maps with the smallest thing at each pixel, hidden or not, which is what
-                locations belong to; by default the segment maps, in which nothing overlaps.
+            crowd: segments that every loss ignores.
+            seeds: of each image's random draws.
+            smallest_maps: segment maps with the smallest thing at each pixel, visible or not. They assign locations to
+                instances. By default the segment maps, in which nothing overlaps.
         """
         height, width = segment_maps.shape[-2:]
         padding = (0, -width % self.divisor, 0, -height % self.divisor)
@@ -186,7 +186,7 @@ class TargetBuilder:
         if self.assignment == "centre":
             return [instances[s // 2 :: s, s // 2 :: s] for s in self.strides]
         by_size = torch.bincount(instances.flatten() + 1, minlength=count + 1)[1:].argsort(descending=True, stable=True)
-        # ranked by size, no instance before the largest: the highest rank in a cell is that of its smallest instance
+        # rank 0 is no instance, then from large to small: the highest rank in a cell is its smallest instance
         order = torch.arange(1.0, count + 1, device=instances.device)
         rank = torch.zeros(count + 1, device=instances.device).scatter_(0, by_size, order)
         finest = min(self.strides)
@@ -199,7 +199,7 @@ class TargetBuilder:
         if self.dice_classes == "all":
             return torch.ones(shape, dtype=torch.bool, device=semantic.device)[:, :-1]
         counts = torch.zeros(shape, dtype=torch.bool, device=semantic.device)
-        return counts.scatter_(1, semantic.flatten(1) % shape[1], True)[:, :-1]  # IGNORE lands in the last column
+        return counts.scatter_(1, semantic.flatten(1) % shape[1], True)[:, :-1]  # IGNORE is the last column
 
     def _image_targets(
         self, *, instances: Tensor, levels: list[Tensor], labels: Tensor, valid: Tensor, generator: torch.Generator
@@ -220,9 +220,9 @@ class TargetBuilder:
         )
 
     def _sample(self, levels: list[Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Places "uniformly sampled from the foreground locations" of all levels, and their instances."""
+        """Locations "uniformly sampled from the foreground locations" of all levels, and their instances."""
         foreground = [torch.nonzero(level >= 0) for level in levels]
-        place = torch.cat([F.pad(rows, (1, 0), value=i) for i, rows in enumerate(foreground)])  # level, y, x
+        locations = torch.cat([F.pad(rows, (1, 0), value=i) for i, rows in enumerate(foreground)])  # level, y, x
         instance = torch.cat([level[level >= 0] for level in levels])
         if self.sampling == "location":
             chosen = torch.randperm(len(instance), generator=generator)[: self.samples_per_image]
@@ -231,7 +231,7 @@ class TargetBuilder:
             draws = torch.rand(len(instance), generator=generator, dtype=torch.float64)
             chosen = (draws.log() / share).argsort(descending=True)[: self.samples_per_image]  # Efraimidis-Spirakis
         chosen = chosen.to(instance.device)
-        level, y, x = place[chosen].unbind(1)
+        level, y, x = locations[chosen].unbind(1)
         return level, y, x, instance[chosen]
 
 

@@ -1,4 +1,4 @@
-"""§5.2 Many processes that train as one: rank 0 decides, all follow."""
+"""§5.2 Training on several processes: rank 0 decides for all."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 
 def join(precision: Precision, device: torch.device) -> Accelerator:
-    """This process among those that `torchrun` started, if it did, each on a device of its own of that type."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run here may have had others
+    """Joins the processes that `torchrun` started, if any. Each has its own device, of the type of `device`."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run in this process may have had another state
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         cpu=device.type == "cpu",
@@ -34,7 +34,7 @@ def join(precision: Precision, device: torch.device) -> Accelerator:
 
 
 def decide(accelerator: Accelerator, function: Callable[[], T]) -> T:
-    """What `function` gives on rank 0, on every process; what it raises there is raised on all of them."""
+    """Calls `function` on rank 0, and returns its result, or raises its exception, on every process."""
     outcome: list[Any] = [None]
     if accelerator.is_main_process:
         try:
@@ -50,9 +50,9 @@ def decide(accelerator: Accelerator, function: Callable[[], T]) -> T:
 def build_together(
     accelerator: Accelerator, config: Config, categories: Categories, *, weights_follow: bool = False
 ) -> Model:
-    """An untrained network on every process, of one structure; see `build_model`.
+    """Builds the same untrained network on every process, see `build_model`.
 
-    Rank 0 fetches pretrained weights, and decides whether they can be had; data-parallel training hands them on.
+    Rank 0 loads pretrained weights, if available. Data-parallel training copies them to the other processes.
     """
     built: list[Model] = []
 
@@ -70,7 +70,7 @@ def build_together(
 
 
 def synchronise_norms(module: nn.Module) -> None:
-    """Has batch norms that train use the statistics of all processes' images; frozen ones stay what they are."""
+    """Makes trainable batch norms use statistics of the images of all processes. Frozen ones do not change."""
     for name, norm in list(module.named_modules()):
         if isinstance(norm, _BatchNorm) and any(parameter.requires_grad for parameter in norm.parameters()):
-            module.set_submodule(name, convert_sync_batchnorm(norm))  # torch's own drops timm's activations
+            module.set_submodule(name, convert_sync_batchnorm(norm))  # torch's version drops timm's activations

@@ -1,4 +1,4 @@
-"""§5.2 A training run: its processes, data, network and optimiser, how it is restored, and what it writes."""
+"""§5.2 A training run: its processes, data, network and optimiser, its checkpoints and records."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from spinet.training.step import Part, PendingLosses, Prepare, Step, learning_ra
 from spinet.weights import initialise, save_model, save_objective
 
 HALVINGS = 16
-"""Steps in a row that may overflow in fp16: as many as bring the scale of the losses from its first value to 1."""
+"""Maximum number of consecutive overflows in fp16: they halve the loss scale from its initial value to 1."""
 
 
 class Run:
-    """A training, ready for its next iteration.
+    """A training run, ready for its next iteration.
 
     Args:
         config, data, out, init, resume, experiment, base: see `spinet.training.loop.train`.
-        device: the one to train on.
+        device: type of the device to train on.
 
     Attributes:
-        start: the iteration to begin with.
-        hours: spent in all iterations so far.
+        start: first iteration.
+        hours: time of all iterations so far.
         world: number of processes.
-        main: whether this is the process that writes.
+        main: whether this process writes the files.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Run:
         )
 
     def _restore(self, checkpoints: list[Path]) -> None:
-        """Makes the optimiser; with checkpoints, all goes on from the last of them."""
+        """Makes the optimiser. If there are checkpoints, restores the last one."""
         optimizer = make_optimizer(self.training, self.config.train)
         state: dict[str, Any] = {}
         if checkpoints:
@@ -118,10 +118,10 @@ class Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def _batches(self, data: Path, train_set: Any, micro: int, *, pin_memory: bool) -> Iterator[Part]:
-        """What is left of the stream, with targets.
+        """The remaining batches of the stream, with targets.
 
-        A sample depends on its position in the stream alone, every other draw on the iteration: a checkpoint needs
-        neither a sampler's nor a generator's state.
+        A sample depends only on its position in the stream, any other random draw only on the iteration. So a
+        checkpoint needs no state of samplers or generators.
         """
         settings, inputs = self.config.train, self.config.input
         source = EndlessCity(data, train_set.categories) if inputs.endless else train_set
@@ -139,7 +139,7 @@ class Run:
         return plain_errors(loader)
 
     def step(self, iteration: int, *, stop: bool) -> Step:
-        """One step; `stop` tells all processes, once they read its losses, that this one wants to stop."""
+        """One step. `stop` asks all processes to stop; they see it when they read the losses."""
         settings = self.config.train
         torch.manual_seed(stable_seed(settings.seed, "iteration", iteration, self.rank))
         rate = learning_rate(iteration, settings)
@@ -158,7 +158,7 @@ class Run:
         return Step(iteration, rate, [image for part in parts for image in part.batch.image_ids], losses)
 
     def write_down(self, step: Step) -> bool:
-        """Logs the losses of a step, and says whether any process wanted to stop in it.
+        """Logs the losses of a step. Returns whether any process asked to stop.
 
         Raises:
             TrainError: a loss is not finite.
@@ -167,7 +167,7 @@ class Run:
         stop = values.pop("stop") > 0
         finite = all(math.isfinite(value) for name, value in values.items() if name != "gradient_norm")
         self.overflows = 0 if finite else self.overflows + 1
-        # in fp16 a step that overflows is skipped, and the next one tried with losses scaled by half as much
+        # in fp16 a step that overflows is skipped, and the loss scale is halved for the next one
         if self.overflows > (HALVINGS if self.precision == "fp16" else 0):
             bad = ", ".join(f"{name} = {value}" for name, value in values.items() if not math.isfinite(value))
             remedy = remedy_for_non_finite(self.out, step.iteration, self.precision, act=self.main)
@@ -183,7 +183,7 @@ class Run:
         return stop
 
     def save(self, done: int) -> None:
-        """Writes a checkpoint after so many iterations."""
+        """Writes a checkpoint after `done` iterations."""
         if self.main:
             state = {
                 "iteration": done,
@@ -199,15 +199,15 @@ class Run:
             save_checkpoint(self.out, done, state)
 
     def judge(self, done: int) -> None:
-        """Evaluates on the way, and goes on training."""
+        """Evaluates during training."""
         self.training.eval()
-        headline = validate(self.model, self.val_set, rank=self.rank, world_size=self.world)["headline"]
-        self.record("running", done, headline)
-        self.bar.write(f"{done}: " + ", ".join(f"{name} {value:.1f}" for name, value in headline.items()))
+        summary = validate(self.model, self.val_set, rank=self.rank, world_size=self.world)["summary"]
+        self.record("running", done, summary)
+        self.bar.write(f"{done}: " + ", ".join(f"{name} {value:.1f}" for name, value in summary.items()))
         self.training.train()
 
     def finish(self) -> dict[str, Any]:
-        """Writes the weights, evaluates them, and gives the record."""
+        """Writes the weights, evaluates them, and returns the record."""
         if self.log:
             self.log.close()
         if self.main:
@@ -222,7 +222,7 @@ class Run:
         return self.record("finished", done, metrics_of(result, features))
 
     def record(self, status: str, iteration: int, metrics: dict[str, Any]) -> dict[str, Any]:
-        """Writes how far the run is."""
+        """Writes the record with the progress of the run, and returns it."""
         backbone = self.model.network.backbone
         result = new_record(
             experiment=self.experiment,
@@ -236,7 +236,7 @@ class Run:
             processes=self.world,
             status=status,
         )
-        result |= self.revision  # what the run started from, whatever has been committed since
+        result |= self.revision  # the source when the run started, without later commits
         result["backbone_weights"] = backbone.weights
         result["init"] = self.initial
         result["backbone_norm"] = backbone.norm
@@ -250,10 +250,10 @@ class Run:
 
 
 def share_batch(settings: TrainConfig, world: int) -> tuple[int, int]:
-    """Images that a process takes at once, and how often it does so for a step.
+    """Images per forward pass of a process, and forward passes per step.
 
     Raises:
-        TrainError: the batch cannot be shared so, or not all processes have joined.
+        TrainError: the batch size does not divide, or not all processes have joined.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) != world:
         raise TrainError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {world} processes joined; start with torchrun")
@@ -267,7 +267,7 @@ def share_batch(settings: TrainConfig, world: int) -> tuple[int, int]:
 
 
 def train_transform(config: InputConfig) -> TrainTransform:
-    """Scale, crop, flip and colour as configured."""
+    """The configured scale, crop, flip and colour transform."""
     return TrainTransform(
         scale=config.scale,
         scale_unit=config.scale_unit,
