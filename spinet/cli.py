@@ -107,11 +107,11 @@ def evaluate(
     json: Path | None,
     device: str,
 ) -> None:
-    from spinet.evaluation import evaluate_files, headline
+    from spinet.evaluation import evaluate_files, summarize
 
     if gt_json and pred_json:
         result = evaluate_files(gt_json, pred_json, gt_dir=gt_dir, pred_dir=pred_dir, workers=workers)
-        columns = headline(result)
+        columns = summarize(result)
     elif weights and data:
         from spinet.data import open_dataset
         from spinet.evaluation.validate import validate
@@ -126,7 +126,7 @@ def evaluate(
         result = validate(optimize_for_inference(model), dataset)
         if split == "val" and (record := finish(weights, result, dataset, device=device)):
             print(f"{record}: finished")
-        columns = result.pop("headline")
+        columns = result.pop("summary")
     else:
         raise ConfigError("give --weights and --data, or --gt-json and --pred-json")
     print_table(

@@ -72,7 +72,7 @@ def write_json(content: Any, path: str | Path, *, seal: bool = False) -> None:
     atomic_write(path, text.encode() + b"\n")
 
 
-def read_json(path: str | Path, *, error: type[ValueError] = FileError, remedy: str = "write it again") -> Any:
+def read_json(path: str | Path, *, error: type[Exception] = FileError, remedy: str = "write it again") -> Any:
     """The content of a JSON file.
 
     Args:
@@ -80,9 +80,18 @@ def read_json(path: str | Path, *, error: type[ValueError] = FileError, remedy: 
         remedy: what the message advises then.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        content = Path(path).read_bytes()
     except OSError as failure:
         raise error(f"{path}: cannot be read ({failure.strerror})") from None
+    return parse_json(content, path, error=error, remedy=remedy)
+
+
+def parse_json(
+    content: bytes, path: str | Path, *, error: type[Exception] = FileError, remedy: str = "write it again"
+) -> Any:
+    """The same of a file's bytes; `path` is for the message alone."""
+    try:
+        return json.loads(content)
     except json.JSONDecodeError as failure:
         place = f"line {failure.lineno}, column {failure.colno}"
         raise error(f"{path}: {place}: {failure.msg}: not JSON, or cut off; {remedy}") from None

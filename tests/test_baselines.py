@@ -30,7 +30,7 @@ from spinet.data import Batch, Categories, Category, PanopticDataset, open_datas
 from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.data.segments import decode_ids
 from spinet.data.transforms import collate
-from spinet.evaluation import PanopticQuality, headline
+from spinet.evaluation import PanopticQuality, summarize
 from spinet.inference import merge as merging
 from spinet.inference.candidates import Candidates
 from spinet.inference.mask_logits import MaskLogits
@@ -129,7 +129,7 @@ def test_unknown_systems_and_settings_are_named():
     config = micro("panoptic_deeplab")
     with pytest.raises(ConfigError, match="dilates the backbone's last stage"):
         build_baseline(replace(config, model=replace(config.model, deformable=True)), CATEGORIES)
-    with pytest.raises(BackboneError, match="not a model of timm with feature maps at strides 4, 8, 16, 32"):
+    with pytest.raises(BackboneError, match="not a timm model with feature maps at strides 4, 8, 16, 32"):
         build_baseline(replace(config, model=replace(config.model, backbone="vit_tiny_patch16_224")), CATEGORIES)
 
 
@@ -262,7 +262,7 @@ def quality(model: Model, dataset: PanopticDataset) -> dict[str, float]:
     raw = dataset.read(0)
     prediction = predict(model, raw.image)
     counter.update(decode_ids(raw.panoptic), dataset.records[0].segments_info, prediction.ids, prediction.segments)
-    return headline(counter.result())
+    return summarize(counter.result())
 
 
 OVERFIT = {  # steps, rate, and what a street scene of 64 × 128 pixels needs: smaller anchors, levels and Gaussians

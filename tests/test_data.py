@@ -345,7 +345,7 @@ def test_all_faults_at_once_by_any_number_of_processes(coco: Path):
         ('{"images": [\n  {"id" 1}]}', "line 2, column 9"),
         ("[]", 'no list "images"'),
         ('{"images": [], "annotations": {}, "categories": []}', 'no list "annotations"'),
-        ("[" * 100_000, "broken JSON"),
+        ("[" * 100_000, "not JSON text"),
         ("", "line 1, column 1"),
     ],
 )

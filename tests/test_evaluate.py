@@ -31,8 +31,8 @@ from spinet.evaluation import (
     MeanIoU,
     PanopticQuality,
     evaluate_files,
-    headline,
     read_ids,
+    summarize,
 )
 from spinet.evaluation.validate import validate
 from spinet.inference.predict import predict
@@ -196,7 +196,7 @@ def test_pq_by_hand():
     assert result["per_class"][7]["iou"] == 10 / 12
     assert result["per_class"][24]["fp"] == 0  # void is forgiven
     assert result["All"] == pytest.approx({"pq": (0.8 + 10 / 12) / 2, "sq": (0.8 + 10 / 12) / 2, "rq": 1, "n": 2})
-    assert headline(result) == pytest.approx(
+    assert summarize(result) == pytest.approx(
         {"PQ": 100 * (0.8 + 10 / 12) / 2, "PQ_th": 80, "PQ_st": 1000 / 12, "SQ": 100 * (0.8 + 10 / 12) / 2, "RQ": 100}
     )
 

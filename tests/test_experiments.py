@@ -542,7 +542,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
     alone = validate(load_model(tmp_path / "two" / "model.safetensors"), open_dataset(city, "val"))
     for name in ("All", "Things", "Stuff", "images"):
         assert record["metrics"][name] == alone[name]
-    assert {name: record["metrics"][name] for name in alone["headline"]} == alone["headline"]
+    assert {name: record["metrics"][name] for name in alone["summary"]} == alone["summary"]
     assert list(record["metrics"]["per_class"].values()) == list(alone["per_class"].values())
 
 

@@ -35,7 +35,7 @@ ARROWS = {
     ),
     "training": "files config machine records data synthcity model system systems weights evaluation",
     "experiments": "paper files config records data synthcity objective system weights training",
-    "figures": "paper files data inference evaluation",
+    "figures": "paper files data model inference evaluation",
     "report": "paper files config records experiments figures",
     "notebook": "figures",
     "options": "config",

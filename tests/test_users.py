@@ -194,7 +194,7 @@ def test_weights_outlive_an_evaluation_that_fails(data: Path, tmp_path: Path, mo
     record = read_record(out / "record.json")
     assert record["status"] == "finished"
     again = validate(optimize_for_inference(load_model(out / "model.safetensors")), open_dataset(data, "val"))
-    assert record["metrics"]["mIoU"] == pytest.approx(again["headline"]["mIoU"], nan_ok=True)
+    assert record["metrics"]["mIoU"] == pytest.approx(again["summary"]["mIoU"], nan_ok=True)
     assert "error" not in record
 
 

@@ -6,7 +6,6 @@ Nothing in it is trusted: `parse` checks every entry and names all faults.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from spinet.data.readers import read_bytes
 from spinet.data.segments import Categories, Category, DataError
+from spinet.files import parse_json
 
 MAX_ID = 2**24 - 1  # what three colours of eight bits can say
 UNSTATED = -1
@@ -165,12 +165,7 @@ def parse(split: Split, faults: Faults) -> Document:
     """
     path = split.annotations
     raw = read_bytes(path)
-    try:
-        content = json.loads(raw)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: broken JSON: {error}") from None
+    content = parse_json(raw, path, error=DataError)
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise DataError(f'{path}: has no list "{name}", so it is not a panoptic JSON file')

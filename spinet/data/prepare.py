@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import signal
 import tempfile
@@ -28,6 +27,7 @@ from spinet.data.annotations import Document, Faults, ImageRecord, Split, parse
 from spinet.data.examine import Findings, examine, pixel_counts
 from spinet.data.panoptic import strangers
 from spinet.data.segments import Categories, DataError
+from spinet.files import read_json
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _convert(root: Path, split: str) -> Prepared:
                     error.errno, error.strerror or str(error), error.filename or str(root / "gtFine")
                 ) from None
         made, old = Path(aside), Path(aside) / "old"
-        document = json.loads((made / target.annotations.name).read_bytes())
+        document = read_json(made / target.annotations.name)
         target.annotations.unlink(missing_ok=True)  # the JSON file goes first and comes last: it vouches for the folder
         if target.folder.exists():
             os.replace(target.folder, old)

@@ -5,7 +5,6 @@ In a panoptic map no two segments overlap. Where whole masks do, the paper gives
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from spinet.data.annotations import ImageRecord
 from spinet.data.readers import read_bytes
 from spinet.data.segments import DataError
+from spinet.files import parse_json
 
 VISIBLE = 0.5  # share of a segment that must lie in a whole mask of its category for both to be one thing
 
@@ -58,15 +58,14 @@ def read_whole_masks(path: Path, records: Sequence[ImageRecord]) -> dict[int | s
         DataError: the file is missing or broken, or holds a mask of another size than its image.
     """
     sizes = {record.image_id: (record.height, record.width) for record in records}
-    raw = read_bytes(path)
+    content = parse_json(read_bytes(path), path, error=DataError, remedy="fetch it again")
     try:
-        content = json.loads(raw)
         annotations = TypeAdapter(list[_Annotation]).validate_python(content["annotations"])
     except ValidationError as error:
         first = error.errors()[0]
         where = f"annotation {first['loc'][0]}" if first["loc"] else '"annotations"'
         raise DataError(f"{path}: {where}: {first['msg']}; fetch it again or leave out input.whole_masks") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path}: no detection annotations of COCO ({error!r}); fetch it again") from None
     found: dict[int | str, list[WholeMask]] = defaultdict(list)
     for annotation in annotations:

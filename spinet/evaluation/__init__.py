@@ -11,7 +11,7 @@ from spinet.evaluation.cityscapes_precision import CityscapesPrecision
 from spinet.evaluation.mean_iou import MeanIoU
 from spinet.evaluation.overlaps import EvaluationError
 from spinet.evaluation.panoptic_files import evaluate_files, read_ids
-from spinet.evaluation.panoptic_quality import PanopticQuality, headline
+from spinet.evaluation.panoptic_quality import PanopticQuality, summarize
 
 __all__ = [
     "AveragePrecision",
@@ -20,6 +20,6 @@ __all__ = [
     "MeanIoU",
     "PanopticQuality",
     "evaluate_files",
-    "headline",
+    "summarize",
     "read_ids",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import warnings
@@ -19,7 +18,7 @@ from spinet.data.readers import read_panoptic_png
 from spinet.data.segments import Categories, Category, DataError, decode_ids
 from spinet.evaluation.overlaps import EvaluationError
 from spinet.evaluation.panoptic_quality import PanopticQuality
-from spinet.files import is_intact
+from spinet.files import is_intact, read_json
 
 # PNG file and segments of an image, in the ground truth and in the prediction
 Pair = tuple[Path, Sequence[Mapping[str, Any]], Path, Sequence[Mapping[str, Any]]]
@@ -133,16 +132,7 @@ def _folder(json_file: Path, folder: str | Path | None) -> Path:
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from None
-    except json.JSONDecodeError as error:
-        raise EvaluationError(
-            f"{path}: line {error.lineno}, column {error.colno}: {error.msg}: not JSON, or cut off; write it again"
-        ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise EvaluationError(f"{path}: not JSON text ({error})") from None
+    content = read_json(path, error=EvaluationError)
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise EvaluationError(f"{path}: no list `annotations`: give a JSON file in the COCO panoptic format")
     return content

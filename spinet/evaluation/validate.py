@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from spinet.data import PanopticDataset, cityscapes
 from spinet.data.label_space import IGNORE
 from spinet.data.segments import decode_ids
-from spinet.evaluation import AveragePrecision, CityscapesPrecision, MeanIoU, PanopticQuality, headline
+from spinet.evaluation import AveragePrecision, CityscapesPrecision, MeanIoU, PanopticQuality, summarize
 from spinet.evaluation.cityscapes_precision import THINGS
 from spinet.evaluation.components import components
 from spinet.inference.predict import predict
@@ -28,7 +28,7 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
     Returns:
         `All`, `Things`, `Stuff`, `per_class` (see `PanopticQuality.result`), `Components` (the same four keys for the
         semantic output plus connected components), `AP`, `mIoU` (0 … 1), `average_precision` (on Cityscapes see
-        `CityscapesPrecision.result`, elsewhere `AveragePrecision.result`), `headline` (the paper's columns in percent),
+        `CityscapesPrecision.result`, elsewhere `AveragePrecision.result`), `summary` (the paper's columns in percent),
         `images` (their number), `network_seconds`, `post_seconds` (medians per image).
     """
     categories, config = model.categories, model.config.inference
@@ -71,11 +71,11 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         "AP": ap["AP"],
         "mIoU": miou["mIoU"],
         "average_precision": ap,
-        "headline": {
-            **headline(result),
+        "summary": {
+            **summarize(result),
             "AP": 100 * ap["AP"],
             "mIoU": 100 * miou["mIoU"],
-            **{f"{name}_components": value for name, value in headline(single.result()).items() if name[:2] == "PQ"},
+            **{f"{name}_components": value for name, value in summarize(single.result()).items() if name[:2] == "PQ"},
         },
         "images": len(dataset),
         "network_seconds": median(t[0] for t in times),

@@ -1,4 +1,4 @@
-"""From rows to runs, and what is done with them: Snakemake carries out a plan, here or on Slurm, each run by `run`."""
+"""Plan the runs of a sweep and execute them: Snakemake starts each by `run`, on this machine or on Slurm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spinet.config.overrides import Overrides, find_preset, override
 from spinet.data import find_splits, open_dataset
 from spinet.experiments.campaigns import find_campaigns, without_seed
 from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Table, choose_rows, find_tables
-from spinet.files import owned, write_json
+from spinet.files import owned, read_json, write_json
 from spinet.records import fingerprint, read_record
 from spinet.training.launch import end_with_parent
 from spinet.training.outcome import RECORD
@@ -29,57 +29,55 @@ from spinet.training.preflight import check_data
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE.parents[1] / "notebooks" / "52_training.ipynb"
-"""Carries out a run. Its executed copy in the run's folder says that the run is done."""
+"""The notebook of a run. Its executed copy in the run's folder marks the run as done."""
 
 PLAN, FAILURE, LOG, AT_WORK = "plan.json", "failure.txt", "snakemake.log", ".at_work"
 
 TIMEOUT_HOURS = {"tiny": 4.0, "small": 24.0}
-"""For one cell of a notebook; the paper's schedules get two weeks."""
+"""Time limit for one cell of a notebook; the paper's schedules get two weeks."""
 
 
 class ExperimentError(RuntimeError):
-    """A run or a sweep that cannot start, cannot go on, or failed."""
+    """A run or a sweep cannot start, cannot continue, or failed."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A row with one seed. `digest` is the sha256 of its settings and its data: its identity."""
+    """A row with one seed. `digest`, the sha256 of its settings and its data, identifies it."""
 
     experiment: str  # the row's name
     seed: int
     overrides: dict[str, Any]
     digest: str
-    source: str | None = None  # the run with the same training, if this one differs in inference alone
+    source: str | None = None  # the run with the same training, if this run differs only in inference
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"{self.experiment}-s{self.seed}-{self.digest[:8]}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: what its runs have in common, and the runs by name."""
+    """A sweep: the common settings of its runs, and the runs by name."""
 
     preset: str
     data: str
     base: dict[str, Any]  # overrides of the preset
     runs: dict[str, Run]
     notebook: str = str(NOTEBOOK)
-    processes: int = 1  # of each run
+    processes: int = 1  # per run
     workers: int = 1  # runs at once on this machine
-    gpus: int = 0  # that they share; 0 if a scheduler hands them out
-    timeout_hours: float = 24.0  # for one cell
+    gpus: int = 0  # shared by the workers; 0 if a scheduler assigns them
+    timeout_hours: float = 24.0  # per cell
 
     def config(self, run: Run) -> Config:
         """The run's settings."""
         start = override(find_preset(self.preset), {**self.base, "train.seed": run.seed})
-        return override(
-            start, run.overrides
-        ).config  # a system's own settings depend on those before it, such as the crop
+        return override(start, run.overrides).config  # a system's defaults depend on earlier settings, such as the crop
 
     def parameters(self, run: Run, folder: Path) -> dict[str, Any]:
-        """Of the notebook."""
+        """Parameters of the notebook."""
         return {
             "preset": self.preset,
             "data": self.data,
@@ -92,10 +90,10 @@ class Plan:
         }
 
     def is_done(self, run: Run, folder: Path) -> bool:
-        """Whether the folder holds the finished run.
+        """Whether the folder has the finished run.
 
         Raises:
-            ExperimentError: it holds another run.
+            ExperimentError: it has another run.
             RecordError: its record is damaged.
         """
         record = read_record(folder / RECORD) if (folder / RECORD).exists() else {}
@@ -109,12 +107,13 @@ class Plan:
     @classmethod
     def read(cls, path: str | Path) -> Plan:
         """Raises `ExperimentError` if the file is not a plan."""
+        remedy = "call spinet sweep again"
+        content = read_json(path, error=ExperimentError, remedy=remedy)
         try:
-            content = json.loads(Path(path).read_bytes())
             known = {field.name: content[field.name] for field in fields(cls)}
             return cls(**{**known, "runs": {name: Run(**run) for name, run in content["runs"].items()}})
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ExperimentError(f"{path}: not the plan of a sweep ({error}); call spinet sweep again") from None
+        except (TypeError, KeyError) as error:
+            raise ExperimentError(f"{path}: not the plan of a sweep ({error}); {remedy}") from None
 
 
 def sweep(
@@ -133,27 +132,27 @@ def sweep(
     timeout_hours: float | None = None,
     notebook: str | Path = NOTEBOOK,
 ) -> list[Path]:
-    """Trains and evaluates every row of some tables with every seed, or what of it is not done yet.
+    """Trains and evaluates every row of some tables with every seed; skips finished runs.
 
     Args:
         data: a folder in Cityscapes or COCO panoptic layout with the splits train and val.
         out: gets a folder for each run: executed notebook, `record.json`, `log.csv`, `model.safetensors`, checkpoints.
-        groups: of `TABLES`; "table1" takes the learning rates from the runs of "rates" that `out` holds.
-        rows: names of the groups' rows; without any all are meant.
-        overrides: of the preset, for all runs.
-        workers: runs at once; by default one for each core, or for each group of `processes` GPUs.
-        processes: of each run, by `torchrun`; by default as many of the GPUs as its batch can be shared by.
+        groups: groups of `TABLES`; "table1" takes its learning rates from the runs of "rates" in `out`.
+        rows: names of rows of the groups; all rows if empty.
+        overrides: overrides of the preset, for all runs.
+        workers: runs at once; by default one per core, or one per `processes` GPUs.
+        processes: processes per run, by `torchrun`; by default as many GPUs as can share the batch.
         slurm: submit the runs as jobs, by the profile in `profiles/slurm`, instead of running them here.
-        dry_run: print what would be run.
-        timeout_hours: for any one cell of a notebook.
-        notebook: carries out a run, with the parameters that `Plan.parameters` gives it.
+        dry_run: only print which runs would start.
+        timeout_hours: time limit for each cell of a notebook.
+        notebook: the notebook of a run; it gets the parameters of `Plan.parameters`.
 
     Returns:
         The folders of the runs.
 
     Raises:
-        ExperimentError: a folder holds another run, or runs failed.
-        LockError: an earlier call still works in `out`.
+        ExperimentError: a folder has another run, or runs failed.
+        LockError: an earlier call still runs in `out`.
         ConfigError, DataError: see `make_plan`.
     """
     out, notebook = Path(out).resolve(), Path(notebook)
@@ -188,7 +187,7 @@ def sweep(
         environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     with owned(out):
         for name, run in plan.runs.items():
-            with owned(out / name / AT_WORK):  # a driver that outlived its sweep owns it
+            with owned(out / name / AT_WORK):  # owned by a run that outlived its sweep
                 if not plan.is_done(run, out / name) and not dry_run:
                     (out / name / notebook.name).unlink(missing_ok=True)
         write_json(asdict(plan), out / PLAN)
@@ -200,7 +199,7 @@ def sweep(
 
 
 def share(config: TrainConfig, gpus: int) -> int:
-    """The most of some GPUs that a step's batch can be shared by, at the images that each takes at once; at least 1."""
+    """The largest number of GPUs that can share a step's batch evenly, with `images_per_device` each; at least 1."""
     parts = max(1, config.batch_size // config.images_per_device)
     return max(n for n in range(1, max(gpus, 1) + 1) if parts % n == 0)
 
@@ -219,18 +218,18 @@ def make_plan(
     """The runs of some tables on a data set; rows with equal settings are one run.
 
     Args:
-        preset: where the settings start from.
+        preset: source of the settings.
         data: a folder in Cityscapes or COCO panoptic layout with the splits train and val.
-        groups: of `TABLES`.
-        seeds: every experiment is run with each of them.
+        groups: groups of `TABLES`.
+        seeds: every row runs with each of them.
         base: overrides of the preset, for all runs.
-        rows: names of the groups' rows; without any all are meant.
-        records: of finished runs, among them those of `RATES` if `SYSTEMS` is one of the groups.
+        rows: names of rows of the groups; all rows if empty.
+        records: records of finished runs, including those of `RATES` if `SYSTEMS` is one of the groups.
         options: the other fields of `Plan`.
 
     Raises:
-        ConfigError: a preset, group, row, field or value that does not exist; two rows of a table that are the same
-            run; the records lack a system's search.
+        ConfigError: a preset, group, row, field or value does not exist; two rows of a table are the same run; or the
+            records lack a system's search of the learning rate.
         DataError: the data cannot be read.
     """
     if not seeds:
@@ -240,7 +239,7 @@ def make_plan(
     start = override(find_preset(preset), base)
     tables = choose_rows(find_tables(tuple(groups)), rows)
     tables = [_tuned(table, start.config, data, records) if table.group == SYSTEMS.group else table for table in tables]
-    names: dict[Config, str] = {}  # of the first row with these settings, so that every choice of groups agrees on it
+    names: dict[Config, str] = {}  # name of the first row with these settings, the same for every choice of groups
     for table in TABLES.values():
         for row in table.rows:
             names.setdefault(override(start, row.changes(start.config)).config, row.name)
@@ -263,14 +262,14 @@ def make_plan(
                 name = names[override(start, changes).config]
                 digest = hashlib.sha256(json.dumps([to_dict(config), *fingerprints]).encode()).hexdigest()
                 run = Run(name, seed, changes, digest)
-                # runs that differ in inference alone are trained once
+                # train runs that differ only in inference once
                 source = trained.setdefault(replace(config, inference=start.config.inference), run.name)
                 runs.setdefault(run.name, run if source == run.name else replace(run, source=source))
     return Plan(preset, str(Path(data).resolve()), dict(base), runs, **options)
 
 
 def _tuned(table: Table, start: Config, data: str | Path, records: Iterable[Mapping[str, Any]]) -> Table:
-    """Rows of `SYSTEMS`, each at the learning rate with the highest PQ in the records of the same data and settings."""
+    """Rows of `SYSTEMS`, each at its learning rate with the highest PQ in the records of the same data and settings."""
     splits = find_splits(data)
     digest = fingerprint(splits[split].annotations for split in ("train", "val"))
     base = without_seed(to_dict(start))
@@ -286,7 +285,7 @@ def _tuned(table: Table, start: Config, data: str | Path, records: Iterable[Mapp
 
 
 def _carry_out(command: list[str], environment: dict[str, str], plan: Plan, out: Path) -> None:
-    """Waits for Snakemake. Shows how far the runs are, and each failure as it happens."""
+    """Runs Snakemake until it ends. Shows the progress of the runs and each failure."""
     iterations = {name: plan.config(run).train.iterations for name, run in plan.runs.items()}
     marks = {name: out / name / Path(plan.notebook).name for name in plan.runs}
     failures = {name: out / name / FAILURE for name in plan.runs}
@@ -298,7 +297,7 @@ def _carry_out(command: list[str], environment: dict[str, str], plan: Plan, out:
 
     with (
         (out / LOG).open("wb") as log,
-        # what earlier calls did says nothing about the time that is left
+        # earlier calls must not count in the estimate of the remaining time
         tqdm(total=sum(iterations.values()), initial=progress(), desc=out.name, unit="iteration") as bar,
         subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
@@ -316,18 +315,18 @@ def _carry_out(command: list[str], environment: dict[str, str], plan: Plan, out:
                 if not ended:
                     sleep(1)
         except KeyboardInterrupt as stop:
-            raise type(stop)("the same command goes on, and repeats nothing that is done") from None
+            raise type(stop)("repeat the same command to continue; finished runs are kept") from None
         finally:
             process.terminate()
     if missing := [name for name, mark in marks.items() if not mark.exists()]:
         raise ExperimentError(
             f"{len(missing)} of {len(marks)} runs failed: {', '.join(sorted(missing))}; {out / LOG} has Snakemake's "
-            "messages; the same command goes on, and repeats nothing that is done"
+            "messages; repeat the same command to continue; finished runs are kept"
         )
 
 
 def last_iteration(folder: Path) -> int:
-    """The last one in the run's log; 0 without a log."""
+    """The last iteration in the run's log; 0 without a log."""
     path = folder / "log.csv"
     if not path.exists():
         return 0

@@ -78,14 +78,14 @@ def generator(city: PanopticDataset) -> Drawn:
 
 def auxiliary_tasks(city: PanopticDataset) -> Drawn:
     model, sample = load_model(), city[EXPLAINED]
-    phi = run_network(model, _pixels(sample)).features.all_phi[0].float()
+    phi = run_network(model, sample.pixels).features.all_phi[0].float()
     objective = Objective.from_config(model.config)
     figure = figure_4(objective, image=sample.image, phi=phi, targets=_targets(model, sample))
     return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
 
 
 def prediction(city: PanopticDataset) -> Drawn:
-    image = _pixels(city[EXPLAINED])
+    image = city[EXPLAINED].pixels
     figure = panoptic_map(image, predict(load_model(), image), city.categories)
     return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
 
@@ -157,7 +157,7 @@ def effect_of_tasks(runs: SweptPairs) -> Drawn:
     rows = []
     shown = [index for index in COMPARED if index < len(city)]
     for index in shown:
-        image = _pixels(city[index])
+        image = city[index].pixels
         encoded = run_network(pair.with_tasks, image)
         contour = contour_map(pair.contour, encoded)
         rows.append(Seen(image, predict(pair.without_tasks, image), contour, postprocess(pair.with_tasks, encoded)))
@@ -175,7 +175,7 @@ def panoptic_feature(runs: SweptPairs) -> Drawn:
         title: sample_pixels(field, pixels=POINTS, seed=SEED, mask=quarter(field)) for title, field in fields.items()
     }
     maps = {title: embed(pixels.phi, seed=SEED) for title, pixels in drawn.items()}
-    image = _pixels(city[shown])
+    image = city[shown].pixels
     stride = len(image) / len(fields["with"].segment_map)
     figure = feature_map(image, drawn["with"], maps, city.categories, stride=stride)
     return figure, [*_looked_at(runs), f"{runs.data.name} val, image {shown}"]
@@ -232,10 +232,6 @@ def _run(folder: Path) -> str:
 def _targets(model: Model, sample: Sample) -> Targets:
     build = cast(TargetBuilder, model.target_builder())
     return build(sample.segment_map[None], [sample.labels], [sample.crowd], [SEED])
-
-
-def _pixels(sample: Sample):
-    return sample.image.permute(1, 2, 0).numpy()
 
 
 def _file(path: Path) -> str:

@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
+from torch import nn
 
 from spinet.figures.style import new_figure
+from spinet.model.layers import num_parameters
 
 INK, FAINT = "#222222", "#555555"
 """Colours of text and lines, and of what is said beside them."""
@@ -175,6 +177,7 @@ def size_of(shape: Sequence[int]) -> str:
     return f"{height} × {width} × {channels}"
 
 
-def in_millions(count: int) -> str:
-    """A number of parameters, in millions; thousands where it would read 0.0."""
+def in_millions(part: nn.Module) -> str:
+    """The number of parameters of a module, in millions; in thousands where it would read 0.0."""
+    count = num_parameters(part)
     return f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count / 1e3:.1f} k"

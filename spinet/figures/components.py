@@ -60,7 +60,7 @@ def figure_3(network: Any, size: tuple[int, int]) -> Figure:
             start = inside[-1].right
         blocks = generator.levels[row]
         title = "3×3 conv" if len(blocks) == 1 else f"{len(blocks)} × (3×3 conv)"
-        detail = f"GN, ReLU · {in_millions(_parameters(blocks))}"
+        detail = f"GN, ReLU · {in_millions(blocks)}"
         convolved.append(box(axes, (160, y), (64, 22), title, detail, color=LEVEL))
         arrow(axes, start, convolved[-1].left)
 
@@ -80,7 +80,7 @@ def figure_3(network: Any, size: tuple[int, int]) -> Figure:
     arrow(axes, merged.right, end.left)
     arrow(axes, coordinates.top, end.bottom, color=COORDINATES)
     for x, block in zip((317, 366), generator.merge, strict=True):
-        detail = f"GN, ReLU\n{in_millions(_parameters(block))}"
+        detail = f"GN, ReLU\n{in_millions(block)}"
         conv = box(axes, (x, middle), (40, 33), "3×3 conv", detail, color=FEATURE)
         arrow(axes, end.right, conv.left)
         inside.append(conv)
@@ -90,7 +90,7 @@ def figure_3(network: Any, size: tuple[int, int]) -> Figure:
     frame(axes, [*convolved, *inside], title, color=LEVEL)
 
     kernel = "×".join(str(side) for side in generator.deconvolution.kernel_size)
-    detail = f"stride {generator.deconvolution.stride[0]}\n{in_millions(_parameters(generator.deconvolution))}"
+    detail = f"stride {generator.deconvolution.stride[0]}\n{in_millions(generator.deconvolution)}"
     last = box(axes, (424, middle), (46, 33), f"{kernel} deconv", detail, color=FEATURE)
     arrow(axes, end.right, last.left)
     phi = sheets(axes, (474, middle), (28, 20), count=4, color=FEATURE, offset=2)
@@ -146,7 +146,7 @@ def _triplet(axes: Axes, head: Any, pixels: np.ndarray, phi: Tensor, targets: An
 
     mean = box(axes, (222, y), (42, 138), "mean of φ\nover the\nmask", "Eq. 4", color=FEATURE)
     arrow(axes, (mean.x, feature.top[1]), mean.bottom, color=FEATURE)
-    size = f"{head.fc.in_features} → {head.fc.out_features}\n{in_millions(_parameters(head.fc))}"
+    size = f"{head.fc.in_features} → {head.fc.out_features}\n{in_millions(head.fc)}"
     layer = box(axes, (334, y), (42, 138), "FC", size, color=FEATURE)
     loss = box(axes, (451, y), (86, 138), color=ANCHOR)
     for lane, name, formula, half, color in lanes:
@@ -175,7 +175,7 @@ def _triplet(axes: Axes, head: Any, pixels: np.ndarray, phi: Tensor, targets: An
 def _contour(axes: Axes, head: Any, phi: Tensor, contour: Tensor, feature: Box) -> None:
     """Eq. 6."""
     y = feature.y
-    conv = box(axes, (274, y), (40, 30), "1×1 conv", in_millions(_parameters(head.conv)), color=FEATURE)
+    conv = box(axes, (274, y), (40, 30), "1×1 conv", in_millions(head.conv), color=FEATURE)
     maps = sheets(axes, (322, y), (26, 13), count=4, color=CONTOUR, offset=2)
     write(axes, (322, y - 18), "", size_of((head.conv.out_channels, *phi.shape[1:])))
     shuffle = box(axes, (370, y), (32, 34), "pixel\nshuffle", f"×{head.UPSCALE}", color=CONTOUR)
@@ -212,10 +212,6 @@ def _run(network: Any, size: tuple[int, int]) -> tuple[list[torch.Size], dict[st
         for hook in hooks:
             hook.remove()
     return levels, shapes
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _choose(targets: Any) -> tuple[int, int]:

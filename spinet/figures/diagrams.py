@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import nn
 
 from spinet.figures.boxes import (
     DETAIL,
@@ -147,7 +146,7 @@ def _backbone_and_pyramid(axes: Axes, network: Any, found: Shapes) -> Box:
         }
 
     c, p = column(43, found.backbone, FAINT), column(135, found.pyramid, BLUE)
-    backbone = frame(axes, list(c.values()), "Backbone §5.2", _cost(network.backbone), color=INK, pad=5)
+    backbone = frame(axes, list(c.values()), "Backbone §5.2", in_millions(network.backbone), color=INK, pad=5)
     image = sheets(axes, (43, 241), (66, 26), 1, color=FAINT)
     write(axes, (43, 241), "image", size_of(found.image))
     arrow(axes, image.bottom, backbone.top)
@@ -159,21 +158,21 @@ def _backbone_and_pyramid(axes: Axes, network: Any, found: Shapes) -> Box:
     if "6" in p:  # from C5, as P5 is
         arrow(axes, c["5"].bottom, (c["5"].x, p["6"].y), p["6"].left)
     axes.text(89, c["2"].y + 2, "½", ha="center", va="bottom", fontsize=DETAIL, color=INK)
-    return frame(axes, list(p.values()), "FPN §3.1", _cost(network.fpn), color=BLUE, pad=5)
+    return frame(axes, list(p.values()), "FPN §3.1", in_millions(network.fpn), color=BLUE, pad=5)
 
 
 def _filter_sampling(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> Box:
     module = network.filter_sampling
     k, n_t, d_f = module.kernel, found.classes["P2"][0], found.filters["P2"][0]
-    class_head = box(axes, (240, 222), (64, 28), "class head", _cost(module.class_head), color=THINGS)
-    filter_head = box(axes, (240, 168), (64, 28), "filter head", _cost(module.filter_head), color=THINGS)
+    class_head = box(axes, (240, 222), (64, 28), "class head", in_millions(module.class_head), color=THINGS)
+    filter_head = box(axes, (240, 168), (64, 28), "filter head", in_millions(module.filter_head), color=THINGS)
     coordinates = box(axes, (240, 136), (64, 14), "coordinates", color=SKY)
     c_l = sheets(axes, (316, 226), (34, 17), len(found.classes), color=THINGS)
     write(axes, (314, 208), "", f"$C_l$: $H_l$ × $W_l$ × {n_t}")
     f_l = sheets(axes, (316, 172), (34, 17), len(found.filters), color=THINGS)
     write(axes, (314, 154), "", f"$F_l$: $H_l$ × $W_l$ × {d_f}")
     pool = box(axes, (394, 172), (62, 28), f"{k} × {k} at peaks", f"n × {found.pooled[0]}", color=THINGS)
-    fc = box(axes, (463, 172), (42, 28), "FC", _cost(module.fc), color=THINGS)
+    fc = box(axes, (463, 172), (42, 28), "FC", in_millions(module.fc), color=THINGS)
     arrow(axes, class_head.right, (c_l.left[0], class_head.y))
     arrow(axes, filter_head.right, (f_l.left[0], filter_head.y))
     arrow(axes, coordinates.top, filter_head.bottom)
@@ -182,7 +181,7 @@ def _filter_sampling(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> B
     arrow(axes, f_l.right, pool.left)
     arrow(axes, pool.right, fc.left)
     members = [class_head, filter_head, coordinates, c_l, fc]
-    frame(axes, members, f"Filter sampling module §3.2 · {_cost(module)}", color=THINGS)
+    frame(axes, members, f"Filter sampling module §3.2 · {in_millions(module)}", color=THINGS)
     bend = pyramid.right[0] + 7
     for head in (class_head, filter_head):
         arrow(axes, (pyramid.right[0], 180), (bend, 180), (bend, head.y), head.left)
@@ -200,7 +199,7 @@ def _generator(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> Box:
     write(axes, (314, 25.5), "", f"φ: {size_of(found.phi)}")
     arrow(axes, coordinates.bottom, merge.top)
     arrow(axes, merge.right, (phi.left[0], merge.y))
-    title = f"Panoptic-Feature §3.3 · {_cost(network.panoptic_feature)}"
+    title = f"Panoptic-Feature §3.3 · {in_millions(network.panoptic_feature)}"
     frame(axes, [merge, coordinates, phi], title, color=BOTH)
     arrow(axes, (pyramid.right[0], merge.y), merge.left)
     write(axes, (pyramid.right[0] + 15, merge.y + 6), "", _levels(network.feature_levels))
@@ -232,7 +231,3 @@ def _symbol(level: str) -> str:
 def _sides(shape: Sequence[int]) -> str:
     """Of a filter [D, k, k]: k × k × D."""
     return " × ".join(str(part) for part in (*shape[1:], shape[0]))
-
-
-def _cost(part: nn.Module) -> str:
-    return in_millions(sum(parameter.numel() for parameter in part.parameters()))

@@ -27,7 +27,7 @@ def draw_segments(sample: Sample, categories: Categories) -> UInt8[np.ndarray, "
     ]
     known = np.zeros(len(sample.labels) + 1, dtype=np.int32)
     known[[segment["id"] for segment in segments]] = [segment["id"] for segment in segments]
-    image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+    image = np.ascontiguousarray(sample.pixels)
     return draw_panoptic(image, known[sample.segment_map.numpy()], segments, categories)
 
 
@@ -60,7 +60,7 @@ def figure_targets(sample: Sample, targets: Any, strides: Sequence[int], categor
     x, y = own.sample_x[places].numpy(), own.sample_y[places].numpy()
     name = categories.things[int(own.labels[chosen])].name
     last = len(strides) - 1
-    _show(grid[0], sample.image.permute(1, 2, 0).numpy(), "image")
+    _show(grid[0], sample.pixels, "image")
     _show(grid[1], draw_segments(sample, categories), "segments")
     _show(grid[2], targets.contour[0].numpy(), "soft contour between classes", cmap="magma")
     _show(

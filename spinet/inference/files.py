@@ -16,7 +16,7 @@ from spinet.data.names import Id, Names, forms, matched_names, names_of
 from spinet.data.overlay import draw_panoptic
 from spinet.data.readers import read_image
 from spinet.data.segments import Categories, DataError, encode_ids
-from spinet.files import atomic_write, owned, refuse_file, sealed, visible
+from spinet.files import atomic_write, owned, read_json, refuse_file, sealed, visible
 from spinet.inference.predict import Prediction, predict
 from spinet.system import Model
 
@@ -199,8 +199,8 @@ def ids_of_truth(sources: list[Source], gt_json: Path) -> dict[str, Id]:
         PictureError: the file cannot be read, or knows none of the pictures.
     """
     try:
-        truth = names_of(json.loads(gt_json.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        truth = names_of(read_json(gt_json, error=PictureError))
+    except (KeyError, TypeError) as error:
         raise PictureError(f"{gt_json}: no ground truth in COCO panoptic format ({error})") from None
     own: Names = {source.file_name: forms(source.file_name) for source in sources}
     found = {str(name): image_id for image_id, name in matched_names(truth, own).items()}

@@ -1,4 +1,4 @@
-"""Layers that several parts of §3 share: coordinates and conv-GN-ReLU."""
+"""Layers shared by several modules of §3: conv-GN-ReLU, group norm and coordinates."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class ConvGNReLU(nn.Sequential):
 
 
 class NoOutput(nn.Module):
-    """Stands for the convolution to the classes of an empty group."""
+    """Replaces the output convolution if there are no classes."""
 
     def forward(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B 0 H W"]:
         return x[:, :0]
 
 
 def group_norm(channels: int, **options: Any) -> nn.GroupNorm:
-    """Group normalisation with 32 groups, fewer where the channels do not divide or a group would be one channel."""
+    """Group normalisation with 32 groups; fewer if 32 does not divide the channels or groups would have one channel."""
     return GroupNorm(math.gcd(32, channels if channels > 32 else max(1, channels // 2)), channels, **options)
 
 
 class GroupNorm(nn.GroupNorm):
-    """PyTorch's; on CUDA with its input's type and order in memory, statistics in float32.
+    """PyTorch's group norm. On CUDA it keeps the type and memory format of its input; statistics are in float32.
 
-    There autocast and PyTorch's kernel would turn the input into float32 with channels first, and the convolution that
-    follows turn both back: more bytes than those of the convolutions around it.
+    On CUDA, autocast and PyTorch's kernel would convert the input to float32 with channels first, and the next
+    convolution would convert it back. This moves more bytes than the convolutions themselves.
     """
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -54,12 +54,12 @@ def group_norm_in_order(
     bias: Float[Tensor, "C"],
     eps: float,
 ) -> Float[Tensor, "B C H W"]:
-    """Group normalisation by sums over the pixels of each channel, which need no order of the channels."""
+    """Group normalisation by sums over the pixels of each channel, which work in any memory format."""
     return _GroupNormInOrder.apply(x, groups, weight, bias, eps)  # pyright: ignore[reportReturnType]
 
 
 class _GroupNormInOrder(torch.autograd.Function):
-    """y = w (x − μ) / σ + b, with μ and σ of each image's groups."""
+    """y = w (x − μ) / σ + b, with μ and σ of each group of each image."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -98,7 +98,7 @@ def _spread(values: Float[Tensor, "B G c"], like: Float[Tensor, "B C H W"]) -> F
 
 
 def set_group_channels(module: nn.Module, channels: int) -> None:
-    """Gives every group norm under `module` groups of `channels` channels, or the next larger number that divides."""
+    """Sets the group size of every group norm in `module` to `channels`, or the next larger number that divides."""
     for norm in module.modules():
         if isinstance(norm, nn.GroupNorm):
             sizes = range(min(channels, norm.num_channels), norm.num_channels + 1)
@@ -109,9 +109,9 @@ class Coordinates(nn.Module):
     """Absolute positions as extra channels (§3.2 "absolute positional information", §3.3, CoordConv).
 
     Args:
-        frame: what −1 … 1 spans: the whole "image" that a crop was taken from, the "crop" itself, or a fixed number of
-            "pixels" (`PIXELS` to a unit, from the image's left top corner).
-        frequencies: 0 gives x and y alone; F adds sin and cos of π·2^f·x and π·2^f·y for f < F.
+        frame: span of −1 … 1: the whole "image" that a crop was taken from, or the "crop" itself. With "pixels", the
+            unit is `PIXELS` and the origin is the top left corner of the image.
+        frequencies: 0 gives only x and y; F adds sin and cos of π·2^f·x and π·2^f·y for f < F.
     """
 
     PIXELS = 512.0
@@ -128,8 +128,8 @@ class Coordinates(nn.Module):
         """The channels for a feature map.
 
         Args:
-            feature: gives size, type and device.
-            stride: image pixels to a cell.
+            feature: determines size, type and device.
+            stride: image pixels per cell.
             windows: left, top, full width, full height of each image in the image it was cropped from, pixels.
         """
         height, width = feature.shape[-2:]
@@ -146,7 +146,7 @@ class Coordinates(nn.Module):
         return channels.to(feature.dtype)
 
     def projection(self, out_channels: int) -> nn.Conv2d:
-        """A 1×1 convolution of the channels without bias. With waves its output starts at unit variance."""
+        """A 1×1 convolution of the channels, without bias. With `frequencies` its initial output has unit variance."""
         conv = nn.Conv2d(self.channels, out_channels, 1, bias=False)
         nn.init.normal_(conv.weight, std=math.sqrt(2 / self.channels))
         return conv
@@ -163,3 +163,8 @@ class Coordinates(nn.Module):
     def _encode(self, axis: Float[Tensor, "B N"]) -> Float[Tensor, "B C N"]:
         waves = [f(math.pi * 2**k * axis) for k in range(self.frequencies) for f in (torch.sin, torch.cos)]
         return torch.stack([axis, *waves], dim=1)
+
+
+def num_parameters(module: nn.Module) -> int:
+    """How many numbers a module learns, or could learn if none of them was frozen."""
+    return sum(parameter.numel() for parameter in module.parameters())

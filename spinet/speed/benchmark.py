@@ -20,6 +20,7 @@ from spinet.config import PRESETS, ConfigError, PresetName
 from spinet.data.segments import Sample
 from spinet.inference.predict import postprocess, run_network
 from spinet.machine import exact_float32, tf32
+from spinet.model.layers import num_parameters
 from spinet.records import new_record
 from spinet.speed.accounting import macs_of
 from spinet.speed.memory import keep_freed_memory
@@ -202,7 +203,7 @@ def _costs(model: Model, sample: Sample) -> dict[str, int]:
         moved = sum(moves)
         post = macs_of(lambda: postprocess(model, outputs[0]))
     return {
-        "params": sum(parameter.numel() for parameter in model.network.parameters()),
+        "params": num_parameters(model.network),
         "macs": network + post,
         "network_macs": network,
         "network_values": moved,

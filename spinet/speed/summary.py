@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from spinet.files import read_json
 
 BENCHMARK = "time of an image"
 """Value of `benchmark` in a record."""
@@ -13,7 +14,7 @@ BENCHMARK = "time of an image"
 
 def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
     """The records of `spinet bench --json` in a folder and its subfolders, sorted by path."""
-    contents = [json.loads(path.read_bytes()) for path in sorted(folder.rglob("bench*.json"))]
+    contents = [read_json(path) for path in sorted(folder.rglob("bench*.json"))]
     return [content for content in contents if content.get("benchmark") == BENCHMARK]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from cityscapesscripts.helpers.labels import id2label
 
 from spinet.data.segments import Categories, DataError, Sample, look_up
+from spinet.files import read_json
 from spinet.synthcity.write import MANIFEST, render_scene
 
 
@@ -31,7 +31,7 @@ class EndlessCity:
         path = Path(root) / MANIFEST
         if not path.is_file():
             raise DataError(f"{path}: missing; input.endless needs a folder made by: spinet data synth")
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path, error=DataError)
         self.seed: int = manifest["seed"]
         self.size: tuple[int, int] = tuple(manifest["size"])
         self.label_of = categories.label_of

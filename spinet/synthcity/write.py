@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from spinet.data.prepare import prepare_cityscapes
 from spinet.data.segments import DataError
-from spinet.files import atomic_write
+from spinet.files import atomic_write, read_json
 from spinet.synthcity.compose import SPLITS, compose
 from spinet.synthcity.render import render
 
@@ -70,7 +70,7 @@ def _claim(root: Path, manifest: dict) -> None:
     """Makes `root` the folder of this data set; raises DataError if it has other contents."""
     path = root / MANIFEST
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_json(path, error=DataError)
         if found != manifest:
             raise DataError(f"{root}: holds a SynthCity of {found}, not {manifest}; delete it or name another folder")
     elif root.exists() and any(root.iterdir()):

@@ -31,8 +31,8 @@ def data_facts(train_set: PanopticDataset, val_set: PanopticDataset) -> dict[str
 
 def metrics_of(result: dict[str, Any], features: dict[str, Any]) -> dict[str, Any]:
     """The metrics of a record: the paper's columns in percent, details of `validate`, and `feature_measures`."""
-    details = {name: value for name, value in result.items() if name != "headline"}
-    return {**details, **result["headline"], "features": features}
+    details = {name: value for name, value in result.items() if name != "summary"}
+    return {**details, **result["summary"], "features": features}
 
 
 def feature_measures(model: Model, val_set: PanopticDataset, folder: Path) -> dict[str, Any]:
