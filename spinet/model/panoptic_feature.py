@@ -13,17 +13,17 @@ from spinet.model.layers import ConvGNReLU, Coordinates
 
 
 class PanopticFeatureGenerator(nn.Module):
-    """Pyramid levels to the Panoptic-Feature φ, D_φ channels at stride 4.
+    """Computes the Panoptic-Feature φ, D_φ channels at stride 4, from pyramid levels.
 
-    Every level is resized to stride 8 and convolved, all are summed, absolute coordinates join, two more convolutions
-    follow, and a 2×2 deconvolution of stride 2 ends at stride 4. A level takes as many convolutions as it is doubled,
-    at least one, like the semantic branch of Panoptic-FPN.
+    Every level is resized to stride 8 and convolved. The sum is concatenated with absolute coordinates and convolved
+    twice. A 2×2 deconvolution of stride 2 gives stride 4. A level has one convolution per doubling of its size, at
+    least one, like the semantic branch of Panoptic-FPN.
 
     Args:
         relu: a ReLU after the deconvolution.
-        equal_taps: the deconvolution starts with its four taps equal, N(0, 2 / inputs), so that φ has unit variance and
-            is the same in the four pixels of a cell. PyTorch's own initialisation takes the fan-in from the outputs.
-        coordinate_skip: a learned projection of the coordinates is also added to φ. Beyond the paper.
+        equal_taps: initialise the four taps of the deconvolution with equal weights, N(0, 2 / inputs). Then φ has unit
+            variance, and is equal in the four pixels of a cell. PyTorch's default computes the fan-in from the outputs.
+        coordinate_skip: also add a learned projection of the coordinates to φ. Beyond the paper.
     """
 
     STRIDE = 8  # §3.3: "internally maintains its spatial size to the stride of 8"
@@ -62,7 +62,7 @@ class PanopticFeatureGenerator(nn.Module):
     def merged(
         self, levels: list[Float[Tensor, "B D H_l W_l"]], windows: Float[Tensor, "B 4"]
     ) -> Float[Tensor, "B D h w"]:
-        """All but the last step: what becomes φ, at stride 8."""
+        """The input of the deconvolution, at stride 8."""
         parts = zip(levels, self.resize, self.levels, strict=True)
         merged = reduce(torch.add, (convolve(resize(level)) for level, resize, convolve in parts))
         return self.merge(torch.cat([merged, self.coordinates(merged, self.STRIDE, windows)], dim=1))

@@ -1,4 +1,4 @@
-"""§3.4 Unified single-shot convolution: one convolution, every thing and every stuff."""
+"""§3.4 Unified single-shot convolution: one convolution for all things and stuff."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 class SingleShot(nn.Module):
-    """Holds the trainable stuff filters and applies them together with the sampled thing filters.
+    """Contains the trainable stuff filters, and applies them together with the sampled thing filters.
 
-    Things have no bias: a filter is k² D_φ numbers in all.
+    Things have no bias: a filter consists of k² D_φ numbers.
     """
 
     def __init__(self, *, num_stuff: int, feature_channels: int, kernel: int = 3):
@@ -34,7 +34,7 @@ class SingleShot(nn.Module):
     def join(
         self, thing_filters: Float[Tensor, "n D_phi k k"]
     ) -> tuple[Float[Tensor, "n+N_s D_phi k k"], Float[Tensor, "n+N_s"]]:
-        """Filters and biases of the one convolution: the things', then the stuff's, in the things' type."""
+        """Filters and biases of the joint convolution, things before stuff, in the type of the thing filters."""
         weight = torch.cat([thing_filters, self.weight.to(thing_filters.dtype)])
         bias = torch.cat([thing_filters.new_zeros(len(thing_filters)), self.bias.to(thing_filters.dtype)])
         return weight, bias
@@ -45,30 +45,30 @@ class SingleShot(nn.Module):
         phi_stuff: Float[Tensor, "D_phi H W"],
         thing_filters: Float[Tensor, "n D_phi k k"],
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "N_s H W"]]:
-        """The same by two convolutions over two features: the variant that Table 5 compares with."""
-        filters = torch.cat([thing_filters, self.weight[:1].to(thing_filters.dtype)])  # there must be at least one
+        """The same by two convolutions on two features: the separate variant of Table 5."""
+        filters = torch.cat([thing_filters, self.weight[:1].to(thing_filters.dtype)])  # at least one is needed
         things = F.conv2d(batch_of_one(phi_things), filters, padding=self.padding)[0, :-1]
         stuff = F.conv2d(batch_of_one(phi_stuff), self.weight, self.bias, padding=self.padding)[0]
         return things, stuff
 
 
 def batch_of_one(phi: Float[Tensor, "D_phi H W"]) -> Float[Tensor, "1 D_phi H W"]:
-    """`phi[None]`, but recognised as channels last where φ is so; else the convolution would reorder φ first."""
+    """`phi[None]` that stays channels last if φ is; otherwise the convolution would copy φ first."""
     return phi.movedim(0, -1)[None].movedim(-1, 1)
 
 
 def within_reach(
     logits: Float[Tensor, "n H W"], places: Float[Tensor, "n 2"], *, reach: float, stride: int
 ) -> Float[Tensor, "n H W"]:
-    """Masks cut to the square of `reach` pixels on every side of the place where their filter was sampled.
+    """Limits each mask to the square of `reach` pixels on every side of the location of its filter.
 
-    A filter then has to separate its object from similar ones nearby only. A filter trained on crops is never asked
-    about pixels further away than a crop is wide.
+    So a filter only has to separate its object from similar objects nearby. A filter trained on crops is not applied to
+    pixels further away than the size of a crop.
 
     Args:
         logits: of n things.
-        places: row and column of each filter, pixels of the network's input.
-        stride: pixels to a cell of the logits.
+        places: row and column of each filter, in pixels of the network's input.
+        stride: pixels per cell of the logits.
     """
     far = torch.zeros_like(logits, dtype=torch.bool)
     for axis in (0, 1):

@@ -20,24 +20,24 @@ from spinet.model.single_shot import SingleShot, within_reach
 
 @dataclass
 class Features:
-    """What the network knows of a batch before any filter is applied."""
+    """The output of the network for a batch, before filters are applied."""
 
     class_logits: list[Float[Tensor, "B N_t H_l W_l"]]
     filter_features: list[Float[Tensor, "B D_f H_l W_l"]]
     phi: Float[Tensor, "B D_phi H W"]  # the Panoptic-Feature, stride 4
-    phi_stuff: Float[Tensor, "B D_phi H W"]  # the same, or the second one of the separate variant (Table 5)
+    phi_stuff: Float[Tensor, "B D_phi H W"]  # the same; in the separate variant (Table 5) a second feature
 
     @property
     def all_phi(self) -> Float[Tensor, "B D H W"]:
-        """What the auxiliary tasks look at: φ, or both features of the separate variant, channel behind channel."""
+        """The input of the auxiliary tasks: φ, or both features of the separate variant, concatenated."""
         return self.phi if self.phi is self.phi_stuff else torch.cat([self.phi, self.phi_stuff], dim=1)
 
 
 class SPINet(Network):
     """Single-shot path integrated panoptic segmentation network.
 
-    `forward` computes the features of a batch; `single_shot` the logits of one of its images. Nothing here is needed
-    for training only: the auxiliary heads belong to the objective.
+    `forward` computes the features of a batch, `single_shot` the logits of one of its images. The auxiliary heads,
+    which only training needs, are in the objective.
     """
 
     PHI_STRIDE = 4
@@ -73,10 +73,10 @@ class SPINet(Network):
         """Builds the network.
 
         Args:
-            config: sizes and choices.
+            config: settings of the network.
             num_things: N_t, thing classes.
             num_stuff: N_s, outputs of the stuff path (`LabelSpace.num_outputs`).
-            weights_follow: trained weights are loaded next, so no others are.
+            weights_follow: trained weights are loaded later, so do not load ImageNet weights.
         """
         backbone = Backbone(
             name=config.backbone,
@@ -128,7 +128,7 @@ class SPINet(Network):
 
     @property
     def strides(self) -> list[int]:
-        """Image pixels to a cell, for each level of the filter sampling module."""
+        """Image pixels per cell, for each level of the filter sampling module."""
         return [STRIDE[level] for level in self.filter_levels]
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"], windows: Float[Tensor, "B 4"] | None = None) -> Features:
@@ -136,8 +136,8 @@ class SPINet(Network):
 
         Args:
             images: 0 … 255, of uint8 or a floating type.
-            windows: left, top, full width, full height of each image in the image that it was cropped from, pixels;
-                by default each is a whole image.
+            windows: left, top, full width, full height of each image in the image that it was cropped from, pixels. By
+                default each is a whole image.
         """
         height, width = images.shape[-2:]
         if windows is None:
@@ -155,12 +155,12 @@ class SPINet(Network):
     def single_shot(
         self, features: Features, index: int, locations: Locations
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, "N_s H W"]]:
-        """Mask logits at stride 4 of n things, whose filters are sampled at `locations`, and of all stuff classes.
+        """Mask logits at stride 4 of n things, with filters sampled at `locations`, and of all stuff classes.
 
         Args:
             features: of a batch.
-            index: which image of it.
-            locations: n places on the levels of that image.
+            index: of an image in the batch.
+            locations: n locations on the levels of that image.
         """
         thing_filters = self.filter_sampling.sample([f[index] for f in features.filter_features], locations)
         if self.stuff_feature is None:
@@ -173,7 +173,7 @@ class SPINet(Network):
         return things, stuff
 
     def places(self, locations: Locations) -> Float[Tensor, "n 2"]:
-        """Row and column of the centre of each location's cell, pixels of the network's input."""
+        """Row and column of the centre of each location's cell, in pixels of the network's input."""
         strides = torch.tensor(self.strides).to(locations.level.device, non_blocking=True)
         stride = strides[locations.level, None]
         return (torch.stack([locations.y, locations.x], dim=1) + 0.5) * stride
