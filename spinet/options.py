@@ -72,6 +72,13 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+SIZE: dict[str, Any] = {"nargs": 2, "type": at_least(1), "metavar": ("HEIGHT", "WIDTH")}
+SEEDS: dict[str, Any] = {"nargs": "*", "type": int, "default": [0], "metavar": "SEED"}
+WORKERS: dict[str, Any] = {"type": at_least(1), "default": CORES, "metavar": "N", "help": "processes"}
+DEVICE: dict[str, Any] = {"default": "auto", "help": "cpu or cuda; auto is cuda if there is a GPU"}
+LAYOUT = "folder in Cityscapes or COCO panoptic layout with the splits train and val"
+
+
 def build_parser() -> Parser:
     """All commands with all options."""
     parser = Parser(prog="spinet", description="SPINet: panoptic segmentation by single-shot path integration.")
@@ -79,58 +86,68 @@ def build_parser() -> Parser:
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where in the program an error came from"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add_command in (_info, _data, _train, _evaluate, _predict, _runs, _sweep, _bench, _export, _report, _reproduce):
+        add_command(commands)
+    return parser
 
-    def command(name: str, summary: str, among: Any = commands, **options: Any) -> Any:
-        return among.add_parser(name, help=summary, description=summary, allow_abbrev=False, **options)
 
-    def options_of(command: Any) -> Callable[..., None]:
-        def add(*names: str, help: str, **options: Any) -> None:
-            default = options.get("default")
-            if options.get("required"):
-                help += " (required)"
-            elif default is not None and default is not False and default != []:
-                help += f" (default: {' '.join(map(str, default)) if isinstance(default, list) else default})"
-            command.add_argument(*names, help=help, **options)
+def _command(commands: Any, name: str, summary: str, **options: Any) -> Any:
+    return commands.add_parser(name, help=summary, description=summary, allow_abbrev=False, **options)
 
-        return add
 
-    size: dict[str, Any] = {"nargs": 2, "type": at_least(1), "metavar": ("HEIGHT", "WIDTH")}
-    seeds: dict[str, Any] = {"nargs": "*", "type": int, "default": [0], "metavar": "SEED"}
-    workers: dict[str, Any] = {"type": at_least(1), "default": CORES, "metavar": "N", "help": "processes"}
-    device: dict[str, Any] = {"default": "auto", "help": "cpu or cuda; auto is cuda if there is a GPU"}
-    layout = "folder in Cityscapes or COCO panoptic layout with the splits train and val"
+def _options_of(command: Any) -> Callable[..., None]:
+    """A function that adds an option to a command, with its default in the help text."""
 
-    add = options_of(command("info", "Parameters and multiply-accumulates of a preset's network, beside the paper's."))
+    def add(*names: str, help: str, **options: Any) -> None:
+        default = options.get("default")
+        if options.get("required"):
+            help += " (required)"
+        elif default is not None and default is not False and default != []:
+            help += f" (default: {' '.join(map(str, default)) if isinstance(default, list) else default})"
+        command.add_argument(*names, help=help, **options)
+
+    return add
+
+
+def _info(commands: Any) -> None:
+    add = _options_of(
+        _command(commands, "info", "Parameters and multiply-accumulates of a preset's network, beside the paper's.")
+    )
     add("--preset", choices=PRESETS, default="cityscapes_r50", help="sizes of the network")
     add("--system", choices=SYSTEMS, default="spinet", help="SPINet, or a system of the comparison: parameters only")
     add("--json", action=Switch, default=False, help="print JSON only")
 
+
+def _data(commands: Any) -> None:
     data = commands.add_parser(
         "data", help="Makes, prepares and checks data sets.", description="Makes, prepares and checks data sets."
     ).add_subparsers(dest="command", metavar="COMMAND", required=True)
-    add = options_of(
-        command("synth", "Makes SynthCity, the embedded synthetic city, in the layout of Cityscapes.", data)
+    add = _options_of(
+        _command(data, "synth", "Makes SynthCity, the embedded synthetic city, in the layout of Cityscapes.")
     )
     add("out", type=Path, help="new folder")
     add("--num-train", type=int, default=600, metavar="N", help="training scenes")
     add("--num-val", type=int, default=100, metavar="N", help="validation scenes")
-    add("--size", **size, default=[256, 512], help="of the images, pixels")
+    add("--size", **SIZE, default=[256, 512], help="of the images, pixels")
     add("--seed", type=int, default=0, help="the same seed makes the same scenes")
-    add("--workers", **workers)
-    add = options_of(command("prepare", "Makes what a data set's training needs and its download lacks.", data))
+    add("--workers", **WORKERS)
+    add = _options_of(_command(data, "prepare", "Makes what a data set's training needs and its download lacks."))
     add("layout", choices=["cityscapes"], help="layout of the data set")
     add("root", type=Path, help="its folder")
-    add = options_of(command("check", "Validates every file of a data set and reports all faults at once.", data))
+    add = _options_of(_command(data, "check", "Validates every file of a data set and reports all faults at once."))
     add("root", type=Path, help="folder of the data set")
-    add("--workers", **workers)
+    add("--workers", **WORKERS)
 
-    training = command(
+
+def _train(commands: Any) -> None:
+    training = _command(
+        commands,
         "train",
         "Trains and evaluates; under torchrun on many processes. Every configuration field is an option.",
         usage="spinet train --data DATA --out OUT [OPTION ...]",
     )
-    add = options_of(training)
-    add("--data", type=Path, required=True, help=layout)
+    add = _options_of(training)
+    add("--data", type=Path, required=True, help=LAYOUT)
     add("--out", type=Path, required=True, help="folder of the run: weights, record, log, checkpoints")
     add("--preset", choices=PRESETS, default="tiny", help="gives the defaults of the fields below")
     add("--system", choices=SYSTEMS, help="what is trained: SPINet (default), or a system of the paper's comparison")
@@ -144,12 +161,16 @@ def build_parser() -> Parser:
     )
     add("--resume", action=Switch, default=False, help="go on from the last checkpoint in OUT, if there is one")
     add("--experiment", default="train", metavar="NAME", help="name in the run record")
-    add("--device", **device)
+    add("--device", **DEVICE)
     add_fields(training)
 
-    add = options_of(command("evaluate", "PQ, AP and mIoU of weights on a data set, or PQ of prediction files."))
+
+def _evaluate(commands: Any) -> None:
+    add = _options_of(
+        _command(commands, "evaluate", "PQ, AP and mIoU of weights on a data set, or PQ of prediction files.")
+    )
     add("--weights", type=Path, help="the model.safetensors of a training run")
-    add("--data", type=Path, help=layout)
+    add("--data", type=Path, help=LAYOUT)
     add("--split", default="val", help="split of the data")
     add(
         "--gt-json",
@@ -163,12 +184,16 @@ def build_parser() -> Parser:
     )
     add("--gt-dir", type=Path, help="PNG folder of the ground truth")
     add("--pred-dir", type=Path, help="PNG folder of the predictions")
-    add("--workers", **{**workers, "default": 1})
+    add("--workers", **{**WORKERS, "default": 1})
     add("--json", type=Path, help="also write the result to this file")
-    add("--device", **device)
+    add("--device", **DEVICE)
 
-    add = options_of(
-        command("predict", "Panoptic maps of photos, folders or videos: PNG and JSON in COCO format, overlays.")
+
+def _predict(commands: Any) -> None:
+    add = _options_of(
+        _command(
+            commands, "predict", "Panoptic maps of photos, folders or videos: PNG and JSON in COCO format, overlays."
+        )
     )
     add("inputs", type=Path, nargs="+", help="photos, folders of photos, videos")
     add("--out", type=Path, required=True, help="new folder")
@@ -178,15 +203,23 @@ def build_parser() -> Parser:
         help="ground truth in COCO panoptic format: predictions get its image ids, images that it lacks are left out",
     )
     add("--weights", type=Path, help="the model.safetensors of a training run; by default those of the package")
-    add("--device", **device)
+    add("--device", **DEVICE)
 
-    add = options_of(command("runs", "Lists run records, and the settings in which they differ."))
+
+def _runs(commands: Any) -> None:
+    add = _options_of(_command(commands, "runs", "Lists run records, and the settings in which they differ."))
     add("folder", type=Path, nargs="?", default=Path("runs"), help="all records in this folder and below are listed")
 
-    add = options_of(
-        command("sweep", "Trains and evaluates the rows of tables with every seed; a second call does what is left.")
+
+def _sweep(commands: Any) -> None:
+    add = _options_of(
+        _command(
+            commands,
+            "sweep",
+            "Trains and evaluates the rows of tables with every seed; a second call does what is left.",
+        )
     )
-    add("--data", type=Path, required=True, help=layout)
+    add("--data", type=Path, required=True, help=LAYOUT)
     add("--out", type=Path, default=Path("runs/sweep"), help="gets a folder for each run")
     add("--preset", choices=PRESETS, default="tiny", help="settings that the rows change")
     add(
@@ -197,7 +230,7 @@ def build_parser() -> Parser:
         "of docs/unstated.md; by default what the paper reports for the preset",
     )
     add("--rows", nargs="*", default=[], help="only these rows of the tables, such as dice and full")
-    add("--seeds", **seeds, help="every row is run with each seed")
+    add("--seeds", **SEEDS, help="every row is run with each seed")
     add(
         "--workers",
         type=at_least(1),
@@ -219,15 +252,19 @@ def build_parser() -> Parser:
         help="settings of all runs, set before --overrides: synthcity or dsb2018, minutes of one core for each run",
     )
 
-    add = options_of(command("bench", "Times SPINet and the systems that the paper compares with, side by side."))
+
+def _bench(commands: Any) -> None:
+    add = _options_of(
+        _command(commands, "bench", "Times SPINet and the systems that the paper compares with, side by side.")
+    )
     add("--systems", nargs="*", choices=SYSTEMS, default=list(SYSTEMS), help="untrained; none: only --weights")
-    add("--size", **size, default=[1024, 2048], help="of the image, pixels")
+    add("--size", **SIZE, default=[1024, 2048], help="of the image, pixels")
     add("--instances", nargs="*", type=at_least(0), default=[0, 20, 40, 80], metavar="N", help="things in the image")
     add("--preset", choices=PRESETS, default="cityscapes_r50", help="sizes of the networks")
     add("--weights", nargs="*", type=Path, default=[], help="trained networks to time as well")
     add("--precision", nargs="*", choices=["fp32", "bf16"], default=["fp32"], help="arithmetic of the networks")
     add("--threads", type=at_least(1), metavar="N", help="of PyTorch; by default as many as it takes")
-    add("--device", **device)
+    add("--device", **DEVICE)
     add("--repeats", type=at_least(1), default=5, metavar="N", help="timed rounds; each runs every system once")
     add(
         "--optimize",
@@ -240,25 +277,38 @@ def build_parser() -> Parser:
     add("--compile", action=Switch, default=False, help="the optimised networks also by torch.compile")
     add("--json", type=Path, help="write the record to this file")
 
-    add = options_of(command("export", "Writes the network as an ONNX file, checked against onnxruntime."))
+
+def _export(commands: Any) -> None:
+    add = _options_of(_command(commands, "export", "Writes the network as an ONNX file, checked against onnxruntime."))
     add("out", type=Path, help="new file")
     add("--weights", type=Path, help="by default those that come with the package")
-    add("--size", **size, default=[1024, 2048], help="of the images, pixels")
+    add("--size", **SIZE, default=[1024, 2048], help="of the images, pixels")
 
-    add = options_of(
-        command("report", "Tables of the paper beside ours, and a page of the whole reproduction, from run records.")
+
+def _report(commands: Any) -> None:
+    add = _options_of(
+        _command(
+            commands,
+            "report",
+            "Tables of the paper beside ours, and a page of the whole reproduction, from run records.",
+        )
     )
     add("runs", type=Path, nargs="*", default=[Path("figures/runs")], help="folders with run records")
     add("--out", type=Path, default=Path("figures"), help="folder of the report")
 
-    add = options_of(
-        command("reproduce", "The main job and the ablations: trains, evaluates, writes records, tables and images.")
+
+def _reproduce(commands: Any) -> None:
+    add = _options_of(
+        _command(
+            commands,
+            "reproduce",
+            "The main job and the ablations: trains, evaluates, writes records, tables and images.",
+        )
     )
     add("--preset", choices=PRESETS, default="tiny", help="tiny makes its own data")
-    add("--data", type=Path, help=f"{layout}; by default SynthCity, which is made in data/synthcity")
+    add("--data", type=Path, help=f"{LAYOUT}; by default SynthCity, which is made in data/synthcity")
     add("--out", type=Path, default=Path("runs/reproduce"), help="folder of the results")
-    add("--seeds", **seeds, help="of the ablations")
-    return parser
+    add("--seeds", **SEEDS, help="of the ablations")
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
