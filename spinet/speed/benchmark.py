@@ -129,31 +129,13 @@ def benchmark(
     progress = tqdm(total=len(instances) * len(contenders) * (repeats + warm + 1), unit="run")
     for count in instances:
         sample = mosaic(count, size, seed=seed)
-        with ExitStack() as staged:
-            costs: dict[Any, dict[str, int]] = {}  # by network
-            for contender in contenders:
-                progress.set_postfix_str(f"{contender.system}, {count} things")
-                if contender.plain.network not in costs:
-                    costs[contender.plain.network] = _costs(contender.plain, sample)
-                staged.enter_context(stage(contender.model, sample))
-                progress.update()
-            sticks: dict[Exact, Yardstick] = {
-                p: Yardstick(size, precision=DTYPE[p], device=torch.device(device)) for p in precision
-            }
-            times, found = _rounds(contenders, sticks, sample, warm, repeats, progress)
-            for contender in contenders:
-                rate, cost = sticks[contender.precision].rates(), dict(costs[contender.plain.network])
-                cost["network_bytes"] = cost.pop("network_values") * DTYPE[contender.precision].itemsize
-                memory = peak_memory(contender.model.device, partial(_run, contender, sample))
-                floors = {"floor_macs_s": cost["network_macs"] / rate["macs_per_s"]}
-                floors |= {"floor_bytes_s": cost["network_bytes"] / rate["bytes_per_s"]}
-                for system in contender.rules:
-                    key = (system, contender.precision, contender.optimized)
-                    row = {"system": system, "precision": contender.precision, "optimized": contender.optimized}
-                    row |= {"instances": count, "found": found[key]}
-                    row |= _statistics(np.array(times[key])) | cost | floors
-                    row["peak_memory"] = None if memory is None else memory + _weights(contender.model)
-                    rows.append(row)
+        progress.set_postfix_str(f"{count} things")
+        sticks: dict[Exact, Yardstick] = {
+            p: Yardstick(size, precision=DTYPE[p], device=torch.device(device)) for p in precision
+        }
+        rows += [
+            {**row, "instances": count} for row in _time_image(contenders, sticks, sample, warm, repeats, progress)
+        ]
         rates += [{"precision": p, "instances": count} | stick.rates() for p, stick in sticks.items()]
     progress.close()
     for row in rows:
@@ -172,6 +154,34 @@ def benchmark(
         "rates": rates,
         "rows": rows,
     }
+
+
+def _time_image(
+    contenders: list[Contender], sticks: dict[Exact, Yardstick], sample: Sample, warm: int, repeats: int, progress: tqdm
+) -> list[dict[str, Any]]:
+    """The rows of one image, a row for each system."""
+    rows = []
+    with ExitStack() as staged:
+        costs: dict[Any, dict[str, int]] = {}  # by network
+        for contender in contenders:
+            if contender.plain.network not in costs:
+                costs[contender.plain.network] = _costs(contender.plain, sample)
+            staged.enter_context(stage(contender.model, sample))
+            progress.update()
+        times, found = _rounds(contenders, sticks, sample, warm, repeats, progress)
+        for contender in contenders:
+            rate, cost = sticks[contender.precision].rates(), dict(costs[contender.plain.network])
+            cost["network_bytes"] = cost.pop("network_values") * DTYPE[contender.precision].itemsize
+            memory = peak_memory(contender.model.device, partial(_run, contender, sample))
+            floors = {"floor_macs_s": cost["network_macs"] / rate["macs_per_s"]}
+            floors |= {"floor_bytes_s": cost["network_bytes"] / rate["bytes_per_s"]}
+            for system in contender.rules:
+                key = (system, contender.precision, contender.optimized)
+                row = {"system": system, "precision": contender.precision, "optimized": contender.optimized}
+                row |= {"found": found[key]} | _statistics(np.array(times[key])) | cost | floors
+                row["peak_memory"] = None if memory is None else memory + _weights(contender.model)
+                rows.append(row)
+    return rows
 
 
 def _contender(model: Model, precision: Exact, device: torch.device, *, optimize: bool, compile: bool) -> Contender:
