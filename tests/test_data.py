@@ -312,7 +312,9 @@ def test_pixels_that_contradict_the_entries(coco: Path):
 
     edit(coco, change)
     report = check(coco)
-    assert report.faults.kinds["wrong area"].examples == [f"{PNG}: segment 1: 17 stated, {AREA_OF_1} pixels"]
+    assert report.faults.kinds["wrong area"].examples == [
+        f"{PNG}: segment 1: 17 in the JSON file, {AREA_OF_1} in the PNG"
+    ]
     assert report.faults.kinds["segment not in the PNG"].examples[0].endswith("2.png: segment id 4")
     assert report.faults.count == 2
     assert report.warnings.kinds["crowd flag on stuff"].count == 1

@@ -260,7 +260,7 @@ def test_an_image_is_transformed_anew_each_time():
 def test_resuming_continues_the_sequence():
     assert list(sampler(0, 6))[4 * len(sampler(0, 1)) :] == list(sampler(4, 6))
     assert len(sampler(4, 6)) == len(list(sampler(4, 6))) == 8
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         sampler(world_size=3)
 
 

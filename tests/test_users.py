@@ -300,7 +300,7 @@ def test_an_annotation_of_the_stored_picture_is_named(data: Path, tmp_path: Path
     edit(data, lambda content: content["images"][0].update(height=64, width=96), "val")
     image = Image.open(data / "val/val000.png")
     assert image.size == (96, 64)
-    with pytest.raises(DataError, match="is 64 × 96 pixels once turned as its EXIF orientation, 6, says"):
+    with pytest.raises(DataError, match="is 64 × 96 pixels after applying its EXIF orientation 6"):
         train(micro(), data=data, out=tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Panoptic data: what a sample is, the layouts of §5.1, transforms, and the stream that training reads."""
+"""Panoptic data: samples, the layouts of §5.1, transforms, and the stream of training samples."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def find_splits(root: str | Path) -> dict[str, Split]:
     layout = cityscapes if cityscapes.recognised(root) else coco
     if not layout.recognised(root):
         looked_for = "gtFine/ and leftImg8bit/ (Cityscapes) nor annotations/ (COCO panoptic)"
-        raise DataError(f"{root}: holds neither {looked_for}; see data/README.md for where the files go")
+        raise DataError(f"{root}: contains neither {looked_for}; see data/README.md for the expected files")
     splits = layout.splits(root)
     if not splits:
         looked_for = "gtFine/{train,val,test}/*/*_gtFine_instanceIds.png or annotations/panoptic_*.json with its images"
@@ -46,11 +46,11 @@ def find_splits(root: str | Path) -> dict[str, Split]:
 def open_dataset(root: str | Path, split: str, *, whole_masks: bool = False) -> PanopticDataset:
     """The data set in a folder in the layout of Cityscapes or of COCO panoptic.
 
-    `split` is "train", "val", … ; "val" also stands for "val2017" where only that exists. Pictures are not opened yet.
-    With `whole_masks` the samples know where things are that others hide, from COCO's `instances_{split}.json`.
+    `split` is "train", "val", …; "val" means "val2017" if only that exists. Images are not opened yet. With
+    `whole_masks`, samples include the hidden parts of things, from COCO's `instances_{split}.json`.
 
     Raises:
-        DataError: there is no such data, or its JSON file is faulty.
+        DataError: the data do not exist, or the JSON file is faulty.
     """
     root = Path(root)
     splits = find_splits(root)
@@ -66,7 +66,7 @@ def open_dataset(root: str | Path, split: str, *, whole_masks: bool = False) -> 
         example = f"{kind}: {tally.examples[0]}"
         raise DataError(f"{place.annotations}: {faults.count} faults, first {example}; run: spinet data check {root}")
     if not document.categories.all:
-        raise DataError(f"{place.annotations}: defines no category, so there is nothing to learn; list the classes")
+        raise DataError(f"{place.annotations}: defines no category; list the classes")
     if not document.records:
         raise DataError(f"{place.annotations}: lists no image; run: spinet data check {root}")
     return PanopticDataset(

@@ -1,6 +1,6 @@
-"""The JSON file of the panoptic format: what each entry may say, and where a split keeps its files.
+"""The JSON file of the panoptic format: the schema of its entries, and the files of a split.
 
-Nothing in it is trusted: `parse` checks every entry and names all faults.
+`parse` checks every entry and reports all faults.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from spinet.data.readers import read_bytes
 from spinet.data.segments import Categories, Category, DataError
 from spinet.files import parse_json
 
-MAX_ID = 2**24 - 1  # what three colours of eight bits can say
+MAX_ID = 2**24 - 1  # the largest number in three colours of 8 bits
 UNSTATED = -1
 
 
 def _inside(name: str) -> str:
-    """A file name that stays in its folder, also where the other kind of slash separates."""
+    """Refuses a file name that leaves its folder, with either kind of slash."""
     paths = PurePosixPath(name), PureWindowsPath(name)
     if "\0" in name or any(path.is_absolute() or path.drive or ".." in path.parts for path in paths):
         raise PydanticCustomError("outside", "leaves the folder of the data set")
@@ -32,12 +32,12 @@ def _inside(name: str) -> str:
 
 
 def _number(value: Any) -> Any:
-    """Other converters write true and false for 1 and 0."""
+    """Converts true and false, which some converters write, to 1 and 0."""
     return int(value) if isinstance(value, bool) else value
 
 
 FileName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_inside)]
-ImageId = Annotated[int, Field(ge=0, lt=2**63)] | FileName  # ids name files, too
+ImageId = Annotated[int, Field(ge=0, lt=2**63)] | FileName  # ids are also names of files
 Flag = Annotated[int, BeforeValidator(_number), Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=65535)]
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -76,7 +76,7 @@ class AnnotationEntry(_Entry):
 
 @dataclass
 class Tally:
-    """How often a fault occurs, and its first cases: where and what."""
+    """The count of a fault, and its first examples: where and what."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -84,9 +84,9 @@ class Tally:
 
 @dataclass
 class Faults:
-    """What is wrong with files, by kind."""
+    """Faults in files, by kind."""
 
-    limit: int = 5  # examples that are kept of each kind
+    limit: int = 5  # maximum number of examples of each kind
     kinds: dict[str, Tally] = field(default_factory=dict)
 
     def add(self, kind: str, where: object, detail: str) -> None:
@@ -109,7 +109,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Split:
-    """Where the parts of a split lie. `image_path` tells where its layout keeps an image."""
+    """The files of a split. `image_path` gives the path of an image."""
 
     name: str
     annotations: Path  # the JSON file
@@ -124,7 +124,7 @@ class Segments:
     ids: np.ndarray  # int32 [K]
     category_ids: np.ndarray  # int32 [K]
     crowd: np.ndarray  # bool [K]
-    areas: np.ndarray  # int64 [K], pixels; `UNSTATED` where the file does not say
+    areas: np.ndarray  # int64 [K], pixels; `UNSTATED` if the file has none
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class ImageRecord:
 
     @property
     def segments_info(self) -> list[dict[str, int]]:
-        """The segments as the official evaluation takes them; without `area` where the file does not say it."""
+        """The segments in the format of the official evaluation; without `area` if the file has none."""
         columns = self.segments.ids, self.segments.category_ids, self.segments.crowd, self.segments.areas
         names = "id", "category_id", "iscrowd", "area"
         rows = (dict(zip(names, map(int, row), strict=True)) for row in zip(*columns, strict=True))
@@ -150,7 +150,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Document:
-    """What of a panoptic JSON file is sound."""
+    """The valid content of a panoptic JSON file."""
 
     categories: Categories
     records: list[ImageRecord]
@@ -158,7 +158,7 @@ class Document:
 
 
 def parse(split: Split, faults: Faults) -> Document:
-    """Reads the JSON file of a split; what is wrong with it is added to `faults` and left out.
+    """Reads the JSON file of a split. Faulty entries are left out and added to `faults`.
 
     Raises:
         DataError: the file cannot be read or is not a JSON object with the lists images, annotations and categories.
@@ -171,7 +171,7 @@ def parse(split: Split, faults: Faults) -> Document:
             raise DataError(f'{path}: has no list "{name}", so it is not a panoptic JSON file')
 
     where = path.name
-    # what follows from a faulty entry is no fault of its own
+    # do not report the consequences of a faulty entry
     categories, bad_categories = _entries(CategoryEntry, content["categories"], f"{where} categories", "id", faults)
     images, bad_images = _entries(ImageEntry, content["images"], f"{where} images", "id", faults)
     annotations, bad_annotations = _entries(
@@ -211,7 +211,7 @@ def parse(split: Split, faults: Faults) -> Document:
 def _entries(
     model: type[Any], items: list[Any], where: str, key: str, faults: Faults
 ) -> tuple[list[Any], set[int | str]]:
-    """The items that fit the model, and what the others have under the key."""
+    """The valid entries, and the values of `key` in the others."""
     entries, others = [], set()
     for index, item in enumerate(items):
         try:
@@ -219,19 +219,19 @@ def _entries(
         except ValidationError as error:
             if isinstance(item, dict) and isinstance(value := item.get(key), int | str):
                 others.add(value)
-            places = set()  # a value that fits none of two types is one fault
+            names = set()  # a value that matches neither of two types is one fault
             for fault in error.errors(include_url=False):
                 kind = "file name leaves the folder" if fault["type"] == "outside" else "malformed entry"
-                place = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("function", "constr")))
-                if place in places:
+                name = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("function", "constr")))
+                if name in names:
                     continue
-                places.add(place)
-                faults.add(kind, f"{where}[{index}]", f"{place}: {fault['msg']}, got {str(fault['input'])[:80]!r}")
+                names.add(name)
+                faults.add(kind, f"{where}[{index}]", f"{name}: {fault['msg']}, got {str(fault['input'])[:80]!r}")
     return entries, others
 
 
 def _unique(entries: list[Any], key: str, where: str, kind: str, faults: Faults) -> dict[Any, Any]:
-    """The entries by their key, the first of each."""
+    """The entries by key; of duplicates, the first."""
     first: dict[Any, Any] = {}
     for entry in entries:
         value = getattr(entry, key)

@@ -13,7 +13,7 @@ def recognised(root: Path) -> bool:
 
 
 def splits(root: Path) -> dict[str, Split]:
-    """The splits that have panoptic annotations. Splits of the official set are named after their year, "val2017"."""
+    """The splits that have panoptic annotations. Official splits have the year in their name: "val2017"."""
     found = {}
     for path in sorted((root / "annotations").glob("panoptic_*.json")):
         name = path.stem.removeprefix("panoptic_")
@@ -23,12 +23,12 @@ def splits(root: Path) -> dict[str, Split]:
 
 
 def instances(root: Path, name: str) -> Path:
-    """The annotations of the detection task, whose masks overlap."""
+    """The path of the annotations of the detection task, whose masks overlap."""
     return root / "annotations" / f"instances_{name}.json"
 
 
 def split(root: Path, name: str) -> Split:
-    """The split, whether it is there or not."""
+    """The split, even if its files do not exist."""
     folder = root / "annotations" / f"panoptic_{name}"
 
     def image_path(image: ImageEntry) -> Path:

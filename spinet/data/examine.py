@@ -1,4 +1,4 @@
-"""All that is wrong with the files of one image: what a check of a data folder is made of."""
+"""Finds all faults in the files of one image, for checks of a data folder."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from spinet.data.readers import UnfitError, read_header, read_image, read_panopt
 from spinet.data.segments import VOID, decode_ids
 
 ENDS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
-"""The last bytes of a whole file."""
+"""The last bytes of a complete file."""
 
-Finding = tuple[str, Path, str]  # its kind, file, what is wrong
+Finding = tuple[str, Path, str]  # kind, file, detail
 
 
 @dataclass
 class Findings:
-    """What is wrong, and what may be."""
+    """Faults, and warnings about possible faults."""
 
     faults: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
 
 def examine(record: ImageRecord, others: tuple[Path, ...] = (), *, pixels: bool = True) -> Findings:
-    """Examines an image, its panoptic PNG, and `others`: pictures of the same size.
+    """Checks an image, its panoptic PNG, and `others`: images of the same size.
 
-    Without `pixels` no more is decoded than headers, and the files whose end is not that of a whole file.
+    Without `pixels`, only headers are decoded, and files that do not end like a complete file.
     """
     found = Findings()
     _open(record.image, record, "image", read_image, pixels, found)
@@ -51,9 +51,9 @@ def _open(
     pixels: bool,
     found: Findings,
 ) -> np.ndarray | None:
-    """The pixels, uint8 [H, W, 3]; None where there is a fault, or where none were asked for.
+    """The pixels, uint8 [H, W, 3]; None if there is a fault, or without `pixels`.
 
-    The header is looked at first: no more is decoded than the JSON file says that there is.
+    The header is checked first, so an image larger than in the JSON file is never decoded.
     """
     if not path.is_file():
         found.faults.append((f"{what} missing", path, "no such file"))
@@ -62,27 +62,25 @@ def _open(
         header = read_header(path)
         turned = header.orientation if read is read_image and what == "image" else 1
         if (header.width, header.height) != (record.width, record.height):
-            exif = f" once turned as its EXIF orientation, {turned}, says" if turned > 1 else ""
+            exif = f" after applying its EXIF orientation {turned}" if turned > 1 else ""
             stated = f"the JSON file says {record.width} × {record.height}"
             size = f"is {header.width} × {header.height} pixels{exif}, {stated}"
             found.faults.append((f"{what} of another size", path, size))
             return None
         if 1 < turned < 5 or (turned > 4 and header.width == header.height):
-            doubt = (
-                f"EXIF orientation {turned}: it is read upright, as viewers show it; see that its annotation is, too"
-            )
+            doubt = f"EXIF orientation {turned}: it is read upright, as viewers show it; check its annotation"
             found.warnings.append((f"{what} turned by EXIF", path, doubt))
         if not pixels and _is_whole(path):
             return None
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            picture = read_sized(read, path, width=record.width, height=record.height)
+            image = read_sized(read, path, width=record.width, height=record.height)
         for warning in told:
             found.warnings.append((f"{what} of more than 8 bits", path, _without(path, warning.message)))
-        return picture if pixels else None
+        return image if pixels else None
     except UnfitError as error:
         found.faults.append((f"{what} of another kind", path, _without(path, error)))
-    except Exception as error:  # whatever a file of unknown origin brings about, the others are still to be examined
+    except Exception as error:  # of any type: the other files must still be checked
         found.faults.append((f"{what} broken", path, _without(path, error)))
     return None
 
@@ -101,7 +99,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _segment_faults(record: ImageRecord, ids: np.ndarray) -> list[Finding]:
-    """Where the pixels, int32 [H, W], and the JSON entry of an image disagree."""
+    """Differences between the pixels, int32 [H, W], and the JSON entry of an image."""
     areas = pixel_counts(ids)
     for id_ in (VOID, *record.left_out):
         areas.pop(id_, None)
@@ -114,13 +112,13 @@ def _segment_faults(record: ImageRecord, ids: np.ndarray) -> list[Finding]:
         found.append(("segment not in the PNG", record.panoptic, f"segment id {segment_id}"))
     for segment_id in sorted(stated.keys() & areas.keys()):
         if stated[segment_id] not in (UNSTATED, areas[segment_id]):
-            detail = f"segment {segment_id}: {stated[segment_id]} stated, {areas[segment_id]} pixels"
+            detail = f"segment {segment_id}: {stated[segment_id]} in the JSON file, {areas[segment_id]} in the PNG"
             found.append(("wrong area", record.panoptic, detail))
     return found
 
 
 def pixel_counts(ids: np.ndarray) -> dict[int, int]:
-    """Pixels of each value, by runs: maps have far fewer of these than pixels."""
+    """The number of pixels of each value, counted by runs, which are far fewer than pixels."""
     flat = ids.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     lengths = np.diff(starts, append=flat.size)

@@ -1,4 +1,4 @@
-"""§3.4, §5.1 Which output of the stuff path is which class: the one place where class labels and outputs meet."""
+"""§3.4, §5.1 The mapping between class labels and the outputs of the stuff path. Only this module defines it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from spinet.config import SemanticClasses
 from spinet.data.segments import Categories
 
-IGNORE = -1  # a pixel or location that no loss and no measure looks at: void, crowd, padding
+IGNORE = -1  # a pixel or location that losses and metrics ignore: void, crowd, padding
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LabelSpace:
 
     @classmethod
     def of(cls, kind: SemanticClasses, categories: Categories) -> LabelSpace:
-        """With the classes of a data set."""
+        """The label space of a data set."""
         return cls(kind, categories.num_things, categories.num_stuff)
 
     @property
@@ -44,23 +44,22 @@ class LabelSpace:
         return self.first_stuff + self.num_stuff + (self.kind == "stuff+thing")
 
     def outputs(self, labels: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
-        """The output that stands for the class of each segment; `IGNORE` where there is none."""
+        """The output for the class of each segment; `IGNORE` if there is none."""
         if self.kind == "all":
             return labels
         stuff = labels - self.num_things
         return stuff.masked_fill(stuff < 0, IGNORE if self.kind == "stuff" else self.num_stuff)
 
     def is_thing(self, outputs: Int[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
-        """Where an output stands for things."""
+        """Whether each output represents things."""
         return (outputs < self.first_stuff) | (outputs >= self.first_stuff + self.num_stuff)
 
     def ground_truth(
         self, segment_map: Int[np.ndarray, "H W"], labels: Int[np.ndarray, "K"], *, crowd: np.ndarray | None = None
     ) -> Int[np.ndarray, "H W"]:
-        """The right output at each pixel, `IGNORE` where nothing is labelled.
+        """The true output at each pixel, `IGNORE` if it is not labelled.
 
-        A crowd has a class, which counts in the official mIoU, unless `crowd`, bool [K], says that it is to be left
-        out.
+        Crowds keep their class, as in the official mIoU. With `crowd`, bool [K], they become `IGNORE`.
 
         Args:
             segment_map: 0 void, i + 1 the i-th segment.

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which image: by id where file names agree, by file name otherwise."""
+"""Matches predictions to images: by id if file names agree, else by file name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Id = int | str
 Names = Mapping[Id, tuple[str, ...]]
 
 ENDINGS = re.compile(r"(_gtFine)?_(leftImg8bit|panoptic|instanceIds|labelIds)$")
-"""What Cityscapes adds to the name of an image, differently for each of its files."""
+"""What Cityscapes adds to the name of an image, for each kind of file."""
 SUFFIX = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif|p[bgp]m)$", re.IGNORECASE)
 
 
 def names_of(content: Mapping[str, Any]) -> Names:
     """The names that a panoptic JSON file gives to each annotated image, in all `forms`.
 
-    They come from the image's file, the panoptic PNG file, and the id where it is a string.
+    They are the names of the image file and the panoptic PNG file, and the id if it is a string.
     """
     images = content.get("images")
     entries = [*(images if isinstance(images, list) else []), *content["annotations"]]
@@ -32,7 +32,7 @@ def names_of(content: Mapping[str, Any]) -> Names:
 
 
 def forms(*names: str) -> tuple[str, ...]:
-    """Each name with its folders and without, with its suffix and without, the longest first."""
+    """Each name with and without its folders, with and without its suffix, longest first."""
     found = set()
     for name in names:
         path = PurePosixPath(name.replace("\\", "/"))
@@ -42,7 +42,7 @@ def forms(*names: str) -> tuple[str, ...]:
 
 
 def matched_names(truth: Names, predicted: Names) -> dict[Id, Id]:
-    """The predicted id of each true one with which it shares a name, the longest, that is unique on both sides."""
+    """The predicted id for each true id, matched by their longest common name that is unique on both sides."""
     owners: list[dict[str, list[Id]]] = [{}, {}]
     for side, names in enumerate((truth, predicted)):
         for image_id, own in names.items():

@@ -1,4 +1,4 @@
-"""A panoptic map drawn over its image: one colour a class, varied from instance to instance."""
+"""Draws a panoptic map over its image: one colour per class, varied between instances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spinet.data.segments import VOID, Categories
 
 
 def segment_colors(segments: Sequence[Mapping[str, Any]], categories: Categories) -> np.ndarray:
-    """RGB, uint8 [K, 3], of each segment: its class's colour; instances of a class differ in lightness and hue."""
+    """RGB, uint8 [K, 3], of each segment: the colour of its class. Instances differ in lightness and hue."""
     category_of = {category.id: category for category in categories.all}
     seen: dict[int, int] = {}
     colors = []
@@ -26,7 +26,7 @@ def segment_colors(segments: Sequence[Mapping[str, Any]], categories: Categories
 
 
 def _vary(color: tuple[int, int, int], number: int) -> tuple[int, int, int]:
-    """The class's colour for its n-th instance; steps of the golden ratio keep neighbours in number apart."""
+    """The colour of the n-th instance of a class. Steps of the golden ratio separate consecutive instances."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*(part / 255 for part in color))
     step = number * 0.618034 % 1
     varied = colorsys.hls_to_rgb(
@@ -44,7 +44,7 @@ def draw_panoptic(
     *,
     opacity: float = 0.55,
 ) -> np.ndarray:
-    """The picture, uint8 [H, W, 3]: segments as coloured glass, void left as it is, a light line around each thing.
+    """The image, uint8 [H, W, 3], with transparent segments, unchanged void, and a white border around each thing.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -66,7 +66,7 @@ def draw_panoptic(
 
 
 def sheet(rows: Sequence[Sequence[np.ndarray]], *, titles: Sequence[str], gap: int = 6) -> np.ndarray:
-    """Pictures of one size in a grid, uint8, with a title over each column."""
+    """Images of one size in a grid, uint8, with a title above each column."""
     height, width = rows[0][0].shape[:2]
     head = max(18, height // 12)
     canvas = np.full((head + len(rows) * (height + gap), len(titles) * (width + gap) - gap, 3), 255, dtype=np.uint8)
@@ -76,7 +76,7 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], *, titles: Sequence[str], gap: i
         cv2.putText(
             canvas, title, (left + 4, round(head * 0.72)), cv2.FONT_HERSHEY_SIMPLEX, scale, (30, 30, 30), 1, cv2.LINE_AA
         )
-        for row, pictures in enumerate(rows):
+        for row, images in enumerate(rows):
             top = head + row * (height + gap)
-            canvas[top : top + height, left : left + width] = pictures[column]
+            canvas[top : top + height, left : left + width] = images[column]
     return canvas

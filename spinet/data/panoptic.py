@@ -18,16 +18,16 @@ from spinet.data.whole_masks import WholeMask, smallest_things
 
 
 def read_sized(read: Callable[[Path], np.ndarray], path: Path, *, width: int, height: int) -> np.ndarray:
-    """What a reader makes of a file, uint8 [height, width, 3].
+    """Reads a file of known size with `read`, uint8 [height, width, 3].
 
     Raises:
-        DataError: the reader's own, or the file is of another size.
+        DataError: `read` raises it, or the size is different.
     """
-    picture = read(path)
-    if picture.shape[:2] != (height, width):
-        size = f"{picture.shape[1]} × {picture.shape[0]}"
+    image = read(path)
+    if image.shape[:2] != (height, width):
+        size = f"{image.shape[1]} × {image.shape[0]}"
         raise DataError(f"{path}: is {size} pixels, the JSON file says {width} × {height}; run: spinet data check")
-    return picture
+    return image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,33 +39,33 @@ class PanopticDataset(Dataset[Sample]):
     categories: Categories
     records: list[ImageRecord]
     fingerprint: str  # sha256 of the JSON file
-    whole_masks: Mapping[int | str, Sequence[WholeMask]] | None = None  # of the things of each image
+    whole_masks: Mapping[int | str, Sequence[WholeMask]] | None = None  # of the things in each image
 
     @cached_property
     def index_of(self) -> Mapping[int | str, int]:
-        """Place of each image id."""
+        """Index of each image id."""
         return {record.image_id: index for index, record in enumerate(self.records)}
 
     def __len__(self) -> int:
         return len(self.records)
 
     def with_categories(self, categories: Categories) -> PanopticDataset:
-        """The same images under the labels of other categories, those of a network say.
+        """The same images with the labels of other categories, such as those of a network.
 
-        Ids decide: neither order nor colours matter, nor categories that no segment has.
+        Categories are matched by id. Order, colours and unused categories do not matter.
 
         Raises:
-            DataError: a segment's category is not among them, or is another class there.
+            DataError: the category of a segment is unknown there, or is another class.
         """
         if found := strangers(self.records, self.categories, categories):
             raise DataError(f"{self.root}, {self.split}: {found[0]}; ids must mean the same classes everywhere")
         return replace(self, categories=categories)
 
     def read(self, index: int) -> RawSample:
-        """Decodes the two files of an image, and no more.
+        """Decodes the two files of an image.
 
         Raises:
-            DataError: one of them cannot be read, or is of another size than the JSON file says.
+            DataError: one of them cannot be read, or has another size than in the JSON file.
         """
         record = self.records[index]
         size = {"width": record.width, "height": record.height}
@@ -93,14 +93,14 @@ class PanopticDataset(Dataset[Sample]):
         return replace(raw, smallest_map=smallest_things(segment_map, things, masks))
 
     def load(self, index: int) -> Sample:
-        """The full image and its segments. Raises `DataError` like `read`, and where the PNG has an unknown id."""
+        """The full image and its segments. Raises `DataError` like `read`, and if the PNG has an unknown id."""
         return self.read(index).look_up()
 
     __getitem__ = load
 
 
 def strangers(records: list[ImageRecord], own: Categories, others: Categories) -> list[str]:
-    """The categories of the records' segments that are not among others, or are other classes there."""
+    """The categories of the records' segments that are unknown in `others`, or another class there."""
     used = {category_id for record in records for category_id in record.segments.category_ids.tolist()}
     known = {category.id: category for category in others.all}
     found = []

@@ -1,6 +1,6 @@
-"""Before training: makes the panoptic files of Cityscapes, and checks a folder of either layout to the last pixel.
+"""Preparation of data: makes the panoptic files of Cityscapes, and checks all files of either layout.
 
-`check` is what stands between files of unknown origin and the official evaluation code, which crashes on bad ones.
+`check` finds the faulty files on which the official evaluation code would crash.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Prepared:
     """The panoptic files of a split."""
 
     split: str
-    annotations: Path  # the JSON file; its PNG files lie in the folder of the same name
+    annotations: Path  # the JSON file; the folder of the same name has the PNG files
     images: int
     segments: int
 
@@ -43,7 +43,7 @@ class Prepared:
 def prepare_cityscapes(root: str | Path) -> list[Prepared]:
     """Makes the panoptic JSON and PNG files of every split with instance annotations, by the official script.
 
-    They appear when they are complete: an interrupted run leaves what was there, or nothing that can be opened.
+    They appear when they are complete. An interrupted run leaves the earlier files, or none that can be opened.
 
     Raises:
         DataError: there are no instance annotations, or one of them is broken or has unknown labels.
@@ -52,14 +52,14 @@ def prepare_cityscapes(root: str | Path) -> list[Prepared]:
     files = {split: cityscapes.instance_files(root, split) for split in cityscapes.SPLITS}
     if not any(files.values()):
         wanted = f"gtFine/{{train,val,test}}/*/*{cityscapes.INSTANCE_IDS}"
-        raise DataError(f"{root}: has no {wanted}; see data/README.md for where the files go")
+        raise DataError(f"{root}: has no {wanted}; see data/README.md for the expected files")
     for path in (path for paths in files.values() for path in paths):
         _check_instances(path)
     return [_convert(root, split) for split, paths in files.items() if paths]
 
 
 def _check_instances(path: Path) -> None:
-    """Raises `DataError` unless the file holds instance ids as the official script expects them."""
+    """Raises `DataError` unless the file has the instance ids that the official script expects."""
     for value in pixel_counts(cityscapes.read_instance_ids(path)):
         if (value if value < 1000 else value // 1000) not in id2label:
             raise DataError(f"{path}: instance id {value} has no Cityscapes label; fetch the file again")
@@ -71,13 +71,13 @@ def _convert(root: Path, split: str) -> Prepared:
         with contextlib.redirect_stdout(io.StringIO()):
             try:
                 convert2panoptic(str(root / "gtFine"), aside, setNames=[split])
-            except OSError as error:  # of a full disk it does not say where
+            except OSError as error:  # if the disk is full, it does not name a file
                 raise OSError(
                     error.errno, error.strerror or str(error), error.filename or str(root / "gtFine")
                 ) from None
         made, old = Path(aside), Path(aside) / "old"
         document = read_json(made / target.annotations.name)
-        target.annotations.unlink(missing_ok=True)  # the JSON file goes first and comes last: it vouches for the folder
+        target.annotations.unlink(missing_ok=True)  # removed first, written last: it marks a complete folder
         if target.folder.exists():
             os.replace(target.folder, old)
         os.replace(made / target.folder.name, target.folder)
@@ -88,7 +88,7 @@ def _convert(root: Path, split: str) -> Prepared:
 
 @dataclass
 class Report:
-    """What a check found. `faults` forbid training and evaluation, `warnings` do not."""
+    """The result of a check. `faults` prevent training and evaluation, `warnings` do not."""
 
     root: str
     images: dict[str, int] = field(default_factory=dict)  # by split
@@ -101,7 +101,7 @@ class Report:
         return not self.faults.count
 
     def add(self, found: Findings, root: Path) -> None:
-        """Takes down what was found of an image in the folder `root`."""
+        """Adds the findings of an image in the folder `root`."""
         for tallies, findings in ((self.faults, found.faults), (self.warnings, found.warnings)):
             for kind, path, detail in findings:
                 tallies.add(kind, _relative(path, root), detail)
@@ -120,9 +120,9 @@ class Report:
 
 
 def check(root: str | Path, *, splits: Iterable[str] | None = None, workers: int = 1, examples: int = 5) -> Report:
-    """Examines every file of a data folder, in `workers` processes. Faults of the data are reported, never raised.
+    """Checks every file of a data folder, in `workers` processes. Faults of the data are reported, not raised.
 
-    Of each kind of fault the report has the count and the first `examples`. `splits` defaults to all that are there.
+    The report has the count and the first `examples` of each kind of fault. `splits` defaults to all splits.
     """
     root = Path(root)
     report = Report(str(root), faults=Faults(limit=examples), warnings=Faults(limit=examples))
@@ -141,7 +141,7 @@ def check(root: str | Path, *, splits: Iterable[str] | None = None, workers: int
     if splits is None:
         for maps in sorted(path for path in (root / "annotations").glob("panoptic_*") if path.is_dir()):
             if not maps.with_suffix(".json").exists():
-                report.faults.add("no JSON file", maps.with_suffix(".json").name, f"missing, but {maps.name}/ is there")
+                report.faults.add("no JSON file", maps.with_suffix(".json").name, f"missing, but {maps.name}/ exists")
     first = next(iter(documents), None)
     for name, document in documents.items():
         for stranger in strangers(document.records, document.categories, documents[first or name].categories):
@@ -187,7 +187,7 @@ def _check_split(root: Path, split: Split, report: Report, workers: int, documen
 
 
 def _leave_signals() -> None:
-    """Ctrl-C is for the process that waits for this one."""
+    """Leaves Ctrl-C to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
@@ -200,7 +200,7 @@ def _count_segments(categories: Categories, records: list[ImageRecord], split: S
     stuff = np.array([category.id for category in categories.stuff])
     for record in records:
         if not len(record.segments.ids):
-            report.warnings.add("image without any segment", record.panoptic.name, "it teaches and tests nothing")
+            report.warnings.add("image without any segment", record.panoptic.name, "no effect on scores and training")
         crowd = record.segments.crowd & np.isin(record.segments.category_ids, stuff)
         for segment_id in record.segments.ids[crowd].tolist():
             report.warnings.add("crowd flag on stuff", record.panoptic.name, f"segment {segment_id}")

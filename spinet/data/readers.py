@@ -1,4 +1,4 @@
-"""The one reader of images and the one of panoptic PNG files: training, check, evaluation and prediction share them."""
+"""Readers of images and panoptic PNG files, shared by training, check, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from spinet.data.segments import DataError
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 RGB, RGBA = 2, 6  # colour types of PNG
-DEPTHS = 8, 10, 12, 14, 16  # bits that cameras and microscopes fill of a 16-bit value
-ORIENTATION = 0x0112  # EXIF's tag
-EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}  # modes of Pillow
-TURNED_LATER = {"JPEG", "MPO", "PNG", "WEBP"}  # Pillow gives the size of these as stored
+DEPTHS = 8, 10, 12, 14, 16  # bits that cameras and microscopes use of 16-bit values
+ORIENTATION = 0x0112  # EXIF tag
+EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}  # Pillow modes
+TURNED_LATER = {"JPEG", "MPO", "PNG", "WEBP"}  # for these, Pillow gives the size before rotation
 
 
 class UnfitError(DataError):
-    """A file of another kind than is needed."""
+    """A file of the wrong kind."""
 
 
 class DataWarning(UserWarning):
-    """Data that is read, but perhaps not as it was meant."""
+    """Data is read, but perhaps not as intended."""
 
 
 def read_image(path: Path) -> np.ndarray:
-    """The image as RGB, uint8 [H, W, 3], upright: turned as its EXIF orientation says.
+    """The image as RGB, uint8 [H, W, 3]. Its EXIF orientation is applied.
 
-    Grey, palette and CMYK images become RGB, transparency is dropped, of an animation the first frame counts. Values of
-    more than 8 bits are scaled by the least of the usual ranges that holds them, 4095 for 12 bits, with a warning.
+    Grey, palette and CMYK images become RGB. Transparency is dropped. Of an animation, the first frame is read. Values
+    of more than 8 bits are scaled from the smallest usual range that includes them, such as 4095 for 12 bits, with a
+    warning.
 
     Raises:
-        DataError: the file is missing, broken, truncated, or of pixels that are no integers of at most 16 bits.
+        DataError: the file is missing, broken or truncated, or its pixels are not integers of at most 16 bits.
     """
     content = read_bytes(path)
     image = _decode(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
@@ -44,22 +45,22 @@ def read_image(path: Path) -> np.ndarray:
         raise DataError(f"{path}: truncated, or not an image that can be read; fetch it again, or store 8-bit RGB")
     if image.dtype == np.uint8:
         return image
-    deep = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # OpenCV 5 garbles deep TIFF asked for as RGB
+    deep = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # OpenCV 5 cannot read 16-bit TIFF as RGB
     if deep is None or deep.dtype != np.uint16:
-        raise DataError(f"{path}: its pixels are {image.dtype}; store 8 bits, or 16 without a sign")
+        raise DataError(f"{path}: its pixels are {image.dtype}; store uint8 or uint16")
     bits = next(bits for bits in DEPTHS if deep.max() < 2**bits)
     if bits > 8:
-        warnings.warn(f"{path}: 16 bits a value; 0 … {2**bits - 1} were scaled to 8 bits", DataWarning, stacklevel=2)
+        warnings.warn(f"{path}: 16 bits per value; 0 … {2**bits - 1} were scaled to 8 bits", DataWarning, stacklevel=2)
     return np.rint(deep[..., ::-1] * (255 / (2**bits - 1))).astype(np.uint8)
 
 
 def as_image(image: Any) -> np.ndarray:
     """An image as RGB, uint8 [H, W, 3]: such an array, a grey one [H, W], a Pillow image, or the path of a file.
 
-    Pillow images and files are turned as their EXIF orientation says.
+    The EXIF orientation of Pillow images and files is applied.
 
     Raises:
-        ValueError: it is something else; the message says what it is, and what an image is.
+        ValueError: it is something else; the message says what it is, and what is allowed.
         DataError: the file cannot be read, see `read_image`.
     """
     if isinstance(image, str | Path):
@@ -70,7 +71,7 @@ def as_image(image: Any) -> np.ndarray:
             raise ValueError(f"{wanted}; got a Pillow image of mode {image.mode}")
         image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     if image is None:
-        raise ValueError(f"{wanted}; got None, as cv2.imread gives for a file that it cannot read")
+        raise ValueError(f"{wanted}; got None, which cv2.imread returns for a file that it cannot read")
     if not isinstance(image, np.ndarray):
         raise ValueError(f"{wanted}; got {type(image).__module__}.{type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
@@ -79,21 +80,21 @@ def as_image(image: Any) -> np.ndarray:
 
 
 def read_panoptic_png(path: Path) -> np.ndarray:
-    """The colours, uint8 [H, W, 3], RGB, that hold segment ids; `decode_ids` makes ids of them.
+    """The RGB colours, uint8 [H, W, 3], of which `decode_ids` makes segment ids.
 
     Raises:
         DataError: the file is missing, broken or truncated.
-        UnfitError: it is anything but a PNG of 8 bits of R, G, B and maybe alpha, which is dropped: in a palette, in
-            grey or in 16 bits ids cannot be told from colours.
+        UnfitError: it is not a PNG with 8 bits of R, G, B and optional alpha, which is dropped. Palettes, grey values
+            and 16 bits do not store segment ids.
     """
     content = read_bytes(path)
     if content[:8] != PNG_HEAD:
-        raise UnfitError(f"{path}: not a PNG file, which segment ids are stored in; write it again")
+        raise UnfitError(f"{path}: not a PNG file, which stores segment ids; write it again")
     bits, colours = content[24:26] if len(content) > 25 else (0, 0)
     if bits != 8 or colours not in (RGB, RGBA):
         kind = {0: "grey", 3: "a palette", 4: "grey and alpha"}.get(colours, "colours")
         raise UnfitError(
-            f"{path}: holds {kind} of {bits} bits, which are no segment ids; store 8-bit RGB, id = R + 256 G + 65536 B"
+            f"{path}: stores {kind} of {bits} bits, not segment ids; store 8-bit RGB, id = R + 256 G + 65536 B"
         )
     image = _decode(content, cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -103,22 +104,22 @@ def read_panoptic_png(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before any pixel is decoded."""
+    """Size and orientation of an image, read without decoding pixels."""
 
     width: int  # of the upright image
     height: int
-    orientation: int  # EXIF's: 1 upright, 2-4 turned or mirrored in its own size, 5-8 with width for height
+    orientation: int  # EXIF: 1 upright; 2-4 rotated by 180° or mirrored; 5-8 with width and height exchanged
 
 
 def read_header(path: Path) -> Header:
-    """Raises `DataError` if the file is no image."""
+    """Reads the header. Raises `DataError` if the file is not an image."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            # of a PNG Pillow would decode everything to look for EXIF behind the pixels
+            # Pillow would decode a whole PNG to look for EXIF after the pixels
             exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
             turned = exif.get(ORIENTATION, 1)
             width, height, stored = *image.size, image.format in TURNED_LATER
-    except Exception as error:  # Pillow raises all kinds on a damaged file
+    except Exception as error:  # Pillow raises many types for a damaged file
         raise DataError(f"{path}: not an image, or damaged ({error}); fetch it again") from None
     if not isinstance(turned, int) or not 1 <= turned <= 8:
         turned = 1
@@ -128,7 +129,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content. Raises `DataError` where it cannot be read."""
+    """The content of a file. Raises `DataError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,7 +1,7 @@
-"""One panoptic sample: an image, its segments, and the categories that they belong to.
+"""A panoptic sample: an image, its segments, and their categories.
 
-Every data set becomes this form, whatever its files look like: a map that names a segment at each pixel, and for each
-segment its label. Both formats that the paper uses store segment ids as colours of a PNG file (R + 256 G + 65536 B).
+Every data set is converted to this form: a map with the segment of each pixel, and the label of each segment. Both
+formats in the paper store segment ids as colours of a PNG file (R + 256 G + 65536 B).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-VOID = 0  # the value of a segment map where no segment is, and of a panoptic PNG where nothing is labelled
+VOID = 0  # unlabelled pixels of segment maps and panoptic PNG files
 
 
 class DataError(ValueError):
-    """Files that do not hold what they should. The message is one line: the file, the value, what to do."""
+    """Files have wrong content. The message is one line: the file, the value, what to do."""
 
 
 @dataclass(frozen=True)
 class Category:
-    """A class of the data set under its own id and name, and whether its objects are counted (things) or not."""
+    """A class of the data set: its id and name, and whether its objects are counted (things) or not."""
 
     id: int
     name: str
@@ -43,7 +43,7 @@ class Categories:
 
     @classmethod
     def of(cls, categories: list[Category]) -> Categories:
-        """Sorts a data set's categories into labels, each kind in the data set's own order."""
+        """Assigns labels to the categories of a data set: things, then stuff, each in the order of the data set."""
         return cls(
             things=tuple(c for c in categories if c.isthing), stuff=tuple(c for c in categories if not c.isthing)
         )
@@ -71,16 +71,16 @@ class Sample:
     """An image with its segments.
 
     `segment_map` holds `VOID` where nothing is labelled and `i + 1` at the pixels of the i-th segment. `window` is the
-    place of this image in the scaled image that it was cropped from: left, top, full width, full height, in pixels.
+    position of this image in the scaled image that it was cropped from: left, top, full width, full height, in pixels.
     """
 
     image_id: int | str
-    image: Tensor  # uint8 [3, H, W], RGB; the channels may lie last in memory
+    image: Tensor  # uint8 [3, H, W], RGB; may be channels last in memory
     segment_map: Tensor  # int32 [H, W]
     labels: Tensor  # int64 [K], see `Categories`
-    crowd: Tensor  # bool [K], regions where instances are not told apart: ignored by every loss
-    window: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [4]; unless given, the image is whole
-    smallest_map: Tensor | None = None  # int32 [H, W], `segment_map` with the smallest thing at each pixel, even hidden
+    crowd: Tensor  # bool [K], regions of several instances, which every loss ignores
+    window: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [4]; default: a whole image
+    smallest_map: Tensor | None = None  # int32 [H, W], the smallest thing at each pixel, even if hidden
 
     def __post_init__(self) -> None:
         if not len(self.window):
@@ -93,11 +93,11 @@ class Sample:
 
     @property
     def pixels(self) -> np.ndarray:
-        """The image as `predict` and OpenCV take it, uint8 [H, W, 3]."""
+        """The image in the format of `predict` and OpenCV, uint8 [H, W, 3]."""
         return self.image.permute(1, 2, 0).numpy()
 
     def crop(self, top: int, left: int, height: int, width: int) -> Sample:
-        """A view of the rectangle. Segments keep their numbers, also those that do not reach into it."""
+        """A view of the rectangle. All segments keep their numbers, even if they are outside it."""
         rows, columns = slice(top, top + height), slice(left, left + width)
         return replace(
             self,
@@ -110,7 +110,7 @@ class Sample:
 
 @dataclass
 class RawSample:
-    """A sample as its two files hold it, before ids are looked up: `crop` looks up no more than is asked for."""
+    """A sample as stored in its two files. `crop` decodes the segment ids of its rectangle only."""
 
     image_id: int | str
     image: np.ndarray  # uint8 [H, W, 3], RGB
@@ -127,10 +127,10 @@ class RawSample:
         return self.image.shape[0], self.image.shape[1]
 
     def crop(self, top: int, left: int, height: int, width: int) -> Sample:
-        """The sample of a rectangle, pixels. Its segments are all K, also those that do not reach into it.
+        """The sample of a rectangle, in pixels. It has all K segments, even if they are outside it.
 
         Raises:
-            DataError: the rectangle holds a segment id that is not in `ids`.
+            DataError: the rectangle has a segment id that is not in `ids`.
         """
         rows, columns = slice(top, top + height), slice(left, left + width)
         segment_map = look_up(decode_ids(self.panoptic[rows, columns]), self.ids, self.path)
@@ -151,14 +151,14 @@ class RawSample:
 
 @dataclass
 class Batch:
-    """Samples of one size, ready for the network; smaller ones are padded at the right and the bottom with void."""
+    """Samples of one size, ready for the network; smaller ones are padded with void at the right and the bottom."""
 
     images: Tensor  # uint8 [B, 3, H, W]
     segment_maps: Tensor  # int32 [B, H, W]
     labels: list[Tensor]  # B of int64 [K_b]
     crowd: list[Tensor]  # B of bool [K_b]
     windows: Tensor  # float32 [B, 4]
-    seeds: list[int]  # B, of each sample's own random draws
+    seeds: list[int]  # B, for the random draws of each sample
     image_ids: list[int | str]
     smallest_maps: Tensor | None = None  # int32 [B, H, W], see `Sample`
 
@@ -172,7 +172,7 @@ class Batch:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A value with the function applied to each tensor in it: in lists, dictionaries, and fields of data classes."""
+    """Applies the function to each tensor in a value: in lists, dictionaries and fields of data classes."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, list):
@@ -192,12 +192,12 @@ def decode_ids(png: np.ndarray) -> np.ndarray:
 
 
 def look_up(ids: np.ndarray, segments: np.ndarray, path: Path) -> np.ndarray:
-    """Map of the segments' numbers, int32 [H, W], from their ids: `VOID` where `ids` is 0, `i + 1` where `segments[i]`.
+    """The segment map, int32 [H, W], of segment ids: `VOID` where `ids` is 0, `i + 1` where it is `segments[i]`.
 
     Raises:
-        DataError: `ids`, int32 [H, W], has a value that `segments`, int32 [K], has not; `path` is the file to name.
+        DataError: `ids`, int32 [H, W], has a value that is not in `segments`, int32 [K]. The message names `path`.
     """
-    table = np.zeros(int(segments.max(initial=0)) + 2, np.int32)  # the last entry stands for all larger ids
+    table = np.zeros(int(segments.max(initial=0)) + 2, np.int32)  # the last entry is for all larger ids
     table[segments] = np.arange(1, len(segments) + 1)
     segment_map = np.take(table, ids, mode="clip")
     if np.count_nonzero(segment_map) != np.count_nonzero(ids):
@@ -207,5 +207,5 @@ def look_up(ids: np.ndarray, segments: np.ndarray, path: Path) -> np.ndarray:
 
 
 def encode_ids(ids: np.ndarray) -> np.ndarray:
-    """The RGB picture, uint8 [H, W, 3], that stores the segment ids (0 … 2^24-1), integer [H, W]."""
+    """The RGB image, uint8 [H, W, 3], that stores the segment ids (0 … 2^24-1), integer [H, W]."""
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""The stream of training samples: a position alone determines a sample, whoever reads it and when.
+"""The stream of training samples. A sample depends only on its position in the stream.
 
-So training that resumes at an iteration, or runs on another number of devices, sees what it would have seen.
+So training sees the same samples after it is resumed, or on another number of devices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spinet.data.transforms import collate
 
 
 class Source(Protocol):
-    """What a stream reads: `PanopticDataset`, or anything else with samples at 0 … len - 1."""
+    """The source of a stream: `PanopticDataset`, or anything else with samples at 0 … len - 1."""
 
     def __len__(self) -> int: ...
 
@@ -29,9 +29,9 @@ class Source(Protocol):
 
 
 class TrainStream(Dataset[tuple[Sample, int]]):
-    """An endless stream: epoch after epoch of a data set, each in an order of its own, transformed at random.
+    """An endless stream: epochs of a data set, each in its own random order, with random transforms.
 
-    Item p, any integer from 0, is a sample and the seed of what else is random about it.
+    Item p, any integer from 0, is a sample and the seed of its other random draws.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class TrainStream(Dataset[tuple[Sample, int]]):
         self.seed = seed
 
     def __getitem__(self, position: int) -> tuple[Sample, int]:
-        epoch, place = divmod(position, len(self.dataset))
-        index = int(_order(len(self.dataset), stable_seed(self.seed, "epoch", epoch))[place])
+        epoch, number = divmod(position, len(self.dataset))
+        index = int(_order(len(self.dataset), stable_seed(self.seed, "epoch", epoch))[number])
         generator = torch.Generator().manual_seed(stable_seed(self.seed, "transform", position))
         return self.transform(self.dataset.read(index), generator), stable_seed(self.seed, "sample", position)
 
@@ -55,19 +55,19 @@ def _order(length: int, seed: int) -> Tensor:
 
 
 def stable_seed(*parts: int | str) -> int:
-    """A seed in 0 … 2^63 - 1 for a purpose, the same on every machine; other parts give an unrelated one."""
+    """A seed in 0 … 2^63 - 1 from its parts, the same on every machine. Other parts give an unrelated seed."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 class PositionSampler(Sampler[list[int]]):
-    """The positions that a rank reads in iterations `start_iteration … end_iteration - 1`, one list a device batch.
+    """The positions that a rank reads in iterations `start_iteration … end_iteration - 1`, one list per device batch.
 
     Iteration i takes positions i·G … (i + 1)·G - 1, where G is `batch_size`; each rank has a contiguous share of them,
     in G / (world_size · images_per_device) lists, over which gradients are accumulated.
 
     Raises:
-        ValueError: `batch_size` is no multiple of `world_size · images_per_device`.
+        ValueError: `batch_size` is not a multiple of `world_size · images_per_device`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PositionSampler(Sampler[list[int]]):
     ) -> None:
         if batch_size % (world_size * images_per_device):
             raise ValueError(
-                f"batch_size {batch_size} is no multiple of {world_size} ranks × {images_per_device} images"
+                f"batch_size {batch_size} is not a multiple of {world_size} ranks × {images_per_device} images"
             )
         self.iterations = range(start_iteration, end_iteration)
         self.batch_size = batch_size
@@ -110,11 +110,11 @@ def make_train_loader(
     workers: int,
     pin_memory: bool = False,
 ) -> DataLoader[T]:
-    """What `prepare` makes of batches of the stream in the sampler's order, by `workers` processes of one thread each.
+    """Loads batches of the stream in the order of the sampler, and applies `prepare`.
 
-    With 0 workers this process does it.
+    `workers` processes of one thread each do this; with 0 workers, this process does.
     """
-    loader: DataLoader[Any] = DataLoader(  # its type is that of an item, not of what `collate_fn` makes
+    loader: DataLoader[Any] = DataLoader(  # its type is that of an item, not of the result of `collate_fn`
         stream,
         batch_sampler=sampler,
         num_workers=workers,
@@ -128,7 +128,7 @@ def make_train_loader(
 
 
 def plain_errors(loader: DataLoader[T]) -> Iterator[T]:
-    """The loader's batches; an error of one of its processes comes without the traceback that PyTorch adds to it."""
+    """The batches of the loader. Errors of its processes are raised without the traceback that PyTorch adds."""
     return _plain(iter(loader))  # the processes start now
 
 
@@ -152,7 +152,7 @@ def _collate_items(items: list[tuple[Sample, int]], prepare: Callable[[Batch], T
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
-    # both come to all processes of a job; the one that reads the batches decides, and is given a minute for its step
+    # all processes of a job get both signals; the main process handles them, and has a minute to end its step
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)

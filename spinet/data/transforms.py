@@ -1,8 +1,8 @@
-"""Scale, crop, flip and colour (§5.2), of an image and its segments together, and batches of the results.
+"""Scale, crop, flip and colour (§5.2) of an image with its segments, and batches of samples.
 
-The crop is taken first, in whole source pixels, and only it is looked up and resized. Image and map are resized by the
-same factors about pixel centres: the image by bilinear interpolation, with antialiasing where it shrinks, the map
-by the nearest pixel.
+The crop is taken first, in whole source pixels. Only the crop is decoded and resized. Image and map are resized by the
+same factors about pixel centres: the image by bilinear interpolation, with antialiasing if it shrinks, the map by the
+nearest pixel.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ ScaleUnit = Literal["short_side", "factor"]
 class TrainTransform:
     """Random scale, crop, flip and colour.
 
-    `scale` is a range that a factor, or the length of the short side in pixels, is drawn from; then the long side is at
-    most `max_long_side`. `crop` is height and width; what the scaled image does not fill is black and void, at the
-    right and the bottom. Without `crop` the image stays whole. `flip` is a probability. `colour_jitter` is how far the
-    factors of brightness, contrast and saturation are from 1 at most. `photo` is the share of pictures that `as_photo`
-    changes.
+    `scale` is the range of a factor, or of the short side in pixels. The long side is at most `max_long_side`. `crop`
+    is height and width; a smaller image is padded with black and void, at the right and the bottom. Without `crop`, the
+    image stays whole. `flip` is a probability. The factors of brightness, contrast and saturation differ from 1 by at
+    most `colour_jitter`. `photo` is the share of images that `as_photo` changes.
     """
 
     scale: tuple[float, float]
@@ -41,11 +40,11 @@ class TrainTransform:
     photo: float = 0.0
 
     def __call__(self, sample: Sample | RawSample, generator: torch.Generator) -> Sample:
-        """The sample that the generator draws: the same for the same state of the generator, bit for bit.
+        """Transforms a sample. The same state of the generator gives the same result, bit for bit.
 
-        `window` is left, top, full width and full height of the whole image after scaling and flipping, in its pixels:
-        pixel (x, y) of the result is there pixel (left + x, top + y). These are fractions where a source pixel is one.
-        Segments that the crop misses are left out.
+        `window` is left, top, full width and full height, in pixels of the whole image after scaling and flipping:
+        pixel (x, y) of the result is pixel (left + x, top + y) there. These can be fractions. Segments outside the crop
+        are left out.
 
         Raises:
             DataError: a raw sample has an unknown segment id in its crop.
@@ -68,7 +67,7 @@ class TrainTransform:
             image = jitter(image, *(1 + self.colour_jitter * (2 * draw - 1) for draw in draw_colour))
         if self.photo and float(torch.rand((), generator=generator)) < self.photo:
             image = as_photo(image, generator)
-        down, across = height / source_height, width / source_width  # near `factor`: both sides are whole pixels
+        down, across = height / source_height, width / source_width  # near `factor`, as both sides are whole pixels
         window = [left * across, top * down, size[1] * across, size[0] * down]
         if draw_flip < self.flip:
             image, maps = cv2.flip(image, 1), [cv2.flip(one, 1) for one in maps]
@@ -78,8 +77,8 @@ class TrainTransform:
         canvas = torch.zeros(3, full_height, full_width, dtype=torch.uint8)
         canvas[:, :height, :width] = torch.from_numpy(image).permute(2, 0, 1)
         map_canvases = torch.full((len(maps), full_height, full_width), VOID, dtype=torch.int32)
-        for place, one in zip(map_canvases, maps, strict=True):
-            place[:height, :width] = torch.from_numpy(one)
+        for canvas_map, one in zip(map_canvases, maps, strict=True):
+            canvas_map[:height, :width] = torch.from_numpy(one)
         segment_map, smallest_map = map_canvases[0], map_canvases[1] if len(maps) > 1 else None
         window = torch.tensor(window)
         return drop_absent(
@@ -89,7 +88,7 @@ class TrainTransform:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalTransform:
-    """Scales the image, to `scale` as in `TrainTransform` or not at all; the map keeps its full resolution."""
+    """Scales the image to `scale`, if given, as in `TrainTransform`. The map keeps its full resolution."""
 
     scale: float | None
     scale_unit: ScaleUnit = "short_side"
@@ -103,7 +102,7 @@ class EvalTransform:
         return replace(sample, image=image, window=window)
 
     def scaled(self, image: Tensor) -> Tensor:
-        """The image, uint8 [3, H, W], as the network sees it, [3, h, w]."""
+        """Scales an image, uint8 [3, H, W], for the network: [3, h, w]."""
         if self.scale is None:
             return image
         height, width = image.shape[-2:]
@@ -112,13 +111,13 @@ class EvalTransform:
 
 
 def scale_factor(size: tuple[int, int], scale: float, unit: ScaleUnit, max_long_side: int | None) -> float:
-    """Factor that takes an image of `size`, pixels, to the scale."""
+    """The factor that resizes an image of `size`, pixels, to the scale."""
     factor = scale if unit == "factor" else scale / min(size)
     return factor if max_long_side is None else min(factor, max_long_side / max(size))
 
 
 def _extent(side: int, factor: float, crop: int | None) -> tuple[int, int]:
-    """Length of the scaled crop along one side, and of the piece of the source that it shows, pixels."""
+    """Length of the scaled crop along one side, and of its part of the source, in pixels."""
     scaled = max(1, round(side * factor))
     if crop is None or scaled <= crop:
         return scaled, side
@@ -126,7 +125,7 @@ def _extent(side: int, factor: float, crop: int | None) -> tuple[int, int]:
 
 
 def resize_image(image: Tensor, height: int, width: int) -> Tensor:
-    """The picture, uint8 [3, H, W], at another size, with its channels last in memory."""
+    """Resizes an image, uint8 [3, H, W]. The result is channels last in memory."""
     pixels = image[None].contiguous(memory_format=torch.channels_last)
     if image.shape[-2:] != (height, width):
         pixels = interpolate(pixels, (height, width), mode="bilinear", antialias=True)
@@ -134,7 +133,7 @@ def resize_image(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_map(segment_map: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The map, int32 [H, W], at another size: each pixel takes the value under its centre."""
+    """Resizes a map, int32 [H, W]: each pixel takes the value at its centre."""
     if segment_map.shape == (height, width):
         return segment_map
     return cv2.resize(segment_map, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -144,9 +143,10 @@ GREY = np.array([0.299, 0.587, 0.114])  # luminance of R, G, B (ITU-R BT.601)
 
 
 def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """The picture, RGB uint8 [H, W, 3], with the factors applied in their order: one affine map of the colours.
+    """Applies the factors to an image, RGB uint8 [H, W, 3], in this order, as one affine map of the colours.
 
-    Brightness scales every value, contrast the distance from the picture's mean grey, saturation that from a pixel's.
+    Brightness scales every value, contrast the distance from the mean grey of the image, saturation the distance from
+    the grey of the pixel.
     """
     mean = brightness * float(GREY @ cv2.mean(image)[:3])
     colours = saturation * np.eye(3) + (1 - saturation) * GREY  # rows sum to 1: grey stays as it is
@@ -155,10 +155,10 @@ def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: fl
 
 
 def as_photo(image: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """The picture, RGB uint8 [H, W, 3], as another camera might have taken it.
+    """Changes an image, RGB uint8 [H, W, 3], as if another camera had taken it.
 
-    In this order: white balance, gamma and hue; blur by a Gaussian; noise of the sensor, alike in all channels or not;
-    compression by JPEG. Blur, noise and compression come each in every second picture.
+    In this order: white balance, gamma and hue; Gaussian blur; sensor noise, equal in all channels or not; JPEG
+    compression. Blur, noise and compression each have a probability of 1/2.
     """
 
     def draw(low: float, high: float) -> float:
@@ -184,7 +184,7 @@ def as_photo(image: np.ndarray, generator: torch.Generator) -> np.ndarray:
 
 
 def drop_absent(sample: Sample) -> Sample:
-    """The sample without the segments that have no pixel in the map; the others are numbered anew, in their order."""
+    """Removes segments that have no pixel in the map. The others get new numbers, in the same order."""
     count = len(sample.labels)
     present = torch.bincount(sample.segment_map.flatten(), minlength=count + 1)[1:] > 0
     if bool(present.all()):
@@ -192,19 +192,19 @@ def drop_absent(sample: Sample) -> Sample:
     table = torch.cat([present.new_zeros(1), present]).int()
     table *= table.cumsum(0).int()
 
-    def anew(segment_map: Tensor) -> Tensor:
+    def renumbered(segment_map: Tensor) -> Tensor:
         return table.index_select(0, segment_map.flatten()).view_as(segment_map)
 
-    segment_map, smallest_map = anew(sample.segment_map), None
-    if sample.smallest_map is not None:  # a thing that is hidden all over the map is no segment of it
-        smallest_map = anew(sample.smallest_map)
+    segment_map, smallest_map = renumbered(sample.segment_map), None
+    if sample.smallest_map is not None:  # a thing that is hidden everywhere in the map is not a segment
+        smallest_map = renumbered(sample.smallest_map)
         smallest_map = smallest_map.where(smallest_map != VOID, segment_map)
     labels, crowd = sample.labels[present], sample.crowd[present]
     return replace(sample, segment_map=segment_map, smallest_map=smallest_map, labels=labels, crowd=crowd)
 
 
 def collate(samples: list[Sample], seeds: list[int]) -> Batch:
-    """A batch of the samples, padded with black and void at the right and the bottom to their largest size."""
+    """A batch of the samples, padded to their largest size with black and void at the right and the bottom."""
     maps: Any = [sample.smallest_map for sample in samples]
     return Batch(
         images=_stack([sample.image for sample in samples], 0),
@@ -219,9 +219,9 @@ def collate(samples: list[Sample], seeds: list[int]) -> Batch:
 
 
 def _stack(tensors: list[Tensor], fill: int) -> Tensor:
-    """Tensors of [..., H_i, W_i] as one of [B, ..., H, W]."""
+    """Stacks tensors of [..., H_i, W_i] to one of [B, ..., H, W]."""
     height, width = (max(tensor.shape[axis] for tensor in tensors) for axis in (-2, -1))
     stacked = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], height, width), fill)
-    for place, tensor in zip(stacked, tensors, strict=True):
-        place[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
+    for target, tensor in zip(stacked, tensors, strict=True):
+        target[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
     return stacked

@@ -1,6 +1,6 @@
-"""§5.2 Whole masks of things, also where other things hide them: COCO's `annotations/instances_{split}.json`.
+"""§5.2 Whole masks of things, with their hidden parts, from COCO's `annotations/instances_{split}.json`.
 
-In a panoptic map no two segments overlap. Where whole masks do, the paper gives a location to the smaller thing.
+Segments of a panoptic map do not overlap. Where whole masks overlap, the paper gives a location to the smaller thing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spinet.data.readers import read_bytes
 from spinet.data.segments import DataError
 from spinet.files import parse_json
 
-VISIBLE = 0.5  # share of a segment that must lie in a whole mask of its category for both to be one thing
+VISIBLE = 0.5  # minimum share of a segment inside the whole mask of the same thing
 
 Coordinate = Annotated[float, Field(ge=-1e5, le=1e5)]  # pycocotools crashes on much larger ones
 
@@ -41,21 +41,21 @@ class _Annotation(BaseModel):
 
 @dataclass(frozen=True)
 class WholeMask:
-    """One thing."""
+    """The whole mask of one thing."""
 
     category_id: int
     code: dict[str, Any]  # of the run-length codec of pycocotools
 
 
 def read_whole_masks(path: Path, records: Sequence[ImageRecord]) -> dict[int | str, list[WholeMask]]:
-    """The things of each image, crowds left out.
+    """The things of each image, without crowds.
 
     Args:
         path: of an `instances_*.json`.
-        records: the images that are asked for.
+        records: the images to read.
 
     Raises:
-        DataError: the file is missing or broken, or holds a mask of another size than its image.
+        DataError: the file is missing or broken, or a mask has another size than its image.
     """
     sizes = {record.image_id: (record.height, record.width) for record in records}
     content = parse_json(read_bytes(path), path, error=DataError, remedy="fetch it again")
@@ -66,7 +66,7 @@ def read_whole_masks(path: Path, records: Sequence[ImageRecord]) -> dict[int | s
         where = f"annotation {first['loc'][0]}" if first["loc"] else '"annotations"'
         raise DataError(f"{path}: {where}: {first['msg']}; fetch it again or leave out input.whole_masks") from None
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: no detection annotations of COCO ({error!r}); fetch it again") from None
+        raise DataError(f"{path}: not COCO detection annotations ({error!r}); fetch it again") from None
     found: dict[int | str, list[WholeMask]] = defaultdict(list)
     for annotation in annotations:
         if annotation.image_id in sizes and not annotation.iscrowd:
@@ -82,14 +82,14 @@ def _encode(
     if isinstance(shape, list):
         return codec.merge(codec.frPyObjects(shape, *size))
     if tuple(shape.size) != size or (isinstance(shape.counts, list) and sum(shape.counts) != size[0] * size[1]):
-        raise DataError(f"{path}: image {image_id}: a mask of size {shape.size}, the image has {list(size)}")
+        raise DataError(f"{path}: image {image_id}: a mask of size {shape.size}, but the image has {list(size)}")
     return codec.frPyObjects(shape.model_dump(), *size) if isinstance(shape.counts, list) else shape.model_dump()
 
 
 def smallest_things(segment_map: np.ndarray, things: Mapping[int, int], masks: Sequence[WholeMask]) -> np.ndarray:
-    """The map in which each pixel shows the smallest thing there, hidden or not; where there is none, what it showed.
+    """The map with the smallest thing at each pixel, hidden or not. Pixels without things keep their value.
 
-    A whole mask belongs to the segment of its category that it overlaps best; a segment without one stays as it is.
+    A whole mask belongs to the segment of its category with the largest IoU. A segment without a mask does not change.
 
     Args:
         segment_map: int32 [H, W], `i + 1` at the pixels of the i-th segment.
