@@ -302,9 +302,9 @@ def test_command_writes_the_same_bytes_twice_and_says_what_is_missing(folder, ca
     assert written(folder) == first
     assert first.keys() == files("published", "ablations")
     said = capsys.readouterr().out
-    assert "figure_5: left as it is: " in said
+    assert "figure_5: not changed: " in said
     assert "make figures SWEEP=FOLDER" in said
-    assert "training: left as it is: " in said
+    assert "training: not changed: " in said
     with pytest.raises(SystemExit, match=r"no figure 'figure_9'; there are figure_1"):
         command.main(["figure_9"])
     with pytest.raises(SystemExit, match=r"error: .*plan.json: cannot be read"):

@@ -95,7 +95,7 @@ def test_a_table_keeps_paper_and_ours_apart():
     assert gaps.rows[-1][1:4] == ["+1.2", "+2.2", "+0.5"]  # Table 3, last row − first
     assert gaps.rows[-1][4].startswith("+2.0 (")
     assert "6 training and 2 validation images; 800 iterations × 4 images" in section.conditions
-    assert "15.0 minutes of training a run, on a machine; seeds 0, 1, 2" in section.conditions
+    assert "15.0 minutes of training per run, on a machine; seeds 0, 1, 2" in section.conditions
     assert section.grids["The Panoptic-Feature (§4)"].rows[0][3] == "1.250 ± 1.000"
 
 
@@ -110,7 +110,7 @@ def test_the_feature_without_and_with_the_tasks_is_paired_by_seed():
         }
     (campaign,) = find_campaigns(records)
     (section,) = table_sections(campaign)
-    rows = {row[0]: row[1:] for row in section.grids["What the auxiliary tasks change in it"].rows}
+    rows = {row[0]: row[1:] for row in section.grids["Effect of the auxiliary tasks on it"].rows}
     # −0.20, −0.21, −0.22: t = −0.21 / (0.01 / √3) = −36.37, p = 0.00076
     assert rows["distance within / between instances"] == [
         "0.650 ± 0.129",
@@ -228,7 +228,7 @@ def test_what_was_not_run_is_said():
     assert any(line.startswith("§5.4, Table 4, pyramid levels") and line.endswith("not run.") for line in lines)
     few = "§5.4, Table 3, use of the proposed losses, on streets: fewer than 3 runs of "
     assert f"{few}M.C.D + L_inter (0), L_inter + L_intra (1)." in lines
-    assert "Begun and not finished: dice-inter with seed 1 on streets." in lines
+    assert "Started and not finished: dice-inter with seed 1 on streets." in lines
     whole = {"name": "cityscapes", "splits": {"train": 2975, "val": 500}, "fingerprint": "c"}
     assert not [line for line in not_run([{**r, "data": whole} for r in records]) if line.startswith("Cityscapes:")]
 

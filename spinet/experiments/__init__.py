@@ -1,5 +1,5 @@
-"""§5.4 The ablations as data, and what carries them out: one papermill run for each row and seed.
+"""§5.4 The ablations as data, and their execution: one papermill run for each row and seed.
 
-`tables` says what a row is. `sweep` makes runs of rows and has Snakemake (`Snakefile`) carry them out, each by `run`.
-`campaigns` finds the records of rows again.
+`tables` defines the rows. `sweep` turns rows into runs; Snakemake (`Snakefile`) executes each of them by `run`.
+`campaigns` groups the records of the runs by row.
 """

@@ -1,4 +1,4 @@
-"""Records that belong together: the same data and the same settings, but for what the tables vary and the seed."""
+"""Group run records that have the same data and settings, except the seed and what the tables vary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Campaign:
-    """`base` are the settings, without a seed, that the rows of the tables change; `records` are the latest first."""
+    """`base`: the settings, without a seed, that the rows of the tables change. `records`: newest first."""
 
     base: dict[str, Any]
     records: list[Record]
@@ -30,16 +30,16 @@ class Campaign:
 
     @cached_property
     def _by_settings(self) -> dict[Config, dict[int, Record]]:
-        """By seed; of several with one seed the latest."""
+        """Records by settings and seed; of several with the same seed the newest."""
         found: dict[Config, dict[int, Record]] = {}
         for record in self.records:
             found.setdefault(from_dict(without_seed(record["config"])), {}).setdefault(record["seed"], record)
         return found
 
     def runs(self, row: Row) -> dict[int, Record]:
-        """The row's records by seed; of several with one seed the latest."""
+        """The row's records by seed; of several with the same seed the newest."""
         start, found = from_dict(self.base), {}
-        for data in dict.fromkeys(preset.data for preset in PRESETS.values()):  # records do not say which it was
+        for data in dict.fromkeys(preset.data for preset in PRESETS.values()):  # records do not name their preset
             config = override(Preset(start, data), row.changes(start)).config
             found |= self._by_settings.get(config, {})
         return dict(sorted(found.items()))
@@ -51,8 +51,10 @@ class Campaign:
         return {row.title: found.get(row.title, {}) for row in table.rows}
 
     def search(self) -> dict[str, dict[float, float]]:
-        """PQ of each system, by title, at each factor of the learning rate: the mean over the seeds that all of its
-        rates have. A system without such a seed is left out."""
+        """PQ by system title and by factor of the learning rate: the mean over the seeds that all its rates have.
+
+        A system without such a seed is not in the result.
+        """
         found = {}
         for system in SYSTEMS.rows:
             tried = {factor: self.runs(replace(system, rate=factor)) for factor in FACTORS}
@@ -65,7 +67,7 @@ class Campaign:
         return found
 
     def tuned(self) -> list[Row]:
-        """The systems, each at the rate with its highest PQ; those without a complete search are left out."""
+        """Rows of the systems, each at its learning rate with the highest PQ; only systems with a complete search."""
         found = self.search()
         return [
             replace(row, rate=max(scores, key=scores.__getitem__))
@@ -75,7 +77,7 @@ class Campaign:
 
 
 def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
-    """The campaigns among records. Those of single runs, which have no `base`, are left out."""
+    """Groups records into campaigns. Records of single runs, which have no `base`, are ignored."""
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: str(record["created"]), reverse=True):
         if record.get("base"):
@@ -86,5 +88,5 @@ def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
 
 
 def without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are compared between runs."""
+    """Settings without the seed, to compare runs."""
     return {**config, "train": {name: value for name, value in config["train"].items() if name != "seed"}}

@@ -1,4 +1,4 @@
-"""§4, Fig. 5 Two networks that were trained alike but for the auxiliary tasks, to be looked at side by side."""
+"""§4, Fig. 5 Two networks that differ only in the auxiliary tasks of their training, to compare them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ BRIEF = {
     "input.workers": 0,
     "train.warmup": 10,
 }
-"""What `train_pair` changes of the preset "tiny"."""
+"""Settings in which `train_pair` differs from the preset "tiny"."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """`contour` is the contour head that the first network was trained with."""
+    """Two networks; `contour` is the contour head that the first one was trained with."""
 
     with_tasks: Model
     without_tasks: Model
@@ -40,7 +40,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class SweptPairs:
-    """Of a sweep: the folder of its data, and those of its runs with the auxiliary tasks and without them, by seed."""
+    """The data folder of a sweep, and by seed its run folders with and without the auxiliary tasks."""
 
     data: Path
     with_tasks: dict[int, Path]
@@ -48,11 +48,11 @@ class SweptPairs:
 
     @property
     def seed(self) -> int:
-        """The one whose networks are looked at."""
+        """The seed whose networks are compared."""
         return min(self.with_tasks)
 
     def load(self) -> Pair:
-        """The networks of that seed; raises what `load_pair` does."""
+        """Loads the networks of that seed; raises the errors of `load_pair`."""
         return load_pair(self.with_tasks[self.seed], self.without_tasks[self.seed])
 
 
@@ -60,8 +60,8 @@ def find_pairs(sweep: str | Path) -> SweptPairs:
     """The runs of a sweep that Fig. 5 compares.
 
     Raises:
-        ExperimentError: the folder holds no sweep, or one without these rows of Table 3; one of these runs is not done
-            or has changed since.
+        ExperimentError: the folder has no sweep, or the sweep lacks these rows of Table 3; or one of these runs is not
+            done or was changed.
     """
     sweep = Path(sweep)
     plan = Plan.read(sweep / PLAN)
@@ -69,7 +69,7 @@ def find_pairs(sweep: str | Path) -> SweptPairs:
     for run in plan.runs.values():
         if run.experiment in found:
             if not plan.is_done(run, sweep / run.name):
-                raise ExperimentError(f"{sweep / run.name}: not done; the same spinet sweep goes on with it")
+                raise ExperimentError(f"{sweep / run.name}: not done; repeat the same spinet sweep to continue it")
             found[run.experiment][run.seed] = sweep / run.name
     if missing := [row for row in (WITH_TASKS, WITHOUT_TASKS) if not found[row.name]]:
         rows = " and ".join(f"{row.title!r}" for row in missing)
@@ -78,15 +78,15 @@ def find_pairs(sweep: str | Path) -> SweptPairs:
 
 
 def load_pair(with_tasks: str | Path, without_tasks: str | Path) -> Pair:
-    """Two trained networks.
+    """Loads two trained networks.
 
     Args:
         with_tasks: folder of a run with both auxiliary tasks.
-        without_tasks: that of a run without them, and alike in everything else but the seed.
+        without_tasks: folder of a run without them; all other settings except the seed are the same.
 
     Raises:
-        WeightsError: a file is missing, broken, or not what it should be.
-        ConfigError: the runs differ in something else, or the first had no contour task.
+        WeightsError: a file is missing, broken, or of another kind.
+        ConfigError: the runs differ in other settings, or the first had no contour task.
     """
     with_tasks, without_tasks = Path(with_tasks), Path(without_tasks)
     first, second = (load_model(folder / "model.safetensors") for folder in (with_tasks, without_tasks))
@@ -105,11 +105,11 @@ def load_pair(with_tasks: str | Path, without_tasks: str | Path) -> Pair:
 
 
 def train_pair(folder: str | Path, *, iterations: int, seed: int = 0) -> Pair:
-    """Trains two networks for some seconds on a handful of scenes: enough to try things out, not to judge by.
+    """Trains two networks for some seconds on a few scenes, for demonstrations; this is too short for conclusions.
 
     Args:
-        folder: gets the scenes and both runs; a second call with the same folder trains no more.
-        iterations: of each, with 4 crops of 128 × 256 pixels from scenes of 256 × 512.
+        folder: output folder for the scenes and both runs; a second call with it does not train again.
+        iterations: iterations of each network, with 4 crops of 128 × 256 pixels from scenes of 256 × 512.
     """
     folder = Path(folder)
     generate(folder / "synthcity", num_train=48, num_val=2, size=(256, 512), seed=seed, progress=False)

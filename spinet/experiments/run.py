@@ -1,7 +1,7 @@
-"""One run of a sweep: papermill executes the notebook, which goes on from the last checkpoint of a killed run.
+"""One run of a sweep: papermill executes the notebook, which continues a killed run from its last checkpoint.
 
-`python -m spinet.experiments.run PLAN RUN`; Snakemake calls it. The executed notebook gets its name last, after success
-alone: it says that the run is done.
+`python -m spinet.experiments.run PLAN RUN`; Snakemake calls it. The executed notebook gets its final name only after
+success: it marks the run as done.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from spinet.files import atomic_write, owned
 from spinet.training.checkpoint import find_checkpoints
 
 BEGUN = "begun.ipynb"
-"""The notebook while it is executed, and after a failure."""
+"""Name of the notebook during the execution and after a failure."""
 
 ATTEMPTS = 3
-"""How often a kernel is started: one may be killed."""
+"""Maximum number of kernel starts: a kernel may be killed."""
 
 
 def execute(plan: Plan, name: str, out: Path) -> None:
-    """Carries out a run of a plan in its folder below `out`, unless it is done.
+    """Executes a run of a plan in its subfolder of `out`, unless it is done.
 
     Raises:
-        ExperimentError: the folder holds another run, or a cell failed; the message names the cell and the notebook.
-        LockError: the run is being carried out already.
+        ExperimentError: the folder has another run, or a cell failed; the message names the cell and the notebook.
+        LockError: another process executes the run.
     """
     run, folder = plan.runs[name], out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,24 +56,24 @@ def execute(plan: Plan, name: str, out: Path) -> None:
         except Exception as error:
             atomic_write(folder / FAILURE, f"{error}\n".encode())
             raise
-        for checkpoint in find_checkpoints(folder)[:-1]:  # the last one serves runs that differ in inference alone
+        for checkpoint in find_checkpoints(folder)[:-1]:  # keep the last one for runs that differ only in inference
             checkpoint.unlink()
             checkpoint.with_suffix(".sha256").unlink(missing_ok=True)
         (folder / BEGUN).replace(folder / Path(plan.notebook).name)
 
 
 def run_notebook(notebook: Path, executed: Path, *, parameters: Mapping[str, Any], timeout: float) -> None:
-    """Executes a notebook with parameters and keeps the result as `executed`.
+    """Executes a notebook with parameters and writes the result to `executed`.
 
     Args:
-        timeout: seconds that a cell may take.
+        timeout: maximum seconds for a cell.
 
     Raises:
-        ExperimentError: a cell failed or took too long, or the kernel died again and again.
+        ExperimentError: a cell failed or took too long, or the kernel died `ATTEMPTS` times.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            # sockets in a folder of their own: kernels that start at once would race for TCP ports
+            # sockets in a separate folder: kernels that start together would compete for TCP ports
             with TemporaryDirectory(prefix="kernel-") as sockets:
                 papermill.execute_notebook(
                     notebook,
@@ -93,16 +93,16 @@ def run_notebook(notebook: Path, executed: Path, *, parameters: Mapping[str, Any
             raise ExperimentError(f"{executed}: cell [{error.exec_count}] failed:\n{cell}\n{reason}") from None
         except TimeoutError:
             raise ExperimentError(
-                f"{executed}: a cell took more than {timeout / 3600:g} hours; call again, it goes on from its last "
+                f"{executed}: a cell took more than {timeout / 3600:g} hours; call again to continue from its last "
                 "checkpoint, or raise --timeout-hours"
             ) from None
-        except RuntimeError as error:  # the kernel died, or never answered
+        except RuntimeError as error:  # the kernel died or did not answer
             print(f"{executed}: attempt {attempt} of {ATTEMPTS}: {error}", file=sys.stderr, flush=True)
-    raise ExperimentError(f"{executed}: its kernel died {ATTEMPTS} times (out of memory?); call again to go on")
+    raise ExperimentError(f"{executed}: its kernel died {ATTEMPTS} times (out of memory?); call again to continue")
 
 
 def _share_training(source: Path, folder: Path) -> None:
-    """Copies the last checkpoint and the log of a run that was trained alike: only the evaluation remains."""
+    """Copies the last checkpoint and the log of a run with the same training, so that only the evaluation remains."""
     if find_checkpoints(folder):
         return
     checkpoint = find_checkpoints(source)[-1]
@@ -114,7 +114,7 @@ def _share_training(source: Path, folder: Path) -> None:
 
 @contextmanager
 def _devices(plan: Plan, out: Path) -> Iterator[None]:
-    """Gives the run its GPUs of this machine: those of the first worker that nobody holds."""
+    """Assigns GPUs of this machine to the run: those of the first free worker."""
     if not plan.gpus:
         yield
         return
@@ -128,7 +128,7 @@ def _devices(plan: Plan, out: Path) -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, chosen))
             yield
             return
-    raise ExperimentError(f"{out}: more than {plan.workers} runs at once; start them by spinet sweep alone")
+    raise ExperimentError(f"{out}: more than {plan.workers} runs at once; start runs only by spinet sweep")
 
 
 if __name__ == "__main__":

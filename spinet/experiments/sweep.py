@@ -107,7 +107,7 @@ class Plan:
     @classmethod
     def read(cls, path: str | Path) -> Plan:
         """Raises `ExperimentError` if the file is not a plan."""
-        remedy = "call spinet sweep again"
+        remedy = "repeat spinet sweep"
         content = read_json(path, error=ExperimentError, remedy=remedy)
         try:
             known = {field.name: content[field.name] for field in fields(cls)}

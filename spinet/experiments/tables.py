@@ -1,7 +1,7 @@
-"""§5.4 What is compared: the rows of Tables 1, 3-5 and of the ledger's own open choices, as the settings they change.
+"""§5.4 The comparisons: rows of Tables 1 and 3-5, and of choices that the paper leaves open, as changed settings.
 
-A row says how it differs from the settings that a sweep starts from, so the same row is an experiment on any preset and
-data. Rows whose settings are equal are one run (see `plan`), whatever tables they stand in.
+A row lists the settings that differ from the start of a sweep, so it works with any preset and data. Rows with equal
+settings are one run (see `sweep.make_plan`), also across tables.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5, LossAblation, Quali
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: `name` is short and goes into folder names, `title` is the table's, `paper` what it publishes."""
+    """One row: `name` is short, for folder names; `title` is for tables; `paper` has the published scores."""
 
     name: str
     title: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     paper: Quality | None = None
-    rate: float = 1.0  # by which the learning rate is multiplied
+    rate: float = 1.0  # factor of the learning rate
 
     def changes(self, start: Config) -> dict[str, Any]:
-        """Overrides of the settings that a sweep starts from."""
+        """Overrides of the settings at the start of a sweep."""
         rate = {"train.learning_rate": self.rate * start.train.learning_rate} if self.rate != 1 else {}
         return {**self.overrides, **rate}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to compare with the first of them; `measured_on` is where the paper's values come from."""
+    """Rows to compare with the first row; `measured_on` is the data set of the paper's values."""
 
     group: str
     title: str
@@ -66,7 +66,7 @@ LOSSES = Table(
 )
 
 WITHOUT_TASKS, WITH_TASKS = LOSSES.rows[1], LOSSES.rows[4]
-"""Rows that differ in the two auxiliary tasks and in nothing else, as in Fig. 5."""
+"""Rows that differ only in the two auxiliary tasks, as in Fig. 5."""
 
 LEVELS = Table(
     "table4",
@@ -86,7 +86,7 @@ LEVELS = Table(
 
 INTEGRATION = Table(
     "table5",
-    "One Panoptic-Feature for things and stuff, or one each",
+    "One Panoptic-Feature for things and stuff, or two",
     "§5.4, Table 5",
     tuple(
         Row(
@@ -123,7 +123,7 @@ SYSTEMS = Table(
     "§5.3, Table 1 in miniature",
     tuple(Row(system, title, {"system": system}) for system, title in TITLES.items()),
 )
-"""Each at its best learning rate of `RATES`."""
+"""Each system at its best learning rate of `RATES`."""
 
 FACTORS = (0.3, 1.0, 3.0)
 
@@ -137,14 +137,14 @@ RATES = Table(
         for factor in FACTORS
     ),
 )
-"""The search before `SYSTEMS`; one seed is enough."""
+"""The search of learning rates before `SYSTEMS`; one seed is enough."""
 
 WIDTHS = (8, 16, 32, 64, 128, 256)
-"""Channels, from those of CondInst's mask feature to those of the Panoptic-Feature."""
+"""Numbers of channels, from that of CondInst's mask feature to that of the Panoptic-Feature."""
 
 CONDINST = Table(
     "condinst",
-    "Paths integrated on CondInst, and SPINet with a Panoptic-Feature as narrow",
+    "Path integration on CondInst, and SPINet with as few channels",
     "§5.4, path integration on CondInst",
     (
         *(
@@ -158,14 +158,14 @@ CONDINST = Table(
         *(Row(f"channels-{n}", f"SPINet, {n} channels", {"model.feature_channels": n}) for n in WIDTHS),
     ),
 )
-"""All at the same learning rate; CondInst with two paths is a row of `SYSTEMS`."""
+"""All rows have the same learning rate. CondInst with two paths is a row of `SYSTEMS`."""
 
 DUPLICATES = Table(
     "duplicates",
     "Removal of duplicates",
     "§5.2, unstated",
     (
-        Row("duplicates-none", "none: the peaks alone", {"inference.duplicates": "none"}),
+        Row("duplicates-none", "none: peaks only", {"inference.duplicates": "none"}),
         Row("duplicates-mask", "mask NMS", {"inference.duplicates": "mask"}),
         Row("duplicates-matrix", "matrix NMS", {"inference.duplicates": "matrix"}),
     ),
@@ -173,30 +173,30 @@ DUPLICATES = Table(
 
 ASSIGNMENT = Table(
     "assignment",
-    "What a location needs of an instance's mask",
+    "Assignment of locations to instances",
     "§5.2, unstated",
     (
-        Row("assignment-centre", "the pixel at its cell's centre", {"objective.assignment": "centre"}),
-        Row("assignment-any", "any pixel of its cell", {"objective.assignment": "any"}),
+        Row("assignment-centre", "the mask covers the centre of the cell", {"objective.assignment": "centre"}),
+        Row("assignment-any", "the mask covers any pixel of the cell", {"objective.assignment": "any"}),
     ),
 )
 
 SAMPLING = Table(
     "sampling",
-    "Sampling of the foreground locations that are trained",
+    "Sampling of foreground locations in training",
     "§3.2, unstated",
     (
         Row("sampling-location", "uniformly over locations", {"objective.sampling": "location"}),
-        Row("sampling-instance", "equal shares for instances", {"objective.sampling": "instance"}),
+        Row("sampling-instance", "equal share for each instance", {"objective.sampling": "instance"}),
     ),
 )
 
 SEMANTIC = Table(
     "semantic",
-    "Classes that the stuff path knows",
+    "Classes of the stuff path",
     "§3.4, unstated",
     (
-        Row("semantic-stuff", "stuff alone", {"objective.semantic_classes": "stuff"}),
+        Row("semantic-stuff", "stuff only", {"objective.semantic_classes": "stuff"}),
         Row("semantic-stuff-thing", "stuff and one class for things", {"objective.semantic_classes": "stuff+thing"}),
         Row("semantic-all", "all classes", {"objective.semantic_classes": "all"}),
     ),
@@ -204,7 +204,7 @@ SEMANTIC = Table(
 
 CROSS_ENTROPY = Table(
     "cross-entropy",
-    "Pixels that the cross entropy is a mean over",
+    "Pixels that the cross entropy averages over",
     "§5.2, bootstrapped on Cityscapes, plain on COCO",
     (
         Row("hardest-fifth", "the hardest fifth", {"objective.bootstrap": 0.2}),
@@ -234,7 +234,7 @@ CONTOUR = Table(
 
 COORDINATES = Table(
     "coordinates",
-    "Coordinates that the generator sees",
+    "Coordinates in the generator",
     "§3.3, unstated",
     tuple(
         Row(
@@ -253,7 +253,7 @@ COORDINATES = Table(
 
 LEARNING = Table(
     "learning",
-    "What makes the preset tiny learn in minutes: each part of its recipe left out, or another added",
+    "The recipe of the preset tiny: one part removed or added",
     "§5.2, unstated and beyond the paper",
     (
         Row("recipe", "the recipe", {"model.backbone": "tf_efficientnet_lite0"}),
@@ -276,7 +276,7 @@ LEARNING = Table(
         Row("annealed", "cross entropy from all pixels to the hardest fifth", {"objective.bootstrap_anneal": 0.5}),
         Row("fc-slow", "fully connected layer at 1/24 of the rate", {"train.fc_rate": 1 / 24}),
         Row("any", "a location belongs to the smallest instance in its cell", {"objective.assignment": "any"}),
-        Row("shares", "equal shares for instances among the filters", {"objective.sampling": "instance"}),
+        Row("shares", "equal share of the filters for each instance", {"objective.sampling": "instance"}),
     ),
 )
 
@@ -309,14 +309,14 @@ PAPER_GROUPS = {
     "cityscapes_r50": ("table3", "table5", "deformable", "condinst"),
     "coco_r50": ("table4",),
 }
-"""What the paper reports on the data that a preset is made for."""
+"""The groups that the paper reports on the data of a preset."""
 
 
 def find_tables(groups: tuple[str, ...]) -> list[Table]:
-    """The tables of some groups, in their own order.
+    """The tables of some groups, in the order of `TABLES`.
 
     Raises:
-        ConfigError: there is no such group, or none is named.
+        ConfigError: a group does not exist, or no group is named.
     """
     if unknown := [group for group in groups if group not in TABLES]:
         raise ConfigError(f"no group of experiments {unknown[0]!r}; there are {', '.join(TABLES)}")
@@ -326,10 +326,10 @@ def find_tables(groups: tuple[str, ...]) -> list[Table]:
 
 
 def choose_rows(tables: list[Table], names: Sequence[str]) -> list[Table]:
-    """The tables with the rows of these names alone, or with all rows if no name is given.
+    """The tables with only the rows of these names, or with all rows if no name is given.
 
     Raises:
-        ConfigError: there is no such row.
+        ConfigError: a row does not exist.
     """
     known = [row.name for table in tables for row in table.rows]
     if unknown := [name for name in names if name not in known]:
@@ -342,7 +342,7 @@ def choose_rows(tables: list[Table], names: Sequence[str]) -> list[Table]:
 
 
 CAMPAIGNS: dict[str, dict[str, Any]] = {
-    "synthcity": {  # for scenes of 256 × 512 pixels
+    "synthcity": {  # scenes of 256 × 512 pixels
         "input.crop": [128, 256],
         "input.scale": [0.375, 0.625],
         "input.test_scale": 0.5,
@@ -351,7 +351,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "train.warmup": 20,
         "train.checkpoint_every": 100,
     },
-    "dsb2018": {  # a third of the pixels of the run in the README, and the settings that it found to help
+    "dsb2018": {  # a third of the pixels of the run in the README, with the settings that helped there
         "input.crop": [192, 192],
         "input.scale": [0.6, 1.0],
         "input.test_scale": 0.75,
@@ -367,11 +367,11 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "inference.connected": True,
     },
 }
-"""What the campaigns on small data change of the preset tiny: half the resolution, minutes of one core for each run."""
+"""Overrides of the preset tiny for campaigns on small data: half the resolution, a run takes minutes on one core."""
 
 
 def find_campaign(name: str) -> dict[str, Any]:
-    """Raises `ConfigError` if there is no such campaign."""
+    """The overrides of a campaign; raises `ConfigError` if it does not exist."""
     if name not in CAMPAIGNS:
         raise ConfigError(f"no campaign {name!r}; there are {', '.join(CAMPAIGNS)}")
     return CAMPAIGNS[name]

@@ -1,7 +1,8 @@
 """`python -m spinet.figures [NAME …] [--sweep FOLDER]`: writes the figures of the README and the course, with sources.
 
-Those that compare networks trained with and without the auxiliary tasks need the folder of a finished sweep of Table 3,
-whose weights are no part of the project. A figure of what is not there is left as it is, and the reason is said.
+Figures that compare networks trained with and without the auxiliary tasks need the folder of a finished sweep of Table
+3; its weights are not part of the project. If the input of a figure is missing, the figure is kept and the reason is
+printed.
 """
 
 from __future__ import annotations
@@ -51,17 +52,17 @@ RUNS = FOLDER / "runs"
 SIZE, SCENES, SEED = (512, 1024), 4, 0
 CITY = f"SynthCity {VERSION}, seed {SEED}, validation, {SIZE[0]} × {SIZE[1]}"
 EXPLAINED, COMPARED, MAPPED = 3, (0, 2, 4), 4
-"""Scenes in which targets and tasks are explained; images of Fig. 5; the one on the map of the Panoptic-Feature."""
+"""Scene for the figures of targets and tasks; images of Fig. 5; image for the map of the Panoptic-Feature."""
 
 POINTS = 60
-"""Cells of a segment on that map."""
+"""Cells per segment on that map."""
 
 Drawn = tuple[Figure, list[str]]
 """A figure and its sources."""
 
 
 class MissingError(RuntimeError):
-    """What a figure would show is not there."""
+    """The input of a figure is missing."""
 
 
 def overall(city: PanopticDataset) -> Drawn:
@@ -110,7 +111,7 @@ def published(city: PanopticDataset) -> Drawn:
 
 
 def times(city: PanopticDataset) -> Drawn:
-    """The published times, and ours on the most things up to 40, of systems whose PQ is published."""
+    """Published times, and ours with the most things up to 40, of systems with a published PQ."""
     records = read_benchmarks(RUNS)
     if not records:
         raise MissingError(f"{RUNS}: no bench.json; make bench writes it")
@@ -241,8 +242,10 @@ def _file(path: Path) -> str:
 def main(arguments: list[str]) -> None:
     """Writes the named figures, or all."""
     parser = argparse.ArgumentParser(prog="python -m spinet.figures", description="Writes the figures of the course.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*FIGURES, *OF_A_SWEEP])}; or all")
-    parser.add_argument("--sweep", type=Path, metavar="FOLDER", help=f"finished; for {', '.join(OF_A_SWEEP)}")
+    known = ", ".join([*FIGURES, *OF_A_SWEEP])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"figures to draw, of {known}; default: all")
+    of_a_sweep = f"folder of a finished sweep, for {', '.join(OF_A_SWEEP)}"
+    parser.add_argument("--sweep", type=Path, metavar="FOLDER", help=of_a_sweep)
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.names if name not in FIGURES | OF_A_SWEEP]:
         raise SystemExit(f"error: no figure {unknown[0]!r}; there are {', '.join(FIGURES | OF_A_SWEEP)}")
@@ -256,7 +259,7 @@ def main(arguments: list[str]) -> None:
                 try:
                     figure, sources = _draw(name, city, runs)
                 except MissingError as reason:
-                    print(f"{name}: left as it is: {reason}")
+                    print(f"{name}: not changed: {reason}")
                     continue
                 save(figure, FOLDER, name, sources=sources)
                 print(FOLDER / f"{name}.png")

@@ -1,4 +1,4 @@
-"""What diagrams are made of: boxes, stacks of sheets that stand for tensors, arrows, frames. Lengths are points."""
+"""Elements of diagrams: boxes, stacks of sheets (tensors), arrows, frames. Lengths are in points."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from spinet.figures.style import new_figure
 from spinet.model.layers import num_parameters
 
 INK, FAINT = "#222222", "#555555"
-"""Colours of text and lines, and of what is said beside them."""
+"""Colours of text and lines, and of details."""
 
 TEXT, DETAIL = 7.0, 6.0
-"""Font sizes: of names, and of shapes and counts."""
+"""Font sizes: of titles, and of details (shapes and counts)."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Box:
-    """The rectangle of something drawn, points from the canvas's left bottom corner, and where arrows meet it."""
+    """The rectangle of a drawn element, in points from the canvas's bottom left corner, and its ends for arrows."""
 
     x: float  # of the centre
     y: float
@@ -51,7 +51,7 @@ class Box:
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure of `width` × `height` inches whose axes count points: 72 to an inch, y upwards."""
+    """An empty figure of `width` × `height` inches with axes in points (72 per inch), y upwards."""
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -61,7 +61,7 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def tint(color: str, share: float = 0.22) -> str:
-    """The colour on white paper, laid on with `share` of its strength."""
+    """The colour mixed with white, with `share` of its strength."""
     red, green, blue = (1 - share * (1 - part) for part in matplotlib.colors.to_rgb(color))
     return matplotlib.colors.to_hex((red, green, blue))
 
@@ -76,7 +76,7 @@ def box(
     color: str = INK,
     dashed: bool = False,
 ) -> Box:
-    """A rounded box of `size` (width, height) with a title and, in smaller print below it, a detail."""
+    """A rounded box of `size` (width, height) with a title and, below it in a smaller font, a detail."""
     place = Box(*center, *size)
     axes.add_patch(
         FancyBboxPatch(
@@ -96,7 +96,7 @@ def box(
 def sheets(
     axes: Axes, center: Point, size: tuple[float, float], count: int = 3, *, color: str = INK, offset: float = 2.5
 ) -> Box:
-    """A tensor: `count` sheets of `size`, each `offset` behind the one before; the box holds them all."""
+    """A tensor: `count` sheets of `size`, each shifted by `offset`; the returned box contains them all."""
     depth = offset * (count - 1)
     place = Box(*center, size[0] + depth, size[1] + depth)
     for index in reversed(range(count)):
@@ -132,7 +132,7 @@ def arrow(axes: Axes, *points: Point, color: str = INK, dashed: bool = False, he
 
 
 def frame(axes: Axes, members: Sequence[Box], title: str, detail: str = "", *, color: str, pad: float = 6.0) -> Box:
-    """A pale field behind `members`, `pad` wider on each side, with a title and a detail above them."""
+    """A light background for `members`, `pad` wider on each side, with a title and a detail above them."""
     head = 11 + 9 * bool(detail)
     left, right = (min(b.left[0] for b in members) - pad, max(b.right[0] for b in members) + pad)
     bottom, top = (min(b.bottom[1] for b in members) - pad, max(b.top[1] for b in members) + pad + head)
@@ -156,7 +156,7 @@ def frame(axes: Axes, members: Sequence[Box], title: str, detail: str = "", *, c
 
 
 def write(axes: Axes, center: Point, title: str = "", detail: str = "", *, align: str = "center") -> None:
-    """A title and below it a detail, each of any number of lines, together centred on the point's height."""
+    """A title and a detail below it, each of any number of lines, vertically centred on the point."""
     lines = [(line, TEXT, INK) for line in title.split("\n") if line]
     lines += [(line, DETAIL, FAINT) for line in detail.split("\n") if line]
     y = center[1] + sum(1.25 * size for _, size, _ in lines) / 2
@@ -172,12 +172,12 @@ def shade(color: str) -> str:
 
 
 def size_of(shape: Sequence[int]) -> str:
-    """Height × width × channels, the paper's order, of a tensor's shape [(B,) C, H, W]."""
+    """Height × width × channels (the paper's order) of a tensor's shape [(B,) C, H, W]."""
     channels, height, width = shape[-3:]
     return f"{height} × {width} × {channels}"
 
 
 def in_millions(part: nn.Module) -> str:
-    """The number of parameters of a module, in millions; in thousands where it would read 0.0."""
+    """The number of parameters of a module, in millions; in thousands if it would read 0.0."""
     count = num_parameters(part)
     return f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count / 1e3:.1f} k"

@@ -1,4 +1,4 @@
-"""Figures 3 and 4: the Panoptic-Feature generator and the auxiliary tasks, drawn from the objects themselves."""
+"""Figures 3 and 4: the Panoptic-Feature generator and the auxiliary tasks, drawn from the code's own objects."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ANCHOR, NEGATIVE, CONTOUR = COLORS[5], COLORS[0], COLORS[2]
 
 
 def feature_picture(phi: Float[Tensor, "D_phi h w"]) -> Float[np.ndarray, "h w 3"]:
-    """The three principal components of a feature map as red, green and blue, 0 … 1: alike vectors, alike colours."""
+    """The three principal components of a feature map as red, green and blue, 0 … 1."""
     points = phi.detach().double().flatten(1)
     points = points - points.mean(1, keepdim=True)
     axes = torch.linalg.eigh(points @ points.T).eigenvectors[:, -3:].flip(1)
-    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # an eigenvector's sign is anyone's choice
+    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # fix the sign of each eigenvector
     values = axes.T @ points
     spread = values.std(1, keepdim=True).clamp(min=1e-12)
     colors = (0.5 + values / (4 * spread)).clamp(0, 1)  # two standard deviations to each side
@@ -37,7 +37,7 @@ def figure_3(network: Any, size: tuple[int, int]) -> Figure:
 
     Args:
         network: a SPINet; on the "meta" device nothing is computed.
-        size: height, width of the image, pixels.
+        size: height, width of the image, in pixels.
     """
     generator = network.panoptic_feature
     levels, shapes = _run(network, size)
@@ -102,13 +102,13 @@ def figure_3(network: Any, size: tuple[int, int]) -> Figure:
 def figure_4(
     objective: nn.Module, *, image: UInt8[Tensor, "3 H W"], phi: Float[Tensor, "D_phi h w"], targets: Any
 ) -> Figure:
-    """Fig. 4 The auxiliary tasks on one image: how a triplet comes about, and what the contour head is asked.
+    """Fig. 4: the auxiliary tasks on one image: how a triplet is made, and the target of the contour head.
 
     Args:
         objective: an `Objective` with both auxiliary heads; only their sizes are drawn.
-        image: RGB, padded as the network pads it.
+        image: RGB, padded as in the network.
         phi: the Panoptic-Feature of this image.
-        targets: `Targets` of this image alone.
+        targets: `Targets` of this image only.
 
     Raises:
         ValueError: no instance of the image has a negative.
@@ -194,13 +194,13 @@ def _contour(axes: Axes, head: Any, phi: Tensor, contour: Tensor, feature: Box) 
 
 
 def _run(network: Any, size: tuple[int, int]) -> tuple[list[torch.Size], dict[str, torch.Size]]:
-    """Shapes of the levels that the generator reads, and of what each of its parts gives, by its name."""
+    """Shapes of the generator's input levels, and of the output of each of its parts, by name."""
     generator: nn.Module = network.panoptic_feature
     levels: list[torch.Size] = []
     shapes: dict[str, torch.Size] = {}
 
     def first(name: str, out: Tensor) -> None:
-        shapes.setdefault(name, out.shape)  # coordinates may be asked for twice
+        shapes.setdefault(name, out.shape)  # coordinates may be computed twice
 
     hooks = [generator.register_forward_pre_hook(lambda _, given: levels.extend(level.shape for level in given[0]))]
     for name, part in generator.named_modules():
@@ -239,7 +239,7 @@ def _around(mask: Bool[Tensor, "h w"], aspect: float = 1.7, pad: int = 2) -> tup
 def _picture(
     axes: Axes, pixels: np.ndarray, center: Point, width: float, *, height: float | None = None, cmap: str = "viridis"
 ) -> Box:
-    """An image in a thin frame, `width` points wide and, unless `height` is given, of its own proportions."""
+    """An image in a thin frame, `width` points wide; `height` defaults to the image's proportions."""
     place = Box(*center, width, height or width * pixels.shape[0] / pixels.shape[1])
     axes.imshow(pixels, extent=_extent(place), aspect="auto", cmap=cmap, zorder=2)
     axes.add_patch(Rectangle((place.left[0], place.bottom[1]), place.width, place.height, fill=False, lw=0.6, zorder=3))

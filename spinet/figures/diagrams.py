@@ -1,4 +1,4 @@
-"""Figures 1 and 2 of the paper: ways to wire things and stuff, and the network with the shapes of its own tensors."""
+"""Figures 1 and 2 of the paper: designs for things and stuff, and the network with the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from spinet.figures.style import COLORS, PAGE
 
 BLUE, ORANGE, GREEN, PINK, SKY = COLORS[0], COLORS[1], COLORS[2], COLORS[3], COLORS[4]
 THINGS, STUFF, BOTH = ORANGE, GREEN, PINK
-"""Colours of what serves things, stuff, and both."""
+"""Colours of parts for things, for stuff, and for both."""
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
-"""Pyramid levels that Fig. 2 has room for: those of §3.1."""
+"""Largest set of pyramid levels in Fig. 2: those of §3.1."""
 
 
 def figure_1() -> Figure:
-    """Fig. 1: four ways to wire the paths of things (I) and stuff (S); the methods are those that §1 cites for each."""
+    """Fig. 1: four ways to connect the paths of things (I) and stuff (S), with the methods that §1 cites."""
     figure, axes = canvas(PAGE, 2.72)
     ways = (
         ("(a) apart", "Panoptic-FPN, Seamless,\nPanoptic-DeepLab"),
@@ -91,7 +91,7 @@ def _one_path(axes: Axes, backbone: Box, panoptic: Box) -> None:
 
 
 def _scene(axes: Axes, center: Point, size: tuple[float, float], *, things: bool, stuff: bool) -> Box:
-    """A street in miniature: road, houses and sky in shades of one colour, two cars and a walker in another's."""
+    """A small street scene: road, houses and sky in shades of one colour, two cars and a pedestrian in another."""
     place = Box(*center, *size)
     x, y = place.left[0], place.bottom[1]
 
@@ -111,15 +111,16 @@ def _scene(axes: Axes, center: Point, size: tuple[float, float], *, things: bool
 
 
 def figure_2(network: Any, size: tuple[int, int]) -> Figure:
-    """Fig. 2: the network's parts with their parameters, and the shape of every tensor between them; n is the number
-    of places whose filters are sampled.
+    """Fig. 2: the network's parts with their parameters, and the shape of every tensor between them.
+
+    n is the number of locations whose filters are sampled.
 
     Args:
         network: an integrated SPINet that reads P2 … P5, or P6 too; on the "meta" device nothing is computed.
-        size: height, width of the image, pixels.
+        size: height, width of the image, in pixels.
 
     Raises:
-        ValueError: the network is another one.
+        ValueError: the network does not read these levels.
     """
     found = shapes(network, size)
     if found.pyramid.keys() - set(LEVELS) or found.classes.keys() != found.pyramid.keys():
@@ -155,7 +156,7 @@ def _backbone_and_pyramid(axes: Axes, network: Any, found: Shapes) -> Box:
         arrow(axes, p[lower].top, p[upper].bottom)
     for name in c:
         arrow(axes, c[name].right, p[name].left)
-    if "6" in p:  # from C5, as P5 is
+    if "6" in p:  # P6 is computed from C5, like P5
         arrow(axes, c["5"].bottom, (c["5"].x, p["6"].y), p["6"].left)
     axes.text(89, c["2"].y + 2, "½", ha="center", va="bottom", fontsize=DETAIL, color=INK)
     return frame(axes, list(p.values()), "FPN §3.1", in_millions(network.fpn), color=BLUE, pad=5)
@@ -229,5 +230,5 @@ def _symbol(level: str) -> str:
 
 
 def _sides(shape: Sequence[int]) -> str:
-    """Of a filter [D, k, k]: k × k × D."""
+    """k × k × D for a filter [D, k, k]."""
     return " × ".join(str(part) for part in (*shape[1:], shape[0]))

@@ -1,4 +1,4 @@
-"""§5.2 What training is told about an image, drawn."""
+"""§5.2 Draw the training targets of an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IGNORED, BACKGROUND = (255, 255, 255), (205, 205, 205)
 
 
 def draw_segments(sample: Sample, categories: Categories) -> UInt8[np.ndarray, "H W 3"]:
-    """The true segments of a sample over its image; crowds stay as they are."""
+    """The true segments of a sample drawn over its image; crowds are not drawn."""
     ids = [category.id for category in categories.all]
     segments = [
         {"id": number + 1, "category_id": ids[label]}
@@ -32,21 +32,21 @@ def draw_segments(sample: Sample, categories: Categories) -> UInt8[np.ndarray, "
 
 
 def draw_classes(classes: Int[np.ndarray, "H_l W_l"], categories: Categories) -> UInt8[np.ndarray, "H_l W_l 3"]:
-    """The class map of a level: white is ignored, grey is no thing."""
+    """The class map of a level: white cells are ignored, grey cells have no thing."""
     palette = np.array([category.color for category in categories.things] + [BACKGROUND, IGNORED], dtype=np.uint8)
-    return palette[classes]  # −1, the last colour, is ignored; −2, the one before, is background
+    return palette[classes]  # −1 indexes the last colour (ignored), −2 the one before (background)
 
 
 def figure_targets(sample: Sample, targets: Any, strides: Sequence[int], categories: Categories) -> Figure:
-    """An image and everything that the losses compare its predictions with.
+    """An image and all targets of the losses.
 
     Args:
-        sample: of H × W pixels, multiples of the largest stride.
-        targets: `Targets` of this sample alone, with a contour.
-        strides: image pixels to a cell, for each level.
+        sample: a sample of H × W pixels, multiples of the largest stride.
+        targets: `Targets` of this sample only, with a contour.
+        strides: image pixels per cell, for each level.
 
     Raises:
-        ValueError: the sample has no thing.
+        ValueError: the sample has no things.
     """
     own = targets.images[0]
     if not len(own.labels):
@@ -55,9 +55,9 @@ def figure_targets(sample: Sample, targets: Any, strides: Sequence[int], categor
     figure = new_figure(PAGE, 2 * (PAGE / 3 * height / width + 0.22))
     grid = figure.subplots(2, 3).ravel()
     chosen = int(own.masks.flatten(1).sum(1).argmax())
-    places = own.sample_level == 0
-    inside = own.sample_instance[places].numpy() == chosen
-    x, y = own.sample_x[places].numpy(), own.sample_y[places].numpy()
+    finest = own.sample_level == 0
+    inside = own.sample_instance[finest].numpy() == chosen
+    x, y = own.sample_x[finest].numpy(), own.sample_y[finest].numpy()
     name = categories.things[int(own.labels[chosen])].name
     last = len(strides) - 1
     _show(grid[0], sample.pixels, "image")
@@ -66,7 +66,7 @@ def figure_targets(sample: Sample, targets: Any, strides: Sequence[int], categor
     _show(
         grid[3],
         draw_classes(targets.classes[0][0].numpy(), categories),
-        f"classes at stride {strides[0]}, sampled places",
+        f"classes at stride {strides[0]}, sampled locations",
     )
     grid[3].scatter(x[~inside], y[~inside], s=5, color="white", linewidths=0)
     grid[3].scatter(x[inside], y[inside], s=7, color=COLORS[5], linewidths=0)

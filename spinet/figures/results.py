@@ -1,4 +1,4 @@
-"""What networks see and what they score, drawn: Fig. 5, the map of the Panoptic-Feature, Tables 1 to 3 as pictures."""
+"""Figures of predictions and scores: Fig. 5, the map of the Panoptic-Feature, plots of Tables 1 to 3."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from spinet.paper import Comparison, Quality
 
 GREY = "#b8b8b8"
 BESIDE = ((0, 7, "center"), (0, -12, "center"), (8, -2, "left"), (-8, -2, "right"), (0, 15, "center"))
-"""Where a name may stand, points from what it names."""
+"""Candidate positions of a label: offset from its point, in points, and alignment."""
 
 Named = tuple[Axes, str, tuple[float, float]]
-"""A name, and the place that it belongs to, in an axes' data coordinates."""
+"""A label, and its point in the data coordinates of the axes."""
 
 HALO = [matplotlib.patheffects.withStroke(linewidth=1.6, foreground="white")]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An image, what networks trained without and with the auxiliary tasks say of it, and the latter's contour map."""
+    """An image, predictions of networks trained without and with the auxiliary tasks, and the latter's contour map."""
 
     image: UInt8[np.ndarray, "H W 3"]
     without_tasks: Prediction
@@ -46,7 +46,7 @@ class Seen:
 
 
 def figure_5(rows: Sequence[Seen], categories: Categories) -> Figure:
-    """Fig. 5: what the auxiliary tasks change, a row for each image."""
+    """Fig. 5: the effect of the auxiliary tasks, one row per image."""
     height, width = rows[0].image.shape[:2]
     figure = new_figure(PAGE, 0.25 + len(rows) * (PAGE / 4) * height / width)
     grid = figure.subplots(len(rows), 4, squeeze=False)
@@ -71,14 +71,14 @@ def feature_map(
     *,
     stride: float = 4,
 ) -> Figure:
-    """Where n cells of the Panoptic-Feature come to lie on maps of them, by class (above) and by instance (below).
+    """n cells of the Panoptic-Feature on maps, coloured by class (above) and by instance (below).
 
-    The instances shown are those of the class that has most; all other cells are grey.
+    The coloured instances are those of the class with the most instances; all other cells are grey.
 
     Args:
-        pixels: the cells, all of this image.
-        maps: places of the cells by the map's title.
-        stride: pixels of the image to a cell: 4 if the network saw the image as it is.
+        pixels: the cells, all from this image.
+        maps: positions of the cells, by the map's title.
+        stride: image pixels per cell: 4 if the network got the image without resizing.
     """
     figure = new_figure(PAGE, 4.4)
     above, below = figure.subplots(2, 1 + len(maps), width_ratios=(1.25, *[1] * len(maps)))
@@ -109,7 +109,7 @@ def feature_map(
 
 
 def most_frequent_thing(pixels: Pixels, categories: Categories) -> tuple[int, list[int]]:
-    """The thing class with most instances among the cells, and these, sorted by number of cells, the largest first."""
+    """The thing class with the most instances among the cells, and these instances, most cells first."""
     found: dict[int, dict[int, int]] = {}
     for label, segment in zip(pixels.label.tolist(), pixels.segment.tolist(), strict=True):
         if label < categories.num_things:
@@ -124,7 +124,7 @@ def most_frequent_thing(pixels: Pixels, categories: Categories) -> tuple[int, li
 def _class_names(
     axes: Axes, labels: Int[np.ndarray, "n"], points: Float[np.ndarray, "n 2"], categories: Categories
 ) -> list[Named]:
-    """Each class's name at the middle of its points, the class with most of them first."""
+    """The name of each class at the middle of its points, classes with the most points first."""
     names = []
     for label in np.argsort(-np.bincount(labels), kind="stable")[: len(np.unique(labels))]:
         own = points[labels == label]
@@ -134,7 +134,7 @@ def _class_names(
 
 
 def balance(table: Sequence[Comparison]) -> Figure:
-    """Table 1: quality on things against quality on stuff, where both are known."""
+    """Table 1: PQ on things against PQ on stuff, for systems where both are published."""
     figure = new_figure(PAGE, 3.2)
     grid = figure.subplots(1, 2)
     kinds = {
@@ -165,10 +165,10 @@ def balance(table: Sequence[Comparison]) -> Figure:
 
 
 def speed(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
-    """Table 2 as pictures: panoptic quality against the time of an image, which grows to the right from 0.
+    """Table 2 as plots: panoptic quality against time per image.
 
     Args:
-        panels: by the panel's title, seconds and PQ by the system's name.
+        panels: by panel title, the seconds and PQ of each system by its name.
     """
     rows = ceil(len(panels) / 3)
     figure = new_figure(PAGE, 2.7 * rows)
@@ -183,7 +183,7 @@ def speed(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
             named.append((axes, name, place))
         axes.set_xlim(0, 1.25 * max(seconds for seconds, _ in systems.values()))
         axes.margins(y=0.25)
-        axes.set(title=title, xlabel="seconds an image", ylabel="PQ, Cityscapes val (paper)")
+        axes.set(title=title, xlabel="seconds per image", ylabel="PQ, Cityscapes val (paper)")
     _write(figure, named, offsets=BESIDE)
     return figure
 
@@ -191,11 +191,12 @@ def speed(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
 def _write(
     figure: Figure, named: Sequence[Named], *, offsets: Sequence[tuple[int, int, str]], crowded: bool = True
 ) -> None:
-    """Writes names in their order, each by that of the offsets at which it hides fewest other names and places.
+    """Writes the labels in order, each at the offset where it overlaps the fewest earlier labels.
 
-    A name that still hides one is left out unless `crowded`, in which case places count, too.
+    If `crowded`, overlaps with points count too, and all labels are written. Otherwise a label that overlaps is
+    skipped.
     """
-    figure.draw_without_rendering()  # settles where the axes are
+    figure.draw_without_rendering()  # fixes the positions of the axes
     places = [axes.transData.transform(place) for axes, _, place in named] if crowded else []
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
     for axes, name, place in named:
@@ -215,11 +216,11 @@ def _write(
 
 
 def gains(panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) -> Figure:
-    """By how much each row of an ablation exceeds the first row, panel by panel: bars to the means, dots for the seeds.
+    """Differences of each row of an ablation to the first row: bars for means, dots for seeds.
 
     Args:
-        panels: by the panel's title, differences by the row's title; every panel has the same rows.
-        label: what differs, with its unit.
+        panels: by panel title, the differences by row title; every panel has the same rows.
+        label: name of the difference, with its unit.
     """
     rows = list(next(iter(panels.values())))
     figure = new_figure(PAGE, 0.75 + 0.3 * len(rows))
@@ -238,7 +239,7 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) ->
 
 
 def panoptic_map(image: UInt8[np.ndarray, "H W 3"], prediction: Prediction, categories: Categories) -> Figure:
-    """An image beside the panoptic map that was predicted for it."""
+    """An image and, next to it, its predicted panoptic map."""
     height, width = image.shape[:2]
     figure = new_figure(PAGE, PAGE / 2 * height / width)
     drawn = draw_panoptic(image, prediction.ids, prediction.segments, categories)

@@ -1,4 +1,4 @@
-"""What runs leave behind, drawn: the course of a training, the rows of an ablation over seeds, two of them in pairs."""
+"""Figures of runs: loss curves, the rows of an ablation over seeds, and two rows in pairs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ NAMES = {
     "contour": "inter-class contour (Eq. 6)",
     "triplet": "intra-class triplet (Eq. 5)",
 }
-"""Terms of Eq. 7, as training logs them."""
+"""Terms of Eq. 7 by their names in the training log."""
 
 
 def loss_curves(log: Mapping[str, Sequence[float]], *, window: int | None = None) -> Figure:
-    """The total loss, and its weighted terms, by iteration.
+    """The total loss and its weighted terms over iterations.
 
     Args:
-        log: columns of `log.csv`: "iteration", "total" and those of `NAMES` that were trained, each of length n.
-        window: iterations that a line averages over; by default a twentieth of all.
+        log: columns of `log.csv`: "iteration", "total" and the trained terms of `NAMES`, each of length n.
+        window: iterations of the running mean; by default a twentieth of all.
     """
     iteration = np.asarray(log["iteration"])
     window = window or max(1, len(iteration) // 20)
@@ -51,7 +51,7 @@ def loss_curves(log: Mapping[str, Sequence[float]], *, window: int | None = None
 
 
 def _running_mean(values: Sequence[float], window: int) -> np.ndarray:
-    """The mean of the last `window` values at each place, of all there are at the first ones."""
+    """The mean of the last `window` values at each position, or of all values so far if there are fewer."""
     sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
     end = np.arange(1, len(sums))
     begin = np.maximum(0, end - window)
@@ -62,9 +62,9 @@ def row_dots(rows: Mapping[str, Sequence[float]], *, label: str, reference: floa
     """A table's rows as dots, one per seed, with mean ± standard deviation.
 
     Args:
-        rows: the values of each row by its title, from top to bottom; a row may have none yet.
-        label: what is measured, with its unit.
-        reference: where the dashed line stands; by default at the mean of the first row.
+        rows: the values of each row by its title, from top to bottom; a row may be empty.
+        label: name of the value, with its unit.
+        reference: position of the dashed line; by default the mean of the first row.
     """
     figure = new_figure(COLUMN * 1.4, 0.65 + 0.3 * len(rows))
     axes = figure.subplots()
@@ -78,7 +78,7 @@ def row_dots(rows: Mapping[str, Sequence[float]], *, label: str, reference: floa
 
 
 def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], label: str) -> None:
-    """Draws each row's values as dots, and mean ± standard deviation where there are several."""
+    """Draws each row's values as dots, and mean ± standard deviation if there are several."""
     data = pd.DataFrame([(row, value) for row, of in rows.items() for value in of], columns=["row", "value"])
     named: dict[str, Any] = {"x": "value", "y": "row", "order": list(rows), "orient": "y", "ax": axes}
     seaborn.stripplot(data, **named, jitter=False, color=COLORS[0], size=4, alpha=0.7)
@@ -99,11 +99,11 @@ def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], label: str) -> None:
 def paired_dots(
     panels: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]], *, names: tuple[str, str]
 ) -> Figure:
-    """Two rows of a table, measure by measure: a dot for each run, a line between those with the same seed.
+    """Two rows of a table, one panel per measure: a dot per run, a line between runs with the same seed.
 
     Args:
-        panels: by the measure's title, values by seed of the first row and of the second; either may have none.
-        names: of the two rows.
+        panels: by title of the measure, the values by seed of the first and of the second row; both may be empty.
+        names: names of the two rows.
     """
     columns = 4
     lines = -(-len(panels) // columns)

@@ -1,4 +1,4 @@
-"""The shapes of what a network computes, for the diagrams of it."""
+"""Shapes of a network's tensors, for its diagrams."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes without the batch of what SPINet computes of one image: [C, H, W] unless said otherwise."""
+    """Shapes of SPINet's tensors for one image, without the batch: [C, H, W] unless noted."""
 
     image: Shape
     backbone: dict[str, Shape]  # C2 … C5
     pyramid: dict[str, Shape]  # P2 …
     classes: dict[str, Shape]  # C_l of each level that the filter sampling module reads
     filters: dict[str, Shape]  # F_l
-    pooled: Shape  # [k² D_f], what the fully connected layer takes for one place
+    pooled: Shape  # [k² D_f], input of the fully connected layer for one location
     thing_filter: Shape  # [D_φ, k, k]
     stuff_filters: Shape  # [N_s, D_φ, k, k]
     phi: Shape
@@ -31,9 +31,9 @@ class Shapes:
 
 @torch.no_grad()
 def shapes(network: Any, size: tuple[int, int]) -> Shapes:
-    """The shapes of a forward pass of an integrated SPINet over an image of `size` (height, width), by hooks.
+    """The shapes in a forward pass of an integrated SPINet on an image of `size` (height, width), from hooks.
 
-    A network on the "meta" device gives them without computing anything.
+    On the "meta" device nothing is computed.
 
     Raises:
         ValueError: the network has separate generators (Table 5).

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is saved: the same bytes for the same inputs, readable in print."""
+"""Style and saving of figures: the same bytes for the same inputs, readable in print."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from spinet.files import atomic_write
 
 COLUMN, PAGE = 3.4, 7.0
-"""Widths of a column and of a page in print, inches."""
+"""Widths of a column and of a page in print, in inches."""
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-"""Okabe and Ito's palette, which people with any colour vision can tell apart."""
+"""Okabe and Ito's palette, which people with any type of colour vision can distinguish."""
 
 RC: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=COLORS),
@@ -38,18 +38,18 @@ RC: dict[Any, Any] = {
 
 
 def use() -> None:
-    """Makes this style matplotlib's default, for a whole notebook or program."""
+    """Make this style matplotlib's default, for a whole notebook or program."""
     matplotlib.rcParams.update(RC)
 
 
 def new_figure(width: float = PAGE, height: float = 2.5) -> Figure:
-    """An empty figure, inches, that no window shows and no global list keeps; what is added to it is in this style."""
-    use()  # axes and text take their looks from matplotlib's settings when they are added
+    """An empty figure in this style, sizes in inches, without a window and not registered in pyplot."""
+    use()  # axes and text read matplotlib's settings when they are added
     return Figure(figsize=(width, height))
 
 
 def to_png(figure: Figure) -> bytes:
-    """The picture as PNG, with nothing in it that changes from one day to the next."""
+    """The figure as PNG, without a date, so that equal figures give equal bytes."""
     return _rendered(figure, "png")
 
 

@@ -1,4 +1,4 @@
-"""A table of texts, whose columns stand in blocks."""
+"""A table of texts whose columns are grouped into blocks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 NUMBER = re.compile(r"[–\d+−-][^A-Za-z]*")
-"""A cell of numbers: with a spread, a sign or a range, or empty."""
+"""A cell with numbers, possibly with a spread, a sign or a range; or an empty cell."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """`columns` are (block, name), equal blocks side by side; every row has a text for each of them."""
+    """`columns` are (block, name), with equal blocks next to each other; every row has one text per column."""
 
     columns: list[tuple[str, str]]
     rows: list[list[str]]
@@ -23,7 +23,7 @@ class Grid:
         return [(block, len(list(members))) for block, members in groupby(block for block, _ in self.columns)]
 
     def markdown(self) -> str:
-        """Markdown has one line of heads: a block's first column names the block. Numbers are aligned to the right."""
+        """The table in Markdown. The heading of a block's first column names the block. Numbers are right-aligned."""
         heads, before = [], ""
         for block, name in self.columns:
             heads.append(f"**{block}:** {name}" if block and block != before else name)

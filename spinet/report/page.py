@@ -1,4 +1,4 @@
-"""The whole reproduction on one page that needs no other file: tables, figures, environment, what was not run."""
+"""The reproduction as one self-contained HTML page: tables, figures, environment, and a list of what was not run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from spinet.report.tables import LEAST, Section
 
 TEMPLATE = Path(__file__).with_name("page.html")
 COCO_VAL = 5000
-"""§5.1: images of COCO val."""
+"""§5.1: number of images in COCO val."""
 
 
 def page(records: Sequence[Record], sections: Sequence[Section], single: Grid, images: Sequence[Path]) -> str:
     """The page, as HTML.
 
     Args:
-        records: all that were found.
+        records: all records.
         sections: the tables.
-        single: runs that belong to no table.
+        single: runs that do not belong to a table.
         images: JPEG files to show.
     """
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -48,7 +48,7 @@ def page(records: Sequence[Record], sections: Sequence[Section], single: Grid, i
 
 
 def environment(records: Sequence[Record]) -> Grid:
-    """On what machines, with what versions and from which source the runs were made, the most frequent first."""
+    """Machines, versions and source of the runs, the most frequent first."""
     found = Counter(
         (
             record["device"]["name"],
@@ -63,7 +63,7 @@ def environment(records: Sequence[Record]) -> Grid:
 
 
 def settings(records: Sequence[Record]) -> Grid:
-    """Where the settings that the runs started from differ from the paper's on Cityscapes, and from one another."""
+    """Differences between the start settings of the runs and the paper's Cityscapes preset."""
     started: dict[str, dict[str, Any]] = {"the paper's preset, Cityscapes": without_seed(to_dict(CITYSCAPES_R50))}
     for campaign in find_campaigns(records):
         name = campaign.data
@@ -79,14 +79,14 @@ def settings(records: Sequence[Record]) -> Grid:
 
 
 def not_run(records: Sequence[Record]) -> list[str]:
-    """What a reader might look for and will not find."""
+    """Experiments without a (complete) result, one line each."""
     finished = [record for record in records if record["status"] == "finished"]
     splits = [record["data"]["splits"] for record in finished]
     lines = []
     if {"train": CITYSCAPES.train, "val": CITYSCAPES.val} not in splits:
-        lines.append("Cityscapes: no record is of it, so nothing here confirms or contradicts the paper's own values.")
+        lines.append("Cityscapes: no record, so this page neither confirms nor contradicts the paper's own values.")
     if not any(split.get("val") == COCO_VAL for split in splits):
-        lines.append("COCO: no record is of it.")
+        lines.append("COCO: no record.")
     campaigns = find_campaigns(finished)
     for table in TABLES.values():
         if table is RATES:
@@ -106,7 +106,7 @@ def not_run(records: Sequence[Record]) -> list[str]:
     unfinished = [record for record in records if record["status"] != "finished"]
     if unfinished:
         names = ", ".join(f"{r['experiment']} with seed {r['seed']} on {r['data']['name']}" for r in unfinished)
-        lines.append(f"Begun and not finished: {names}.")
+        lines.append(f"Started and not finished: {names}.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Runs that stand for themselves, as a table: a row for SPINet and one for what its semantic output alone gives."""
+"""Single runs as a table: a row for SPINet, and a row for its semantic output with connected components."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ COLUMNS = ("data, seed", "", *QUALITIES, "AP", "mIoU", "conditions")
 
 
 def results_table(records: Iterable[Mapping[str, Any]]) -> Grid:
-    """`results_rows` under their heads."""
+    """`results_rows` with column headings."""
     return Grid([("", name) for name in COLUMNS], results_rows(records))
 
 
 def results_rows(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    """For each record its system and, beneath, semantics plus components, in percent; conditions.
+    """Two rows per record: its system, then semantics plus components; scores in percent, and conditions.
 
-    A record stands for one seed; several records of one experiment are several pairs of rows.
+    A record has one seed; several records of an experiment give several pairs of rows.
     """
     rows = []
     for record in records:
@@ -35,7 +35,7 @@ def results_rows(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def conditions(record: Mapping[str, Any]) -> str:
-    """Data, schedule and network of a run, in words."""
+    """Data, schedule and network of a run, as text."""
     config, splits = record["config"], record["data"]["splits"]
     seen = "a new scene for each training image" if config["input"].get("endless") else f"{splits['train']} training"
     weights, _, _ = record["backbone_weights"].partition(", sha256")
@@ -49,12 +49,12 @@ def conditions(record: Mapping[str, Any]) -> str:
 
 
 def cost(record: Mapping[str, Any]) -> str:
-    """How long a run trained, and on what."""
+    """Training time and device of a run."""
     return f"{60 * record['hours']:.0f} minutes on {record['device']['name']}"
 
 
 def is_single(record: Mapping[str, Any]) -> bool:
-    """Whether a finished run stands for itself. The rows of a table have a `base`, and tables of their own."""
+    """Whether a record is of a finished single run. Runs of a table's rows have a `base`."""
     return record["status"] == "finished" and not record.get("base")
 
 

@@ -1,4 +1,4 @@
-"""§5.4 The paper's tables with our rows: means and spreads over seeds, and whether a difference is more than noise."""
+"""§5.4 The paper's tables with our rows: means and spreads over seeds, and tests whether differences exceed noise."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from spinet.report.grid import Grid
 from spinet.report.single import conditions
 
 LEAST = 3
-"""Runs from which on a difference is judged."""
+"""Smallest number of runs for judging a difference."""
 
 LEVEL = 0.05
-"""Chance of a difference at least as large by noise alone, below which it is called more than noise."""
+"""Significance level: a difference with a smaller p is called more than noise."""
 
 OF_SPINET = (
     "model.coordinate_frame",
@@ -36,7 +36,7 @@ OF_SPINET = (
     "inference.connected",
     "inference.fill_threshold",
 )
-"""Settings beyond the paper, or open in it, that serve SPINet alone: beside other systems they must be named."""
+"""Settings that only SPINet has and that the paper lacks or leaves open. Comparisons with other systems list them."""
 
 QUALITIES = {"PQ": "pq", "PQ_th": "pq_things", "PQ_st": "pq_stuff"}
 FEATURES = {
@@ -51,7 +51,7 @@ FEATURES = {
 SMALL_IS_GOOD = {"distance_ratio"}
 
 Runs = Mapping[str, Mapping[int, Record]]
-"""A table's records, by the row's title and the seed."""
+"""A table's records by row title and seed."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Section:
 
 
 def table_sections(campaign: Campaign) -> list[Section]:
-    """The tables of which a campaign has at least two different rows."""
+    """The tables with at least two different rows in a campaign."""
     sections = []
     for table in TABLES.values():
         runs = campaign.rows(table)
-        # rows that have the same settings on this campaign are the same runs
+        # rows with equal settings in this campaign share their runs
         different = {tuple(record["created"] for record in of_row.values()) for of_row in runs.values() if of_row}
         if table is not RATES and len(different) >= 2:
             sections.append(_section(campaign, table, runs))
@@ -87,7 +87,7 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
     }
     if table is LOSSES and any("features" in r["metrics"] for records in runs.values() for r in records.values()):
         grids["The Panoptic-Feature (§4)"] = features(runs)
-        grids["What the auxiliary tasks change in it"] = feature_gaps(runs)
+        grids["Effect of the auxiliary tasks on it"] = feature_gaps(runs)
     if table is SYSTEMS:
         grids["Search of the learning rate: PQ, with the best in brackets"] = rates(campaign)
     records = [record for of_row in runs.values() for record in of_row.values()]
@@ -106,19 +106,19 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
 
 
 def run_conditions(records: Sequence[Record]) -> str:
-    """What the runs of a table have in common, and where they ran."""
+    """The common conditions of a table's runs, and their devices."""
     seeds = sorted({record["seed"] for record in records})
     commits = sorted({f"{str(r['commit'])[:8]}{' with changes' if r['dirty'] else ''}" for r in records})
     devices = sorted({record["device"]["name"] for record in records})
     minutes = fmean(60 * record["hours"] for record in records)
     return (
-        f"{conditions(records[0])}; {minutes:.1f} minutes of training a run, on {', '.join(devices)}; seeds "
+        f"{conditions(records[0])}; {minutes:.1f} minutes of training per run, on {', '.join(devices)}; seeds "
         f"{', '.join(map(str, seeds))}; source {', '.join(commits)}."
     )
 
 
 def _extras(campaign: Campaign) -> str:
-    """What SPINet has that the paper does not say, and the other systems have not."""
+    """Settings of SPINet that neither the paper nor the other systems have."""
 
     def setting(config: Config, name: str) -> Any:
         section, field = name.split(".")
@@ -126,11 +126,11 @@ def _extras(campaign: Campaign) -> str:
 
     start = from_dict(campaign.base)
     extras = [f"{n} {setting(start, n)}" for n in OF_SPINET if setting(start, n) != setting(CITYSCAPES_R50, n)]
-    return f"SPINet alone has {', '.join(extras)}." if extras else "SPINet has nothing beyond the paper."
+    return f"Only SPINet has {', '.join(extras)}." if extras else "SPINet has no settings beyond the paper."
 
 
 def scores(table: Table, runs: Runs, data: str) -> Grid:
-    """The paper's values, and ours: mean ± standard deviation over the runs."""
+    """The paper's values, and ours as mean ± standard deviation over the runs."""
     published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
     ours = [*QUALITIES, "AP", "mIoU"]
     columns = [("", "row"), *((f"Paper, {table.measured_on}", name) for name in published)]
@@ -145,7 +145,7 @@ def scores(table: Table, runs: Runs, data: str) -> Grid:
 
 
 def rates(campaign: Campaign) -> Grid:
-    """What each system reached at each learning rate, with one seed or a few."""
+    """PQ of each system at each learning rate, the mean over its seeds."""
     rate = campaign.base["train"]["learning_rate"]
     rows = []
     for title, scores in campaign.search().items():
@@ -155,7 +155,7 @@ def rates(campaign: Campaign) -> Grid:
 
 
 def gaps(table: Table, runs: Runs, data: str) -> Grid:
-    """How far each row is from the first that was run, in the paper and here, and what that is worth."""
+    """Differences of each row to the first row with runs, in the paper and here, with tests."""
     published = [name for name, field in QUALITIES.items() if any(_published(row, field) for row in table.rows)]
     first, *others = table.rows[next(i for i, row in enumerate(table.rows) if runs[row.title]) :]
     columns = [("", f"row − “{first.title}”"), *((f"Paper, {table.measured_on}", name) for name in published)]
@@ -174,7 +174,7 @@ def gaps(table: Table, runs: Runs, data: str) -> Grid:
 
 
 def features(runs: Runs) -> Grid:
-    """What `clustering.feature_metrics` found in the runs of each row."""
+    """Results of `clustering.feature_metrics` for the runs of each row."""
     measured = {title: [r["metrics"].get("features", {}) for r in of_row.values()] for title, of_row in runs.items()}
     rows = [
         [title, *(spread(_known(found.get(name) for found in of_row), 3) for name in FEATURES)]
@@ -184,7 +184,7 @@ def features(runs: Runs) -> Grid:
 
 
 def feature_gaps(runs: Runs) -> Grid:
-    """The same without and with both auxiliary tasks, and what lies between them, run by run with the same seed."""
+    """The same without and with both auxiliary tasks, and their differences for equal seeds."""
     without, with_tasks = (runs[row.title] for row in (WITHOUT_TASKS, WITH_TASKS))
     rows = []
     for name, label in FEATURES.items():
@@ -202,7 +202,7 @@ def feature_gaps(runs: Runs) -> Grid:
 
 
 def spread(values: Sequence[float | None], digits: int = 1) -> str:
-    """Mean ± standard deviation; "–" where a value is missing."""
+    """Mean ± standard deviation; "–" if a value is missing."""
     known = _known(values)
     if not known or len(known) < len(values):
         return "–"
@@ -213,13 +213,13 @@ def spread(values: Sequence[float | None], digits: int = 1) -> str:
 def compared(
     ours: Sequence[float | None], start: Sequence[float | None], *, digits: int = 1, falling: bool = False
 ) -> str:
-    """The mean difference between paired runs, with its 95 % interval, and in words whether it is more than noise.
+    """The mean difference between paired runs with its 95 % interval, and whether it is more than noise, as text.
 
     Args:
         ours: values of the runs.
-        start: those of the runs that they are paired with.
-        digits: after the point.
-        falling: the smaller value is the better one.
+        start: values of the runs that they are paired with.
+        digits: digits after the decimal point.
+        falling: whether smaller values are better.
     """
     ours, start = _known(ours), _known(start)
     if not ours or len(ours) != len(start):

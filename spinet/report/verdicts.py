@@ -1,4 +1,4 @@
-"""§5.3, §5.4 The paper's claims about its parts, and what our runs say to each of them."""
+"""§5.3, §5.4 The paper's claims about its parts, tested on our runs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from spinet.report.grid import Grid
 from spinet.report.tables import Section, run_conditions
 
 LEVEL = 0.05
-"""Chance of calling any claim of a campaign true or false by noise alone."""
+"""Probability that noise alone confirms or contradicts any claim of a campaign."""
 
 POWER = 0.8
-"""The probability with which a difference is found that we call findable."""
+"""Probability of detecting a difference of size `Verdict.findable`."""
 
 LEAST = 3
-"""Pairs of runs from which on a claim is judged."""
+"""Smallest number of pairs of runs for judging a claim."""
 
 METHOD = (
-    "A claim holds or fails here if a paired t-test over the seeds says so after Holm's correction for the number of "
-    f"claims (p < {LEVEL}). Otherwise the table says which true difference the test, without the correction, finds "
-    f"with probability {POWER}."
+    "A claim holds or fails here if a paired t-test over the seeds shows a difference, with Holm's correction for the "
+    f"number of claims (p < {LEVEL}). Otherwise the table names the true difference that the test, without the "
+    f"correction, finds with probability {POWER}."
 )
 
 
@@ -48,24 +48,24 @@ class Claim:
 
 CLAIMS = (
     Claim("The multi-class dice loss raises PQ (§3.4)", LOSSES, LOSSES.rows[1], LOSSES.rows[0]),
-    Claim("So it does beside both auxiliary tasks", LOSSES, LOSSES.rows[4], LOSSES.rows[3]),
+    Claim("The multi-class dice loss raises PQ with both auxiliary tasks", LOSSES, LOSSES.rows[4], LOSSES.rows[3]),
     Claim("The inter-class contour loss raises PQ (§4)", LOSSES, LOSSES.rows[2], LOSSES.rows[1]),
-    Claim("The intra-class triplet loss raises PQ beside it (§4)", LOSSES, LOSSES.rows[4], LOSSES.rows[2]),
+    Claim("The intra-class triplet loss raises PQ in addition (§4)", LOSSES, LOSSES.rows[4], LOSSES.rows[2]),
     Claim("Both auxiliary tasks together raise PQ (§4)", LOSSES, LOSSES.rows[4], LOSSES.rows[1]),
-    Claim("One feature for things and stuff is better than one each (§3.4)", INTEGRATION, *INTEGRATION.rows[::-1]),
-    Claim("Levels 2 to 6 for both modules beat the usual 3 to 7 (§5.4)", LEVELS, LEVELS.rows[2], LEVELS.rows[0]),
-    Claim("Levels 2 to 6 for the filters beat the usual 3 to 7 (§5.4)", LEVELS, LEVELS.rows[2], LEVELS.rows[1]),
+    Claim("One feature for things and stuff is better than two (§3.4)", INTEGRATION, *INTEGRATION.rows[::-1]),
+    Claim("Levels 2 to 6 for both modules are better than 3 to 7 (§5.4)", LEVELS, LEVELS.rows[2], LEVELS.rows[0]),
+    Claim("Levels 2 to 6 for the filters are better than 3 to 7 (§5.4)", LEVELS, LEVELS.rows[2], LEVELS.rows[1]),
     Claim("Deformable convolutions raise PQ (§5.3)", DEFORMABLE, *DEFORMABLE.rows[::-1]),
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the paired runs of a campaign say to a claim. Differences are of PQ, better − other, seed by seed."""
+    """The test of a claim on the paired runs of a campaign; `differences` are PQ of better − other, per seed."""
 
     claim: Claim
     differences: tuple[float, ...]
-    p: float  # of a paired t-test, corrected for all claims of the campaign (Holm)
+    p: float  # paired t-test, corrected for all claims of the campaign (Holm)
 
     @property
     def mean(self) -> float:
@@ -79,7 +79,7 @@ class Verdict:
 
     @property
     def findable(self) -> float:
-        """The true difference that a test of so many pairs with this spread finds with probability `POWER`."""
+        """The true difference that a test with as many pairs and this spread finds with probability `POWER`."""
         return findable(float(np.std(self.differences, ddof=1)), len(self.differences))
 
     @property
@@ -94,7 +94,7 @@ def findable(spread: float, pairs: int, *, level: float = LEVEL, power: float = 
 
     Args:
         spread: standard deviation of the differences.
-        pairs: number of them, at least 2.
+        pairs: number of differences, at least 2.
     """
     if spread == 0:
         return 0.0
@@ -102,14 +102,14 @@ def findable(spread: float, pairs: int, *, level: float = LEVEL, power: float = 
     bound = stats.t.ppf(1 - level / 2, freedom)
 
     def gain(effect: float) -> float:
-        # in the direction of the difference: the other side is next to never reached
+        # only in the direction of the difference; the other side is very unlikely
         return float(stats.nct.sf(bound, freedom, effect * np.sqrt(pairs))) - power
 
     return spread * float(optimize.brentq(gain, 0, 20))  # pyright: ignore[reportArgumentType]
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number by Holm's step-down procedure, in their own order."""
+    """p-values corrected for their number by Holm's step-down procedure, in the given order."""
     order = np.argsort(p)
     scaled = np.asarray(p)[order] * np.arange(len(p), 0, -1)
     corrected = np.empty(len(p))
@@ -118,7 +118,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def verdicts(campaign: Campaign) -> list[Verdict]:
-    """What a campaign says to each claim for which it has at least `LEAST` pairs of runs."""
+    """The verdicts of a campaign on each claim with at least `LEAST` pairs of runs."""
     judged, values = [], []
     for claim in CLAIMS:
         runs = campaign.rows(claim.table)
@@ -135,7 +135,7 @@ def verdicts(campaign: Campaign) -> list[Verdict]:
 
 
 def verdict_section(campaign: Campaign) -> Section | None:
-    """The verdicts of a campaign with their conditions; None where nothing can be judged."""
+    """The verdicts of a campaign with their conditions; None if no claim can be judged."""
     found = verdicts(campaign)
     if not found:
         return None
