@@ -1,4 +1,4 @@
-"""What scripts import to read images and to write predictions; it lives in `spinet.inference.files`."""
+"""The public names to read images and write predictions; their code is in `spinet.inference.files`."""
 
 from spinet.inference.files import PredictionWriter, read_pictures
 

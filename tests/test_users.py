@@ -259,7 +259,7 @@ def test_predict_keeps_names_and_takes_the_ids_of_a_ground_truth(
         ("val001.png", 38),
     }
     assert command(monkeypatch, "predict", data / "train", *weights, *like, "--out", tmp_path / "c") == 1
-    assert "none of the 1 pictures" in capsys.readouterr().err
+    assert "none of the 1 images" in capsys.readouterr().err
 
 
 def test_folders_of_png_files_can_be_named(data: Path, monkeypatch: pytest.MonkeyPatch):
@@ -570,7 +570,7 @@ def test_what_is_said_of_an_interruption_is_true(trained: tuple[Path, Path], tmp
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130, said
     pictures = len(json.loads((tmp_path / "out/panoptic.json").read_text())["images"])
-    assert said.splitlines()[-1] == f"interrupted: the predictions of {pictures} pictures are in {tmp_path / 'out'}"
+    assert said.splitlines()[-1] == f"interrupted: the predictions of {pictures} images are in {tmp_path / 'out'}"
 
 
 # --- one true line ------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""§5.2 Candidates: confident locations, the filters sampled there, and the masks that these give."""
+"""§5.2 Candidates: confident locations, the filters sampled there, and their masks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Candidates:
     """Instances before they are merged, sorted by score."""
 
     labels: Int[Tensor, "n"]  # thing class
-    scores: Float[Tensor, "n"]  # class confidence × mean mask probability × what the removal of duplicates left
-    confidences: Float[Tensor, "n"]  # of the class head: what the threshold of §5.2 is about
-    kept: Float[Tensor, "n"]  # share of the score that the removal of duplicates left, 0 … 1
+    scores: Float[Tensor, "n"]  # class confidence × mean mask probability × `kept`
+    confidences: Float[Tensor, "n"]  # of the class head; the threshold of §5.2 applies to these
+    kept: Float[Tensor, "n"]  # share of the score that remains after duplicate removal, 0 … 1
     logits: MaskLogits  # stride 4 of the network's input
     locations: Locations  # where their filters were sampled
-    areas: Int[Tensor, "n"]  # cells of each mask
+    areas: Int[Tensor, "n"]  # number of cells of each mask
 
     def __getitem__(self, chosen: Tensor) -> Candidates:
         return Candidates(
@@ -54,11 +54,11 @@ def find_candidates(
 
     Args:
         config: rules to use instead of the model's own.
-        threshold: confidence at which a filter is sampled; by default the rules' own.
+        threshold: minimum confidence to sample a filter; by default that of the rules.
 
     Returns:
         The candidates sorted by score, duplicates marked in `kept` but not dropped, and the stuff logits, both at
-        stride 4 of the network's input; `Resampler.of(output)` brings them to pixels of the image.
+        stride 4 of the network's input; `Resampler.of(output)` resamples them to pixels of the image.
     """
     candidates, stuff_logits = find_ranked(model, output, config or model.config.inference, threshold)
     return candidates[candidates.areas > 0], stuff_logits
@@ -67,7 +67,7 @@ def find_candidates(
 def find_ranked(
     model: Model[SPINet], output: NetworkOutput[Features], config: InferenceConfig, threshold: float | None
 ) -> tuple[Candidates, Float[Tensor, "N_s h w"]]:
-    """`find_candidates`, without leaving out empty masks, which come last."""
+    """`find_candidates`, but with empty masks, which come last."""
     locations, labels, confidences = find_peaks(
         [level[0].float() for level in output.features.class_logits],
         threshold=config.threshold if threshold is None else threshold,
@@ -95,7 +95,7 @@ def find_peaks(
     Args:
         threshold: of the confidence (§5.2: 0.45).
         peak: a location must be the largest of its peak × peak neighbourhood in its class map; 1 takes all.
-        top: locations at most.
+        top: maximum number of locations.
     """
     scores, peaks, shapes, start = [], [], [], 0
     for logits in class_logits:
@@ -105,7 +105,7 @@ def find_peaks(
         peaks.append(((score >= threshold) & (score == largest)).flatten())
         shapes.append((start, score.shape[1] * score.shape[2], score.shape[2]))
         start += score.numel()
-    # one look for all levels: the host waits for the device each time
+    # once for all levels, since the host waits for the device each time
     found = torch.nonzero(torch.cat(peaks))[:, 0]
     confidence, order = torch.cat(scores)[found].sort(descending=True, stable=True)
     confidence, found = confidence[:top], found[order[:top]]
@@ -125,8 +125,7 @@ def rank(
 ) -> Candidates:
     """Scores masks and lowers the scores of duplicates; empty masks come last.
 
-    On CPUs masks are sparse matrices of their cells. On CUDA they are all cells of the map, whose overlaps are one
-    product of matrices.
+    On CPUs, masks are sparse matrices. On CUDA, they are dense, and one matrix product gives all overlaps.
     """
     if logits.values.is_cuda:
         cells = logits.whole().flatten(1)
@@ -135,7 +134,7 @@ def rank(
     else:
         inside = logits.above(mask_cut(config))
         area = torch.bincount(inside.indices()[0], minlength=len(logits))
-        # unsafe: its check of the lengths fails where there is no mask
+        # unsafe: its check of the lengths fails if there is no mask
         probability = torch.segment_reduce(inside.values().sigmoid(), "sum", lengths=area, unsafe=True)
     scores = confidences * probability / area.clamp(min=1)
     order = scores.argsort(descending=True, stable=True)

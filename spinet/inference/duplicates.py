@@ -1,4 +1,4 @@
-"""§5.2 Duplicates: every pixel of an object may sample a filter for it, and one mask should stay."""
+"""§5.2 Duplicate removal: several locations of an object sample filters, but one mask should remain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def share_kept(
 
 
 def mask_iou(inside: Float[Tensor, "n cells"] | Bool[Tensor, "n cells"]) -> Float[Tensor, "n n"]:
-    """Intersection over union of every pair of masks: the sparse matrix of `MaskLogits.above`, or true and false."""
+    """IoU of every pair of masks, given as the sparse matrix of `MaskLogits.above`, or as booleans."""
     if inside.is_sparse:
         masks = torch.sparse_coo_tensor(
             inside.indices(),
@@ -62,13 +62,13 @@ def matrix_nms(iou: Float[Tensor, "n n"], *, sigma: float) -> Float[Tensor, "n"]
         iou: upper triangle, sorted by score; 0 for pairs that do not compete.
         sigma: sharpness of the decay e^(−σ IoU²).
     """
-    worst = iou.amax(0)  # how much each mask is itself suppressed
+    worst = iou.amax(0)  # largest IoU of each mask with a better one
     decay = torch.exp(-sigma * (iou**2 - worst[:, None] ** 2))
     return decay.where(iou > 0, 1.0).amin(0).clamp(max=1.0)
 
 
 def mask_nms(iou: Float[Tensor, "n n"], *, threshold: float) -> Float[Tensor, "n"]:
-    """Plain greedy NMS on masks: 1 for a mask that stays, 0 for one that overlaps a better one that stays."""
+    """Plain greedy NMS on masks: 1 for a mask that is kept, 0 for one that overlaps a better kept mask."""
     competing = (iou > threshold).cpu()
     stays = torch.ones(len(iou))
     for better in range(len(iou)):

@@ -1,4 +1,4 @@
-"""Pictures in, predictions out: photos, folders and videos to COCO panoptic files and overlays."""
+"""Predicts photos, folders and videos, and writes COCO panoptic files and overlays."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wm
 LOOK_ALIKE = VIDEOS | set(
     ".gif .heic .heif .avif .jp2 .jxl .jfif .svg .pdf .psd .dng .cr2 .cr3 .nef .arw .raw .exr .hdr .pgm .pbm".split()
 )
-"""In a folder, what is named as left out."""
+"""Suffixes of files in a folder that are reported as left out."""
 
 
 class PictureError(ValueError):
-    """A file that is no picture."""
+    """An image cannot be read, or predictions cannot be written."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A photo or a video that was found."""
+    """A photo or a video to predict."""
 
     path: Path
-    file_name: str  # relative to the folder that was named, or the file's own
+    file_name: str  # relative to the given folder; of a given file, its name
 
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name, without suffix, and RGB image, uint8 [H, W, 3], of the photo or of each frame of the video.
@@ -60,9 +60,9 @@ class Source:
 
 
 def find_pictures(inputs: list[Path]) -> tuple[list[Source], list[Path]]:
-    """The photos and videos that are named, the photos in folders, and what of a folder looks like one but is not read.
+    """Finds photos and videos in `inputs`, and photos in folders. Also lists the other media files in folders.
 
-    Hidden files of a folder are no pictures.
+    Hidden files in folders are ignored.
 
     Raises:
         PictureError: a folder has no photo.
@@ -82,7 +82,7 @@ def find_pictures(inputs: list[Path]) -> tuple[list[Source], list[Path]]:
 
 
 def read_pictures(inputs: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and RGB image, uint8 [H, W, 3], of each photo, of each photo in a folder, of each frame of a video.
+    """Name and RGB image, uint8 [H, W, 3], of each photo, each photo in a folder, and each frame of a video.
 
     Raises:
         PictureError: a file is missing, of an unknown kind, or broken; a folder has no photo.
@@ -107,11 +107,11 @@ def _read_frames(path: Path) -> Iterator[np.ndarray]:
 class PredictionWriter:
     """Writes predictions to a folder: `panoptic/*.png` and `panoptic.json` (COCO format), `overlay/*.png`.
 
-    The JSON is written by `close`, if there was a picture; its segments also say `score` (things), `area` and `bbox`.
-    Pictures are numbered from 1, or have the ids that `ids` gives to their file names.
+    `close` writes the JSON file, if there is an image. Its segments also have `score` (things), `area` and `bbox`.
+    Images are numbered from 1, or have the ids that `ids` gives to their file names.
 
     Raises:
-        PictureError: the folder holds predictions.
+        PictureError: the folder already has predictions.
         LockError: another process writes there, or it is a file.
     """
 
@@ -129,7 +129,7 @@ class PredictionWriter:
         self.lock = ExitStack()
 
     def write(self, name: str, image: np.ndarray, prediction: Prediction, *, file_name: str | None = None) -> None:
-        """Adds one picture; a name that was there before gets a number. `file_name` is that of the picture itself."""
+        """Adds one image. A repeated name gets a number. `file_name` is the name of the image file."""
         if not self.names:
             self.lock.enter_context(owned(self.folder))
         unique, count = name, 1
@@ -158,8 +158,8 @@ class PredictionWriter:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
         if isinstance(error, KeyboardInterrupt):
-            left = f"the predictions of {len(self.images)} pictures are in {self.folder}"
-            raise type(error)(left if self.images else "no picture was predicted yet") from None
+            left = f"the predictions of {len(self.images)} images are in {self.folder}"
+            raise type(error)(left if self.images else "no image was predicted yet") from None
 
     def close(self) -> None:
         if self.images:
@@ -175,9 +175,9 @@ class PredictionWriter:
 def predict_all(
     model: Model, sources: list[Source], writer: PredictionWriter, failures: list[str]
 ) -> Iterator[tuple[str, Prediction]]:
-    """Predicts and writes all pictures; gives the name and the prediction of each.
+    """Predicts and writes all images. Yields the name and the prediction of each.
 
-    What is no picture, or too large for the memory, is named in `failures`, and the next one follows.
+    An image that cannot be read, or is too large for the memory, is skipped and added to `failures`.
     """
     for source in sources:
         try:
@@ -193,19 +193,19 @@ def predict_all(
 
 
 def ids_of_truth(sources: list[Source], gt_json: Path) -> dict[str, Id]:
-    """The image ids that a ground truth in COCO panoptic format gives to pictures, by their file names.
+    """The image ids in a ground truth in COCO panoptic format, by file name of the sources.
 
     Raises:
-        PictureError: the file cannot be read, or knows none of the pictures.
+        PictureError: the file cannot be read, or lists none of the images.
     """
     try:
         truth = names_of(read_json(gt_json, error=PictureError))
     except (KeyError, TypeError) as error:
-        raise PictureError(f"{gt_json}: no ground truth in COCO panoptic format ({error})") from None
+        raise PictureError(f"{gt_json}: not a ground truth in COCO panoptic format ({error})") from None
     own: Names = {source.file_name: forms(source.file_name) for source in sources}
     found = {str(name): image_id for image_id, name in matched_names(truth, own).items()}
     if not found:
-        raise PictureError(f"{gt_json}: has none of the {len(sources)} pictures under its file name")
+        raise PictureError(f"{gt_json}: lists none of the {len(sources)} images by file name")
     return found
 
 

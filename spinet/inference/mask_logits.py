@@ -1,4 +1,4 @@
-"""§5.2 Mask logits of many things, each on the window of the map that its mask can reach."""
+"""§5.2 Mask logits of many things, each in the window of the map that its mask can cover."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from spinet.config import InferenceConfig
 
 @dataclass(frozen=True)
 class MaskLogits:
-    """n maps of logits at stride 4 of the network's input, of which only a window of p × q cells is kept.
+    """n maps of logits at stride 4 of the network's input, each stored in a window of p × q cells.
 
-    Outside its window a mask is empty. Where masks may cover the whole image, the window is the whole map.
+    Outside its window a mask is empty. If masks may cover the whole image, the window is the whole map.
     """
 
     values: Float[Tensor, "n p q"]
-    top: Int[Tensor, "n"]  # row of the map at which the window begins
-    left: Int[Tensor, "n"]
+    top: Int[Tensor, "n"]  # first row of the window in the map
+    left: Int[Tensor, "n"]  # first column
     size: tuple[int, int]  # h, w of the map, cells
 
     @classmethod
     def of(cls, logits: Float[Tensor, "n h w"]) -> MaskLogits:
-        """The whole maps, in single precision, one after the other in memory, in which order they are read."""
+        """Stores whole maps, in float32, one after the other in memory, for fast reading."""
         zero = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         return cls(logits.contiguous().float(), zero, zero, (logits.shape[1], logits.shape[2]))
 
@@ -36,7 +36,7 @@ class MaskLogits:
     def around(
         cls, logits: Float[Tensor, "n h w"], places: Float[Tensor, "n 2"], *, reach: float, stride: int
     ) -> MaskLogits:
-        """In single precision, the cells within `reach` pixels of a place (see `within_reach`), one more each side."""
+        """Stores cells within `reach` pixels of each location (see `within_reach`), plus one each side, in float32."""
         cells = ceil(reach / stride) + 1
         values = logits
         begins: list[Tensor] = []
@@ -56,7 +56,7 @@ class MaskLogits:
         return replace(self, values=self.values[chosen], top=self.top[chosen], left=self.left[chosen])
 
     def whole(self) -> Float[Tensor, "n h w"]:
-        """The whole maps, with −1e4 where nothing is known."""
+        """The whole maps, with −1e4 outside the windows."""
         n, p, q = self.values.shape
         if (p, q) == self.size:
             return self.values
@@ -67,7 +67,7 @@ class MaskLogits:
         return maps
 
     def above(self, cut: float) -> Float[Tensor, "n h*w"]:
-        """The logits that exceed `cut`, as a sparse matrix of cells of the map with a row for each mask."""
+        """The logits above `cut`, as a sparse matrix: a row for each mask, a column for each cell of the map."""
         number, row, column = torch.nonzero(self.values > cut, as_tuple=True)
         cell = (row + self.top[number]) * self.size[1] + column + self.left[number]
         return torch.sparse_coo_tensor(
@@ -79,11 +79,11 @@ class MaskLogits:
         )
 
     def connected(self, cut: float, places: Float[Tensor, "n 2"]) -> MaskLogits:
-        """Without the cells above `cut` that are not connected to those nearest to a mask's location.
+        """Keeps only the part of each mask that is connected to the cell nearest to its filter's location.
 
         Args:
             cut: the logit above which a cell belongs to a mask; cells that share a side are connected.
-            places: row and column of each filter, cells of the map.
+            places: row and column of each filter, in cells of the map.
         """
         origins = torch.stack([self.top, self.left], dim=1) + 0.5
         inside, centres = (self.values > cut).cpu().numpy(), (places - origins).cpu().numpy()
@@ -97,7 +97,7 @@ class MaskLogits:
         return replace(self, values=self.values.masked_fill(torch.from_numpy(other).to(self.values.device), -1e4))
 
     def boxes(self, cut: float) -> Int[Tensor, "n 4"]:
-        """First and last row, first and last column of the cells above `cut`; with none, last < first − 1."""
+        """First and last row, first and last column of the cells above `cut`. If there are none, last < first − 1."""
         inside = self.values > cut
         bounds = []
         for axis, begin in ((2, self.top), (1, self.left)):

@@ -1,4 +1,4 @@
-"""§5.2 Merge: instances first, stuff where none is, as Panoptic-FPN does."""
+"""§5.2 Merge, as in Panoptic-FPN: instances first, then stuff in the free pixels."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def merge(
     config: InferenceConfig,
     space: LabelSpace,
 ) -> tuple[Int[Tensor, "H W"], list[dict[str, Any]]]:
-    """One map from instances and stuff, as Panoptic-FPN does: instances sorted by score, then stuff.
+    """Merges instances and stuff into one map, as in Panoptic-FPN: instances sorted by score, then stuff.
 
     An instance is dropped if more than `overlap` of its area is already covered. With `fill_threshold`, a free pixel to
     which the stuff path gives the class of an instance joins the most probable such instance. All other free pixels get
-    their best stuff class. If the stuff path sees a thing there, they do so only if the probability of that stuff class
-    reaches `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
+    their best stuff class. If the stuff path predicts a thing there, the probability of that stuff class must reach
+    `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
 
     Args:
-        candidates: the confident ones, sorted by score, the highest first.
-        stuff_logits: of the stuff path, at stride 4 of the network's input, as those of the candidates.
-        semantic: which of them is the largest at each pixel.
+        candidates: confident ones, sorted by score, the highest first.
+        stuff_logits: of the stuff path, at stride 4 of the network's input, like the logits of the candidates.
+        semantic: index of the largest of them at each pixel.
     """
     cut = mask_cut(config)
     windows = resampler.windows(candidates.logits, cut)
@@ -63,10 +63,10 @@ def place_instances(
     """Writes mask i as i + 1 into the free pixels of `ids`; drops it if more than `overlap` of it is already covered.
 
     Args:
-        masks: sorted by score, the highest first; each with the rows and columns of the image that it describes.
+        masks: sorted by score, the highest first; each with its rows and columns in the image.
 
     Returns:
-        Which masks stay.
+        Which masks are kept.
     """
     stays = []
     for number, (window, mask) in enumerate(masks, start=1):
@@ -78,7 +78,7 @@ def place_instances(
 
 
 def renumber(ids: Int[Tensor, "H W"], stays: Bool[Tensor, "n"]) -> None:
-    """Numbers the instances that stay 1, 2, … in `ids`."""
+    """Renumbers the kept instances in `ids` as 1, 2, …"""
     table = F.pad((stays.cumsum(0) * stays).to(ids.dtype), (1, 0), value=VOID)
     ids.copy_(table[ids])
 
@@ -86,10 +86,10 @@ def renumber(ids: Int[Tensor, "H W"], stays: Bool[Tensor, "n"]) -> None:
 def place_stuff(
     ids: Int[Tensor, "H W"], stuff: Int[Tensor, "H W"], num_stuff: int, last: int, min_area: float
 ) -> list[tuple[int, int, int]]:
-    """Writes the stuff segments into the free pixels of `ids`, but for those smaller than `min_area` of the image.
+    """Writes the stuff segments into the free pixels of `ids`, except those smaller than `min_area` of the image.
 
     Args:
-        stuff: class of each free pixel, from 1; 0 at pixels that are taken or have none.
+        stuff: class of each free pixel, from 1; 0 at covered pixels and those without a class.
         last: the largest id in `ids`.
 
     Returns:
@@ -124,7 +124,7 @@ def _fill(
 ) -> None:
     """Gives a free pixel to the instance with the largest logit there, above `cut`, among those of its semantic label.
 
-    `outputs` are the labels of the stuff path that stand for the class of each instance.
+    `outputs` are the labels of the stuff path for the class of each instance.
     """
     free = ids == VOID
     best = torch.full(ids.shape, cut, device=ids.device)
@@ -137,7 +137,7 @@ def _fill(
 
 
 def _things(ids: Int[Tensor, "H W"], candidates: Candidates, categories: Categories) -> list[dict[str, Any]]:
-    """The segments of the instances, which are 1, 2, … in `ids`."""
+    """The segments of the instances, numbered 1, 2, … in `ids`."""
     count = len(candidates.labels)
     areas = torch.bincount(ids.flatten(), minlength=count + 1)[1:].tolist()
     labels, scores = candidates.labels.tolist(), candidates.scores.tolist()
@@ -164,7 +164,7 @@ def _stuff(
     space: LabelSpace,
     config: InferenceConfig,
 ) -> Int[Tensor, "H W"]:
-    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none."""
+    """The stuff class of each free pixel, from 1; 0 if it has none, and at covered pixels."""
     first, stuff, is_thing = space.first_stuff, space.num_stuff, space.is_thing(semantic)
     best = (semantic + (1 - first)).masked_fill_(~free | is_thing, 0)
     rows, columns = torch.nonzero(free & is_thing, as_tuple=True)

@@ -1,7 +1,7 @@
-"""§5.2 Merge of all things at once, for CUDA: the map of `merge`, without a loop over things that the host has to lead.
+"""§5.2 Merge of all things at once, for CUDA: gives the map of `merge`, without a loop over things on the host.
 
-`merge` takes instance after instance, on the part of the image where it is. Here all masks are there as one tensor, and
-the host learns nothing before the map is finished.
+`merge` processes one instance after the other, each in its part of the image. Here all masks are one tensor, and the
+host waits only once, for the finished map.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from spinet.inference.mask_logits import mask_cut
 from spinet.inference.resample import Resampler
 
 AT_ONCE = 16
-"""Maps that are resampled at once: their values, in single precision, are needed no longer than it takes."""
+"""Number of maps resampled at once, which limits the memory of their float32 values."""
 
 
 @dataclass
 class Merged:
-    """What `merge_at_once` found, on the device."""
+    """The result of `merge_at_once`, on the device."""
 
     ids: Int[Tensor, "H W"]  # segment at each pixel, 0 void
     things: Int[Tensor, "n 6"]  # id, 0 for none; area; left, top, width, height
@@ -40,7 +40,7 @@ class Merged:
     def segments(
         things: np.ndarray, stuff: np.ndarray, labels: np.ndarray, scores: np.ndarray, categories: Categories
     ) -> list[dict[str, Any]]:
-        """The segments as a `Prediction` lists them, from the fields of this class and of the candidates."""
+        """The segments in the format of `Prediction`, from the fields of this class and of the candidates."""
         found = [
             {
                 "id": identity,
@@ -63,7 +63,7 @@ class Merged:
 
 
 def masks_at_once(candidates: Candidates, resampler: Resampler, config: InferenceConfig) -> Bool[Tensor, "n H W"]:
-    """The masks at the pixels of the image."""
+    """The masks of the candidates at the pixels of the image."""
     cut = mask_cut(config)
     masks = torch.empty(len(candidates.labels), *resampler.size, dtype=torch.bool, device=candidates.labels.device)
     for part, logits in zip(masks.split(AT_ONCE), candidates.logits.whole().split(AT_ONCE), strict=True):
@@ -85,18 +85,18 @@ def merge_at_once(
 ) -> Merged:
     """The map that `merge` makes of the confident candidates.
 
-    A pixel belongs to the first mask that covers it. The first instance of all that has too little left is dropped,
-    which the others before it cannot change, and so on: as many rounds as instances are dropped, and one to see it.
+    A pixel belongs to the first mask that covers it. Each round drops the first instance that breaks the overlap rule:
+    the instances before it are already final. The result is `settled` if no instance breaks the rule any more.
 
     Args:
         candidates: sorted by score, the highest first.
         masks: of `masks_at_once`.
         stuff_logits: at the pixels of the image.
-        rounds: instances that may be dropped; if that is too few, the result is not `settled`.
+        rounds: maximum number of dropped instances; if it is too small, the result is not `settled`.
     """
     n, (height, width) = len(masks), resampler.size
     semantic = stuff_logits.argmax(0)
-    # row n covers all: what no instance takes
+    # row n covers all pixels: it owns those without an instance
     cover = torch.cat([masks & confident[:, None, None], torch.ones_like(semantic, dtype=torch.bool)[None]]).byte()
     areas = cover[:n].flatten(1).sum(1)
     stays = confident
@@ -127,23 +127,23 @@ def _owner(cover: UInt8[Tensor, "m H W"]) -> Int[Tensor, "H W"]:
 
 
 def _enough(owner: Int[Tensor, "H W"], areas: Int[Tensor, "n"], config: InferenceConfig) -> Bool[Tensor, "n"]:
-    """Which instances keep as much of themselves as the overlap rule asks for."""
+    """Which instances satisfy the overlap rule."""
     visible = _histogram(owner, len(areas) + 1)[:-1]
     return (visible > 0) & (visible >= (1 - config.overlap) * areas)
 
 
 def _histogram(values: Int[Tensor, "H W"], bins: int) -> Int[Tensor, "bins"]:
-    """How often 0 … bins − 1 occur; `torch.bincount` would have the host look for the largest first."""
+    """The counts of 0 … bins − 1. `torch.bincount` would make the host wait for the largest value."""
     return torch.histc(values.double(), bins, min=-0.5, max=bins - 0.5).long()
 
 
 def _boxes(owner: Int[Tensor, "H W"], n: int) -> list[Int[Tensor, "n"]]:
-    """Left, top, width and height of the pixels of each owner; of one without any they mean nothing."""
+    """Left, top, width and height of the pixels of each owner; undefined for one without pixels."""
     starts, extents = [], []
     for axis in (1, 0):
         length = owner.shape[axis]
-        places = torch.arange(length, device=owner.device)
-        index = owner * length + (places if axis else places[:, None])
+        positions = torch.arange(length, device=owner.device)
+        index = owner * length + (positions if axis else positions[:, None])
         present = torch.zeros((n + 1) * length, dtype=torch.uint8, device=owner.device)
         present = present.index_fill_(0, index.flatten(), 1).view(n + 1, length)[:n]
         starts.append(present.argmax(1))
@@ -162,7 +162,7 @@ def _filled(
 ) -> Int[Tensor, "H W"]:
     """Gives a free pixel to the instance with the largest logit there, above `cut`, among those of its semantic label.
 
-    `outputs` are the labels of the stuff path that stand for the class of each instance.
+    `outputs` are the labels of the stuff path for the class of each instance.
     """
     n = len(outputs)
     best = torch.full(owner.shape, cut, device=owner.device)
@@ -184,7 +184,7 @@ def _stuff(
     space: LabelSpace,
     config: InferenceConfig,
 ) -> Int[Tensor, "H W"]:
-    """The stuff class of each free pixel, from 1, and 0 elsewhere and for none."""
+    """The stuff class of each free pixel, from 1; 0 if it has none, and at covered pixels."""
     first, stuff, is_thing = space.first_stuff, space.num_stuff, space.is_thing(semantic)
     best = semantic + (1 - first)
     if stuff:

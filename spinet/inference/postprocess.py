@@ -1,4 +1,4 @@
-"""§5.2 SPINet's post-processing: sampled filters, masks, one panoptic map. `reference` says the same in few lines."""
+"""§5.2 SPINet's post-processing: sampled filters, masks, one panoptic map. `reference` does the same in few lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spinet.model.spinet import Features, SPINet
 from spinet.system import Model, NetworkOutput, Panoptic
 
 ROUNDS = 4
-"""Instances that the merge on CUDA may drop before it has to be done again."""
+"""Number of instances that the merge on CUDA may drop before it must be repeated."""
 
 
 def postprocess(
@@ -44,7 +44,7 @@ def _merge_in_turn(
     *,
     instances: bool,
 ) -> Panoptic:
-    """One instance after the other, each where it is: the way for a processor."""
+    """Merges one instance after the other, each in its window: for CPUs."""
     candidates = candidates[candidates.areas > 0]
     resampler = Resampler.of(output)
     semantic = resampler.labels(stuff_logits)
@@ -70,7 +70,7 @@ def _merge_at_once(
     *,
     instances: bool,
 ) -> Panoptic:
-    """All instances as one tensor, and one wait for the device at the end: the way for CUDA."""
+    """Merges all instances as one tensor, with one wait for the device at the end: for CUDA."""
     resampler = Resampler.of(output)
     logits = resampler.whole(stuff_logits)
     masks = masks_at_once(candidates, resampler, config)
@@ -114,7 +114,7 @@ def _merge_at_once(
 
 
 def _class_map(model: Model[SPINet], output: NetworkOutput[Features]) -> Int[Tensor, "H W"] | None:
-    """The class head's best thing label at each pixel, where the stuff path has one output for all things."""
+    """The class head's best thing label at each pixel, if the stuff path has one output for all things."""
     if model.space.kind != "stuff+thing" or not model.categories.num_things:
         return None
     class_logits = _finest([level[0].float() for level in output.features.class_logits])
@@ -143,12 +143,12 @@ def _instances(
 
 
 def _smallest(values: Int[Tensor, "H W"], largest: int) -> Int[Tensor, "H W"]:
-    """Values 0 … `largest` in as few bytes as hold them."""
+    """Converts values 0 … `largest` to the smallest type that can store them."""
     return values.to(torch.uint8 if largest < 2**8 else torch.int16 if largest < 2**15 else torch.int32)
 
 
 def _fetch(tensors: list[Tensor]) -> list[np.ndarray]:
-    """The tensors in the host's memory, page-locked, after one wait for all of them."""
+    """Copies the tensors to page-locked memory of the host, with one wait for all of them."""
     fetched = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
     synchronise(tensors[0].device)
     return [tensor.numpy() for tensor in fetched]

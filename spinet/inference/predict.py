@@ -1,4 +1,4 @@
-"""§5.2 Inference: an image in, a panoptic map out. Every rule that the paper leaves open is in `InferenceConfig`."""
+"""§5.2 Inference: the panoptic map of an image. `InferenceConfig` has every rule that the paper does not state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spinet.system import Model, NetworkOutput, Panoptic
 
 @dataclass
 class Prediction(Panoptic):
-    """What `predict` says about an image, and how long it took."""
+    """The result of `predict` for an image, and its times."""
 
     network_seconds: float
     post_seconds: float
@@ -32,7 +32,7 @@ def predict(model: Model, image: UInt8[np.ndarray, "H W 3"] | Any, *, instances:
     Args:
         model: from `load_model`.
         image: uint8 RGB; also grey [H, W], a Pillow image, or the path of an image file, see `as_image`.
-        instances: also give the instances down to the lower threshold that AP is computed with, with their masks.
+        instances: also return the instances above the lower threshold of AP, with their masks.
 
     Raises:
         ValueError: the image is none of these; the message says what it is.
@@ -44,10 +44,10 @@ def predict(model: Model, image: UInt8[np.ndarray, "H W 3"] | Any, *, instances:
 def run_network(model: Model, image: UInt8[np.ndarray, "H W 3"] | Any) -> NetworkOutput:
     """Runs the network once, on an RGB image of any size.
 
-    Nothing in the result depends on thresholds or merge rules, so `postprocess` may be called on it again and again.
+    The result does not depend on thresholds or merge rules, so `postprocess` can be called on it several times.
 
     Raises:
-        ValueError: the image is none that `as_image` takes.
+        ValueError: `as_image` does not accept the image.
     """
     image = as_image(image)
     start = perf_counter()
@@ -67,7 +67,7 @@ def run_network(model: Model, image: UInt8[np.ndarray, "H W 3"] | Any) -> Networ
 def postprocess(
     model: Model, output: NetworkOutput, config: InferenceConfig | None = None, *, instances: bool = False
 ) -> Prediction:
-    """All of `predict` but the network.
+    """All of `predict` except the network.
 
     Args:
         model: the one that made `output`.
@@ -85,7 +85,7 @@ def _test_transform(model: Model) -> EvalTransform:
 
 
 def _upload(image: UInt8[Tensor, "3 H W"], device: torch.device) -> UInt8[Tensor, "3 H W"]:
-    """The image on the device: to CUDA its bytes go as they lie, channels last, and nobody waits for them."""
+    """Copies the image to the device; to CUDA as it is stored, channels last, and asynchronously."""
     if device.type != "cuda":
         return image.contiguous().to(device)
     return image.pin_memory().to(device, non_blocking=True)

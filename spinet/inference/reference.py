@@ -1,7 +1,7 @@
-"""§5.2 Inference, step by step: slow, short, and what the fast path is held equal to.
+"""§5.2 Inference, step by step: slow and short. Tests compare the fast path with it.
 
-It knows the rules of the presets. The options `connected`, `fill_threshold` and other ways to treat duplicates than
-matrix NMS are left to the fast path.
+It implements the rules of the presets. Only the fast path has the options `connected` and `fill_threshold`, and
+duplicate removal other than matrix NMS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def predict(model: Model[SPINet], image: Any) -> tuple[Int[np.ndarray, "H W"], l
     config, space, categories = model.config.inference, model.space, model.categories
     output = run_network(model, image)
 
-    # sample a filter wherever a class score is above the threshold and the largest of its neighbourhood
+    # sample a filter where a class score reaches the threshold and is the largest of its neighbourhood
     found = []  # confidence, class, level, row, column
     for level, logits in enumerate(output.features.class_logits):
         score = logits[0].float().sigmoid()
@@ -72,7 +72,7 @@ def predict(model: Model[SPINet], image: Any) -> tuple[Int[np.ndarray, "H W"], l
         segments.append({"id": len(segments) + 1, "category_id": categories.things[label].id, "score": score})
         ids[free] = len(segments)
 
-    # stuff fills the rest: the best stuff class, unless the stuff path sees a thing and that class is improbable
+    # stuff fills the rest: the best stuff class, unless the stuff path predicts a thing and that class is improbable
     semantic = Resampler.of(output).whole(stuff_logits.float()).softmax(0)
     best, stuff = semantic[space.first_stuff :][: space.num_stuff].max(0)
     free = (ids == 0) & (~space.is_thing(semantic.argmax(0)) | (best >= config.stuff_threshold))

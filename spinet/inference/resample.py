@@ -1,4 +1,4 @@
-"""§5.2 From logits at stride 4 of the network's input to pixels of the image, bilinearly, in one step."""
+"""§5.2 Resampling of logits at stride 4 of the network's input to pixels of the image."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from spinet.model.spinet import Features
 from spinet.system import NetworkOutput
 
 PIECE = 2**15
-"""Pixels that are resampled at once, where only some are."""
+"""Number of pixels that `Resampler.points` resamples at once."""
 
 
 class Resampler:
-    """Logits at stride 4 of the padded network input to pixels of the image, bilinearly, in one step."""
+    """Resamples logits at stride 4 of the padded network input to pixels of the image, bilinearly, in one step."""
 
     def __init__(self, *, network_size: tuple[int, int], size: tuple[int, int], device: torch.device, stride: int = 4):
         self.size = size
@@ -32,25 +32,25 @@ class Resampler:
 
     @classmethod
     def of(cls, output: NetworkOutput[Features], stride: int = 4) -> Resampler:
-        """From maps of an image's features at that stride; 4 is that of the Panoptic-Feature and of all masks."""
+        """The resampler of maps at this stride; 4 is the stride of the Panoptic-Feature and of all masks."""
         device = output.features.phi.device
         return cls(network_size=output.network_size, size=output.size, device=device, stride=stride)
 
     def whole(self, logits: Float[Tensor, "n h w"]) -> Float[Tensor, "n H W"]:
-        """All pixels."""
+        """Resamples all pixels."""
         scale = [self.stride * out / inner for out, inner in zip(self.size, self.network_size, strict=True)]
         maps = logits[None]
         if not maps.is_cuda:
-            maps = maps.contiguous(memory_format=torch.channels_last)  # several times as fast
-        # rounding must not cost the last row or column
+            maps = maps.contiguous(memory_format=torch.channels_last)  # several times faster
+        # rounding must not drop the last row or column
         enough = F.interpolate(maps, scale_factor=[s * (1 + 1e-9) for s in scale], mode="bilinear")[0]
         return enough[:, : self.size[0], : self.size[1]]
 
     def labels(self, logits: Float[Tensor, "n h w"]) -> Int[Tensor, "H W"]:
-        """Which of n maps is the largest at each pixel: that of `whole`, without computing it everywhere.
+        """Which of n maps is the largest at each pixel: the argmax of `whole`, without resampling all pixels.
 
-        A pixel's values are means of those of four cells, so what is largest in all four is largest in the pixel. Only
-        pixels between cells that disagree are resampled.
+        The values of a pixel are means of those of four cells. So a map that is the largest in all four cells is the
+        largest at the pixel. Only pixels between cells with different largest maps are resampled.
         """
         cells = logits.max(0).indices
         agree = torch.ones_like(cells, dtype=torch.bool)  # a cell with its neighbours to the right and below
@@ -67,7 +67,7 @@ class Resampler:
     def points(
         self, logits: Float[Tensor, "n h w"], rows: Int[Tensor, "p"], columns: Int[Tensor, "p"]
     ) -> Iterator[Float[Tensor, "q n"]]:
-        """The values at some pixels, in pieces that fit into a processor's cache."""
+        """The values at some pixels, in pieces that fit into the cache of a CPU."""
         _, height, width = logits.shape
         cells = logits.permute(1, 2, 0).reshape(height * width, -1)
         upper, lower, y = _weights(self.rows, height)
@@ -79,7 +79,7 @@ class Resampler:
             yield torch.lerp(first, second, across)
 
     def windows(self, logits: MaskLogits, cut: float) -> list[tuple[slice, slice]]:
-        """Of each thing the rows and columns of pixels outside which its resampled mask is empty."""
+        """For each thing, the rows and columns of pixels outside which its resampled mask is empty."""
         first_row, last_row, first_column, last_column = logits.boxes(cut).to(self.rows.dtype).unbind(1)
         bounds = [
             torch.searchsorted(self.rows, first_row - 1, right=True),
@@ -91,7 +91,7 @@ class Resampler:
         return [(slice(top, max(top, bottom)), slice(left, max(left, right))) for top, bottom, left, right in boxes]
 
     def one(self, logits: MaskLogits, number: int, window: tuple[slice, slice]) -> Float[Tensor, "P Q"]:
-        """The pixels of a rectangle, of one thing."""
+        """Resamples one thing to the pixels of a rectangle."""
         rows, columns = self.rows[window[0]] - logits.top[number], self.columns[window[1]] - logits.left[number]
         upper, lower, y = _weights(rows, logits.values.shape[1])
         tall = torch.lerp(logits.values[number, upper], logits.values[number, lower], y[:, None])
