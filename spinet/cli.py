@@ -1,4 +1,4 @@
-"""The command line: reads arguments, calls the package, prints what it says."""
+"""The command line: parses arguments, calls the package, prints the results."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def train(
 def configure(
     preset: PresetName, *, system: str | None, init: Path | None, base: list[str] | None, fields: dict[str, Any]
 ) -> tuple[Config, Config | None]:
-    """What is trained, and the settings that its table starts from if it is a row of one."""
+    """The configuration to train and, for a row of a table, the settings shared by all rows."""
     start = override(PRESETS[preset], parse_overrides(base or ()))
     chosen = override(start, {"system": system} if system else {})
     if init is not None:
@@ -150,7 +150,7 @@ def predict(*, inputs: list[Path], out: Path, like: Path | None, weights: Path |
     from spinet.weights import SHIPPED, load_model
 
     if weights is None:
-        print("no --weights: those that come with the package, which know synthetic streets only", file=sys.stderr)
+        print("no --weights: using those that come with the package, trained on synthetic streets", file=sys.stderr)
     sources, left_out = find_pictures(inputs)
     ids = ids_of_truth(sources, like) if like else None
     if ids is not None:
@@ -217,7 +217,7 @@ def export(*, out: Path, weights: Path | None, size: list[int]) -> None:
     from spinet.weights import SHIPPED, load_model
 
     deviations = export(load_model(weights or SHIPPED), out, size=(size[0], size[1]))
-    print(f"{out}: onnxruntime deviates by {max(deviations.values()):.1e} of the largest value at most")
+    print(f"{out}: maximum deviation of onnxruntime: {max(deviations.values()):.1e} of the largest value")
 
 
 def report(*, runs: list[Path], out: Path) -> None:
@@ -238,7 +238,7 @@ def reproduce(**options: Any) -> None:
 
 
 def exit_with(failures: Iterable[str]) -> None:
-    """Prints what failed, an error a line, and ends with status 1. Without a failure it goes on."""
+    """Prints one line per failure and exits with status 1. Without failures, it returns."""
     lines = [f"error: {' '.join(failure.split())}" for failure in failures]
     if lines:
         print(*lines, sep="\n", file=sys.stderr)
@@ -246,7 +246,7 @@ def exit_with(failures: Iterable[str]) -> None:
 
 
 def print_table(rows: list[dict[Any, Any]]) -> None:
-    """Rows with the same keys, aligned."""
+    """Prints rows with the same keys as an aligned table."""
     if not rows:
         return
 
@@ -280,14 +280,14 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Entry point of `spinet`: an error is one line on stderr, `--debug` shows where it came from."""
+    """Entry point of `spinet`: an error is one line on stderr; `--debug` shows its traceback."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *_, **__: str(message)
     raise_on_sigterm()
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # our own errors name the file
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # our errors name the file
     keep_freed_memory()
     try:
         options = parse(arguments)
@@ -298,8 +298,8 @@ def main() -> None:
         if debug:
             raise
         text = " ".join(str(error).split())
-        if not isinstance(error, ValueError | RuntimeError | OSError):  # none that we raise
-            text = f"{type(error).__name__}: {text}; this should not happen, --debug shows where it did"
+        if not isinstance(error, ValueError | RuntimeError | OSError):  # not raised by our code
+            text = f"{type(error).__name__}: {text}; this is a bug; --debug shows the traceback"
         print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
     except KeyboardInterrupt as stop:

@@ -18,10 +18,10 @@ CORES = os.cpu_count() or 1
 
 
 def parse(arguments: Sequence[str]) -> dict[str, Any]:
-    """The options by name, and under `command` whose they are. Fields of the configuration have a dot in their name.
+    """Parses the arguments: options by name, and the `command`. Names of configuration fields have a dot.
 
     Raises:
-        ConfigError: an option does not exist, lacks its value or does not take it.
+        ConfigError: an option does not exist, or its value is missing or invalid.
     """
     dashed = [_dashed(argument) for argument in arguments]
     found, unknown = build_parser().parse_known_args(dashed)
@@ -31,19 +31,19 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"{unknown[0]}: no such option" + (f"; did you mean {near[0]}?" if near else ""))
     options = vars(found)
     for name, value in options.items():
-        if "." in name and value == [None]:  # a field with several values that has none
+        if "." in name and value == [None]:  # None for a field with several values
             options[name] = None
     return options
 
 
 def _dashed(argument: str) -> str:
-    """`--num_train=3` as `--num-train=3`."""
+    """Converts `--num_train=3` to `--num-train=3`."""
     name, equals, value = argument.partition("=")
     return f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else argument
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises `ConfigError` instead of printing its usage and leaving."""
+    """A parser that raises `ConfigError` instead of exiting with a usage message."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
@@ -62,7 +62,7 @@ class Switch(argparse.Action):
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that takes a whole number from `least` on."""
+    """The type of an option whose value is an integer of at least `least`."""
 
     def number(text: str) -> int:
         if (value := int(text)) < least:
@@ -83,7 +83,7 @@ def build_parser() -> Parser:
     """All commands with all options."""
     parser = Parser(prog="spinet", description="SPINet: panoptic segmentation by single-shot path integration.")
     parser.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where in the program an error came from"
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add_command in (_info, _data, _train, _evaluate, _predict, _runs, _sweep, _bench, _export, _report, _reproduce):
@@ -111,10 +111,10 @@ def _options_of(command: Any) -> Callable[..., None]:
 
 def _info(commands: Any) -> None:
     add = _options_of(
-        _command(commands, "info", "Parameters and multiply-accumulates of a preset's network, beside the paper's.")
+        _command(commands, "info", "Prints parameters and MACs of a preset's network, beside the paper's.")
     )
     add("--preset", choices=PRESETS, default="cityscapes_r50", help="sizes of the network")
-    add("--system", choices=SYSTEMS, default="spinet", help="SPINet, or a system of the comparison: parameters only")
+    add("--system", choices=SYSTEMS, default="spinet", help="SPINet, or another system (parameters only)")
     add("--json", action=Switch, default=False, help="print JSON only")
 
 
@@ -122,19 +122,17 @@ def _data(commands: Any) -> None:
     data = commands.add_parser(
         "data", help="Makes, prepares and checks data sets.", description="Makes, prepares and checks data sets."
     ).add_subparsers(dest="command", metavar="COMMAND", required=True)
-    add = _options_of(
-        _command(data, "synth", "Makes SynthCity, the embedded synthetic city, in the layout of Cityscapes.")
-    )
+    add = _options_of(_command(data, "synth", "Makes the synthetic data set SynthCity, in the layout of Cityscapes."))
     add("out", type=Path, help="new folder")
     add("--num-train", type=int, default=600, metavar="N", help="training scenes")
     add("--num-val", type=int, default=100, metavar="N", help="validation scenes")
-    add("--size", **SIZE, default=[256, 512], help="of the images, pixels")
+    add("--size", **SIZE, default=[256, 512], help="size of the images, pixels")
     add("--seed", type=int, default=0, help="the same seed makes the same scenes")
     add("--workers", **WORKERS)
-    add = _options_of(_command(data, "prepare", "Makes what a data set's training needs and its download lacks."))
+    add = _options_of(_command(data, "prepare", "Makes training files that are not in the download of a data set."))
     add("layout", choices=["cityscapes"], help="layout of the data set")
-    add("root", type=Path, help="its folder")
-    add = _options_of(_command(data, "check", "Validates every file of a data set and reports all faults at once."))
+    add("root", type=Path, help="folder of the data set")
+    add = _options_of(_command(data, "check", "Checks every file of a data set and reports all faults."))
     add("root", type=Path, help="folder of the data set")
     add("--workers", **WORKERS)
 
@@ -143,23 +141,23 @@ def _train(commands: Any) -> None:
     training = _command(
         commands,
         "train",
-        "Trains and evaluates; under torchrun on many processes. Every configuration field is an option.",
+        "Trains and evaluates, under torchrun on several processes. Every configuration field is an option.",
         usage="spinet train --data DATA --out OUT [OPTION ...]",
     )
     add = _options_of(training)
     add("--data", type=Path, required=True, help=LAYOUT)
     add("--out", type=Path, required=True, help="folder of the run: weights, record, log, checkpoints")
-    add("--preset", choices=PRESETS, default="tiny", help="gives the defaults of the fields below")
-    add("--system", choices=SYSTEMS, help="what is trained: SPINet (default), or a system of the paper's comparison")
-    add("--init", type=Path, help="weights to start from, a model.safetensors; its network gives --model's defaults")
+    add("--preset", choices=PRESETS, default="tiny", help="source of the defaults of the fields below")
+    add("--system", choices=SYSTEMS, help="system to train: SPINet (default), or one that the paper compares with")
+    add("--init", type=Path, help="initial weights, a model.safetensors; its network gives the defaults of --model")
     add(
         "--base",
         nargs="*",
         metavar="FIELD=VALUE",
-        help="for a row of a table: the settings that all its rows share, such as train.iterations=200; the fields "
-        "below make the row",
+        help="settings shared by all rows of a table, such as train.iterations=200; the fields below are those of the "
+        "row",
     )
-    add("--resume", action=Switch, default=False, help="go on from the last checkpoint in OUT, if there is one")
+    add("--resume", action=Switch, default=False, help="continue from the last checkpoint in OUT, if there is one")
     add("--experiment", default="train", metavar="NAME", help="name in the run record")
     add("--device", **DEVICE)
     add_fields(training)
@@ -167,7 +165,7 @@ def _train(commands: Any) -> None:
 
 def _evaluate(commands: Any) -> None:
     add = _options_of(
-        _command(commands, "evaluate", "PQ, AP and mIoU of weights on a data set, or PQ of prediction files.")
+        _command(commands, "evaluate", "Computes PQ, AP and mIoU of weights on a data set, or PQ of prediction files.")
     )
     add("--weights", type=Path, help="the model.safetensors of a training run")
     add("--data", type=Path, help=LAYOUT)
@@ -175,12 +173,12 @@ def _evaluate(commands: Any) -> None:
     add(
         "--gt-json",
         type=Path,
-        help="ground truth in COCO panoptic format; its PNG folder lies beside it and is named like it, unless given",
+        help="ground truth in COCO panoptic format; its PNG folder is beside it, with the same name, unless given",
     )
     add(
         "--pred-json",
         type=Path,
-        help="predictions in that format; they are matched by image id if file names agree, else by file name",
+        help="predictions in this format; matched by image id if file names agree, else by file name",
     )
     add("--gt-dir", type=Path, help="PNG folder of the ground truth")
     add("--pred-dir", type=Path, help="PNG folder of the predictions")
@@ -191,24 +189,22 @@ def _evaluate(commands: Any) -> None:
 
 def _predict(commands: Any) -> None:
     add = _options_of(
-        _command(
-            commands, "predict", "Panoptic maps of photos, folders or videos: PNG and JSON in COCO format, overlays."
-        )
+        _command(commands, "predict", "Predicts photos, folders or videos: PNG and JSON in COCO format, overlays.")
     )
     add("inputs", type=Path, nargs="+", help="photos, folders of photos, videos")
     add("--out", type=Path, required=True, help="new folder")
     add(
         "--like",
         type=Path,
-        help="ground truth in COCO panoptic format: predictions get its image ids, images that it lacks are left out",
+        help="ground truth in COCO panoptic format: predict only its images, with its image ids",
     )
-    add("--weights", type=Path, help="the model.safetensors of a training run; by default those of the package")
+    add("--weights", type=Path, help="the model.safetensors of a training run; default: the weights in the package")
     add("--device", **DEVICE)
 
 
 def _runs(commands: Any) -> None:
-    add = _options_of(_command(commands, "runs", "Lists run records, and the settings in which they differ."))
-    add("folder", type=Path, nargs="?", default=Path("runs"), help="all records in this folder and below are listed")
+    add = _options_of(_command(commands, "runs", "Lists run records and their differing settings."))
+    add("folder", type=Path, nargs="?", default=Path("runs"), help="folder with records, also in subfolders")
 
 
 def _sweep(commands: Any) -> None:
@@ -216,73 +212,73 @@ def _sweep(commands: Any) -> None:
         _command(
             commands,
             "sweep",
-            "Trains and evaluates the rows of tables with every seed; a second call does what is left.",
+            "Trains and evaluates the rows of tables with every seed. A second call continues.",
         )
     )
     add("--data", type=Path, required=True, help=LAYOUT)
-    add("--out", type=Path, default=Path("runs/sweep"), help="gets a folder for each run")
-    add("--preset", choices=PRESETS, default="tiny", help="settings that the rows change")
+    add("--out", type=Path, default=Path("runs/sweep"), help="folder with one subfolder for each run")
+    add("--preset", choices=PRESETS, default="tiny", help="settings to start from")
     add(
         "--groups",
         nargs="*",
         default=[],
-        help="tables: table3, table4, table5, deformable, condinst, rates and then table1, or one of the open choices "
-        "of docs/unstated.md; by default what the paper reports for the preset",
+        help="tables: table3, table4, table5, deformable, condinst, rates and then table1, or one of the choices in "
+        "docs/unstated.md; default: the tables in the paper for this preset",
     )
-    add("--rows", nargs="*", default=[], help="only these rows of the tables, such as dice and full")
-    add("--seeds", **SEEDS, help="every row is run with each seed")
+    add("--rows", nargs="*", default=[], help="run only these rows, such as dice and full")
+    add("--seeds", **SEEDS, help="seeds for every row")
     add(
         "--workers",
         type=at_least(1),
         metavar="N",
-        help="runs at once on this machine; by default one for each core, or for each group of --processes GPUs",
+        help="parallel runs on this machine; default: one for each core, or for each group of --processes GPUs",
     )
     add(
         "--processes",
         type=at_least(1),
         metavar="N",
-        help="of each run, by torchrun; by default as many of the GPUs as its batch can be shared by, under Slurm one",
+        help="processes of each run, by torchrun; default: one per GPU, if the batch can be divided; 1 under Slurm",
     )
     add("--slurm", action=Switch, default=False, help="submit the runs to Slurm instead of running them here")
-    add("--dry-run", action=Switch, default=False, help="show what would be run")
-    add("--timeout-hours", type=float, metavar="HOURS", help="limit for each cell of a notebook")
+    add("--dry-run", action=Switch, default=False, help="show the runs without starting them")
+    add("--timeout-hours", type=float, metavar="HOURS", help="time limit for each notebook cell")
     add("--overrides", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of all runs")
     add(
         "--campaign",
-        help="settings of all runs, set before --overrides: synthcity or dsb2018, minutes of one core for each run",
+        help="predefined settings of all runs, before --overrides: synthcity or dsb2018, short runs on one core",
     )
 
 
 def _bench(commands: Any) -> None:
     add = _options_of(
-        _command(commands, "bench", "Times SPINet and the systems that the paper compares with, side by side.")
+        _command(commands, "bench", "Measures times of SPINet and of the systems that the paper compares with.")
     )
-    add("--systems", nargs="*", choices=SYSTEMS, default=list(SYSTEMS), help="untrained; none: only --weights")
-    add("--size", **SIZE, default=[1024, 2048], help="of the image, pixels")
-    add("--instances", nargs="*", type=at_least(0), default=[0, 20, 40, 80], metavar="N", help="things in the image")
+    add("--systems", nargs="*", choices=SYSTEMS, default=list(SYSTEMS), help="untrained systems; none: only --weights")
+    add("--size", **SIZE, default=[1024, 2048], help="size of the image, pixels")
+    add("--instances", nargs="*", type=at_least(0), default=[0, 20, 40, 80], metavar="N", help="things per image")
     add("--preset", choices=PRESETS, default="cityscapes_r50", help="sizes of the networks")
-    add("--weights", nargs="*", type=Path, default=[], help="trained networks to time as well")
-    add("--precision", nargs="*", choices=["fp32", "bf16"], default=["fp32"], help="arithmetic of the networks")
-    add("--threads", type=at_least(1), metavar="N", help="of PyTorch; by default as many as it takes")
+    add("--weights", nargs="*", type=Path, default=[], help="trained networks to measure as well")
+    add("--precision", nargs="*", choices=["fp32", "bf16"], default=["fp32"], help="number formats of the networks")
+    add("--threads", type=at_least(1), metavar="N", help="threads of PyTorch; default: PyTorch's default")
     add("--device", **DEVICE)
-    add("--repeats", type=at_least(1), default=5, metavar="N", help="timed rounds; each runs every system once")
+    add("--repeats", type=at_least(1), default=5, metavar="N", help="measured rounds; each runs every system once")
     add(
         "--optimize",
         nargs="*",
         type=parse_value,
         choices=[True, False],
         default=[True],
-        help="True: networks by spinet.optimize_for_inference; False: as built; both: one beside the other",
+        help="True: after spinet.optimize_for_inference; False: as built; both: compare them",
     )
-    add("--compile", action=Switch, default=False, help="the optimised networks also by torch.compile")
+    add("--compile", action=Switch, default=False, help="also use torch.compile for the optimised networks")
     add("--json", type=Path, help="write the record to this file")
 
 
 def _export(commands: Any) -> None:
     add = _options_of(_command(commands, "export", "Writes the network as an ONNX file, checked against onnxruntime."))
     add("out", type=Path, help="new file")
-    add("--weights", type=Path, help="by default those that come with the package")
-    add("--size", **SIZE, default=[1024, 2048], help="of the images, pixels")
+    add("--weights", type=Path, help="default: the weights in the package")
+    add("--size", **SIZE, default=[1024, 2048], help="size of the images, pixels")
 
 
 def _report(commands: Any) -> None:
@@ -290,7 +286,7 @@ def _report(commands: Any) -> None:
         _command(
             commands,
             "report",
-            "Tables of the paper beside ours, and a page of the whole reproduction, from run records.",
+            "Writes the tables of the paper beside ours, and a page of the reproduction, from run records.",
         )
     )
     add("runs", type=Path, nargs="*", default=[Path("figures/runs")], help="folders with run records")
@@ -302,17 +298,17 @@ def _reproduce(commands: Any) -> None:
         _command(
             commands,
             "reproduce",
-            "The main job and the ablations: trains, evaluates, writes records, tables and images.",
+            "Runs the main job and the ablations: trains, evaluates, writes records, tables and images.",
         )
     )
     add("--preset", choices=PRESETS, default="tiny", help="tiny makes its own data")
-    add("--data", type=Path, help=f"{LAYOUT}; by default SynthCity, which is made in data/synthcity")
+    add("--data", type=Path, help=f"{LAYOUT}; default: SynthCity, made in data/synthcity")
     add("--out", type=Path, default=Path("runs/reproduce"), help="folder of the results")
-    add("--seeds", **SEEDS, help="of the ablations")
+    add("--seeds", **SEEDS, help="seeds of the ablations")
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
-    """Every field of the configuration as an option, named `--section.field`. What is not given is left out."""
+    """Every field of the configuration as an option, named `--section.field`. Omitted options have no value."""
     for section, fields in document().items():
         group = parser.add_argument_group(f"{section} options")
         for field in fields:
@@ -329,7 +325,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
 
 
 def _by_preset(defaults: dict[str, Any]) -> str:
-    """One default if all agree, else those of each preset, or of each system."""
+    """The default, if all agree; else that of each preset, or of each system."""
     texts = {
         name: " ".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in defaults.items()
     }
