@@ -49,7 +49,7 @@ class PanopticDeepLabConfig(_Published):
     __pydantic_config__ = FORBID
 
     RESNET_50 = "resnet50s"  # "R-52", 64-64-128 stem (code)
-    EVERY_CLASS = True  # it gives things their class
+    EVERY_CLASS = True  # the class of a thing comes from it
     system: Literal["panoptic_deeplab"] = "panoptic_deeplab"
     semantic: float = 1.0  # λ_sem (paper)
     centre: float = 200.0  # λ_heatmap (paper)

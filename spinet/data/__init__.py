@@ -54,26 +54,26 @@ def open_dataset(root: str | Path, split: str, *, whole_masks: bool = False) -> 
     """
     root = Path(root)
     splits = find_splits(root)
-    place = splits.get(split) or splits.get(f"{split}2017")
-    if place is None:
+    chosen = splits.get(split) or splits.get(f"{split}2017")
+    if chosen is None:
         raise DataError(f"{root}: has no split {split!r} with panoptic annotations; there are: {', '.join(splits)}")
-    if not place.annotations.is_file():
-        raise DataError(f"{place.annotations}: missing; run: spinet data prepare cityscapes {root}")
+    if not chosen.annotations.is_file():
+        raise DataError(f"{chosen.annotations}: missing; run: spinet data prepare cityscapes {root}")
     faults = Faults()
-    document = parse(place, faults)
+    document = parse(chosen, faults)
     if faults.count:
         kind, tally = next(iter(faults.kinds.items()))
         example = f"{kind}: {tally.examples[0]}"
-        raise DataError(f"{place.annotations}: {faults.count} faults, first {example}; run: spinet data check {root}")
+        raise DataError(f"{chosen.annotations}: {faults.count} faults, first {example}; run: spinet data check {root}")
     if not document.categories.all:
-        raise DataError(f"{place.annotations}: defines no category; list the classes")
+        raise DataError(f"{chosen.annotations}: defines no category; list the classes")
     if not document.records:
-        raise DataError(f"{place.annotations}: lists no image; run: spinet data check {root}")
+        raise DataError(f"{chosen.annotations}: lists no image; run: spinet data check {root}")
     return PanopticDataset(
         root=root,
-        split=place.name,
+        split=chosen.name,
         categories=document.categories,
         records=document.records,
         fingerprint=document.fingerprint,
-        whole_masks=read_whole_masks(coco.instances(root, place.name), document.records) if whole_masks else None,
+        whole_masks=read_whole_masks(coco.instances(root, chosen.name), document.records) if whole_masks else None,
     )

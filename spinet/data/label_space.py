@@ -19,8 +19,8 @@ IGNORE = -1  # a pixel or location that losses and metrics ignore: void, crowd, 
 class LabelSpace:
     """The classes of the data, and the outputs of the stuff path.
 
-    Class labels number the things first, then the stuff (see `Categories`). The stuff path has one output for each
-    stuff class. With "stuff+thing" one more output, the last, stands for all things. With "all" the thing classes come
+    Class labels are numbered: things first, then stuff (see `Categories`). The stuff path has one output for each
+    stuff class. With "stuff+thing" one more output, the last, represents all things. With "all" the thing classes come
     first, so that outputs and labels are the same.
     """
 

@@ -70,7 +70,7 @@ class Categories:
 class Sample:
     """An image with its segments.
 
-    `segment_map` holds `VOID` where nothing is labelled and `i + 1` at the pixels of the i-th segment. `window` is the
+    `segment_map` is `VOID` at unlabelled pixels and `i + 1` at the pixels of the i-th segment. `window` is the
     position of this image in the scaled image that it was cropped from: left, top, full width, full height, in pixels.
     """
 

@@ -142,7 +142,7 @@ def rank(
     scores = scores[order] * kept
     best = scores.argsort(descending=True, stable=True)
     chosen = order[best]
-    places = Locations(*(part[chosen] for part in locations))
+    locations = Locations(*(part[chosen] for part in locations))
     return Candidates(
-        labels[chosen], scores[best], confidences[chosen], kept[best], logits[chosen], places, area[chosen]
+        labels[chosen], scores[best], confidences[chosen], kept[best], logits[chosen], locations, area[chosen]
     )
