@@ -27,7 +27,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `spinet --help` does not wait for PyTorch."""
+    """Imports a public name at its first use, so that `spinet --help` does not load PyTorch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"spinet.{_HOMES[name]}"), name)

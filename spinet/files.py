@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, JSON with a checksum and with plain errors, one owner for an output folder."""
+"""Files: atomic writes, JSON with a checksum and clear errors, and a lock for an output folder."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import IO, Any
 
 LOCK = ".lock"
-SEAL = "sha256"  # the last key of a JSON object that says whether the others are as they were written
+SEAL = "sha256"  # last key of a JSON object: the checksum of the other keys
 
 
 class FileError(ValueError):
-    """A file that cannot be read or written as it should."""
+    """A file cannot be read or written."""
 
 
 class LockError(RuntimeError):
-    """Another process works in the folder."""
+    """Another process uses the folder, or the folder cannot be made."""
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well, and leaves no trace when it does not.
+    """A binary file that replaces `path` if the block ends without an error; otherwise it is removed.
 
-    It is written beside `path`, forced to the disk and renamed, so that `path` always holds the whole old content or
-    the whole new one. A full disk raises an `OSError` that names `path`.
+    It is written in the same folder, flushed to the disk and renamed, so `path` always has the complete old or the
+    complete new content. A full disk raises an `OSError` that names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -52,7 +52,7 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def atomic_write(path: str | Path, content: bytes | Callable[[IO[bytes]], Any]) -> None:
-    """Writes bytes, or what a function writes into a binary file, by `atomic`."""
+    """Writes bytes, or the output of a function that writes to a binary file, by `atomic`."""
     with atomic(path) as handle:
         if callable(content):
             content(handle)
@@ -63,7 +63,7 @@ def atomic_write(path: str | Path, content: bytes | Callable[[IO[bytes]], Any]) 
 def write_json(content: Any, path: str | Path, *, seal: bool = False) -> None:
     """Writes strict JSON: arrays as lists, nan and infinity as null, all keys as strings.
 
-    With `seal` an object's sha256 becomes its last key.
+    With `seal` the last key of an object is its sha256.
     """
     try:
         text = json.dumps(sealed(content) if seal else _strict(content), indent=1, allow_nan=False, ensure_ascii=False)
@@ -76,8 +76,8 @@ def read_json(path: str | Path, *, error: type[Exception] = FileError, remedy: s
     """The content of a JSON file.
 
     Args:
-        error: what is raised if the file cannot be read or is not JSON; the message names the file and the line.
-        remedy: what the message advises then.
+        error: type of the error if the file cannot be read or is not JSON; its message names the file and the line.
+        remedy: advice in that message.
     """
     try:
         content = Path(path).read_bytes()
@@ -89,7 +89,7 @@ def read_json(path: str | Path, *, error: type[Exception] = FileError, remedy: s
 def parse_json(
     content: bytes, path: str | Path, *, error: type[Exception] = FileError, remedy: str = "write it again"
 ) -> Any:
-    """The same of a file's bytes; `path` is for the message alone."""
+    """Parses the bytes of a JSON file like `read_json`; `path` is only for the message."""
     try:
         return json.loads(content)
     except json.JSONDecodeError as failure:
@@ -100,36 +100,36 @@ def parse_json(
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with a last key that holds the sha256 of all others."""
+    """A JSON object with a last key, the sha256 of all others."""
     content = {key: value for key, value in _strict(content).items() if key != SEAL}
     return content | {SEAL: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
 def is_intact(content: Mapping[str, Any]) -> bool:
-    """Whether a JSON object is as `sealed` left it; true where it has no seal."""
+    """Whether a JSON object still matches its seal; True if it has no seal."""
     return SEAL not in content or sealed(content)[SEAL] == content[SEAL]
 
 
 def visible(path: Path, root: Path) -> bool:
-    """Whether no name from `root` down starts with a dot: other systems leave `._photo.jpg` beside a photo."""
+    """Whether no name below `root` starts with a dot; macOS, for example, adds `._photo.jpg` to a photo."""
     return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def refuse_file(folder: Path) -> None:
-    """Raises `LockError` if a file lies where a folder is to be."""
+    """Raises `LockError` if the path of an output folder is a file."""
     if folder.exists() and not folder.is_dir():
-        raise LockError(f"{folder}: is a file, where a folder is to be made; choose another --out")
+        raise LockError(f"{folder}: is a file, not a folder; choose another --out")
 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Keeps other processes from owning the folder, which is made if it is not there, until the block ends.
+    """Locks the folder for this process until the block ends; makes the folder if it is missing.
 
-    The system drops the lock with the process, however that ends; its children do not hold it. Where there are no such
-    locks (Windows) nothing is kept.
+    The operating system releases the lock whenever the process ends. Child processes do not inherit it. On Windows
+    there is no lock.
 
     Raises:
-        LockError: another process owns the folder; the message says which. Or it is a file.
+        LockError: another process has locked the folder (the message names it), or the path is a file.
     """
     refuse_file(folder)
     try:
@@ -150,7 +150,7 @@ def owned(folder: Path) -> Iterator[None]:
             raise LockError(f"{folder}: in use by {owner}; wait until it ends, or choose another --out") from None
         if _is_at(path, descriptor):
             break
-        os.close(descriptor)  # the owner before has just removed its file
+        os.close(descriptor)  # the previous owner has just removed its lock file
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -158,7 +158,7 @@ def owned(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
-        with suppress(OSError):  # a folder in which nothing came about goes again
+        with suppress(OSError):  # remove new folders that stayed empty
             for place in made:
                 place.rmdir()
 
@@ -181,7 +181,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _strict(value: Any) -> Any:
-    """The value in JSON's own types."""
+    """The value in JSON types."""
     if isinstance(value, Mapping):
         return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

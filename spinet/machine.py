@@ -1,4 +1,4 @@
-"""Which device there is, and which arithmetic it is good at."""
+"""Choose the device and its arithmetic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from spinet.config import ConfigError, Precision
 
 
 def find_device(name: str) -> str:
-    """The device of that name. For "auto" it is "cuda" if there is one, else "cpu".
+    """The device of that name; "auto" means "cuda" if available, else "cpu".
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: the device cannot be used.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,7 +28,7 @@ def find_device(name: str) -> str:
 
 
 def resolve(precision: Precision, device: torch.device) -> Precision:
-    """The precision itself; for "auto" bf16 where the device computes it natively, else fp32."""
+    """The precision; "auto" means bf16 if the device computes it natively, else fp32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -39,9 +39,9 @@ def resolve(precision: Precision, device: torch.device) -> Precision:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """float32 is float32: CUDA rounds the factors of neither convolutions nor matrix products to TF32.
+    """Computes in exact float32: CUDA does not round to TF32 in convolutions or matrix products.
 
-    PyTorch's own default differs between the two.
+    PyTorch's default differs between the two.
     """
     convolutions: Any = torch.backends.cudnn
     products: Any = torch.backends.cuda.matmul
@@ -54,7 +54,7 @@ def exact_float32() -> Iterator[None]:
 
 
 def tf32() -> dict[str, bool]:
-    """Which products of float32 numbers CUDA would round to TF32 at the moment."""
+    """Which float32 operations CUDA currently rounds to TF32."""
     return {
         "convolutions": bool(torch.backends.cudnn.allow_tf32),
         "matrix_products": bool(torch.backends.cuda.matmul.allow_tf32),
@@ -63,7 +63,7 @@ def tf32() -> dict[str, bool]:
 
 @contextmanager
 def tuned_convolutions(same_sizes: bool) -> Iterator[None]:
-    """Where sizes repeat, cuDNN tries its algorithms on the first convolution of each and keeps the fastest."""
+    """If sizes repeat, cuDNN tries its algorithms on the first convolution of each size and keeps the fastest."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = same_sizes
     try:
@@ -74,13 +74,13 @@ def tuned_convolutions(same_sizes: bool) -> Iterator[None]:
 
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """What a network is computed in for inference: bf16 by autocast, or exact float32."""
+    """Arithmetic of a network in inference: bf16 by autocast, or exact float32."""
     reduced = resolve(precision, device) == "bf16"
     with exact_float32(), torch.autocast(device.type, torch.bfloat16, enabled=reduced):
         yield
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done all that it was asked for."""
+    """Waits until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

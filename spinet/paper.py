@@ -1,4 +1,4 @@
-"""Tables 1-5 and §5: every number that the paper publishes, each with its place. None is an empty cell."""
+"""Tables 1-5 and §5: every published number, each with its place in the paper. None is an empty cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ URL = "https://arxiv.org/abs/2012.01632"
 
 @dataclass(frozen=True)
 class Quality:
-    """Scores on one validation set, percent: of all classes, things alone, stuff alone, mask AP, mIoU."""
+    """Scores on one validation set in percent: PQ of all classes, of things, of stuff; mask AP; mIoU."""
 
     pq: float | None = None
     pq_things: float | None = None
@@ -34,7 +34,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Speed:
-    """A row of Table 2: milliseconds an image, Cityscapes val, on a TITAN Xp; millions of parameters."""
+    """A row of Table 2: milliseconds per image on a TITAN Xp, Cityscapes val; millions of parameters."""
 
     place: str
     method: str
@@ -47,7 +47,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class LossAblation:
-    """A row of Table 3: Cityscapes val; parameters (millions) are those needed for training."""
+    """A row of Table 3: Cityscapes val; parameters in training, in millions."""
 
     place: str
     multi_class_dice: bool
@@ -69,8 +69,11 @@ class LevelAblation:
 
 @dataclass(frozen=True)
 class IntegrationAblation:
-    """A row of Table 5: one generator for things and stuff, or one each. Network time in milliseconds, parameters in
-    millions, "FLOPs" in 10^12: they only fit as multiply-accumulates of a 1024×2048 image."""
+    """A row of Table 5: one generator for things and stuff, or two.
+
+    Network time is in milliseconds, parameters in millions, "FLOPs" in 10^12. The FLOPs only fit as
+    multiply-accumulates of a 1024×2048 image.
+    """
 
     place: str
     integrated: bool
@@ -92,12 +95,12 @@ class Training:
     decay: float
     milestones: tuple[int, int]
     coefficients: tuple[float, float, float, float, float]
-    bootstrap: float  # share of the hardest pixels in the cross entropy; 1 is all of them
+    bootstrap: float  # share of the hardest pixels in the cross entropy; 1 means all pixels
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """§5.1: images and classes."""
+    """§5.1: numbers of images and classes."""
 
     place: str
     train: int

@@ -1,4 +1,4 @@
-"""One JSON record a run: what was run, on what, from which source, and what came out. Tables are made from these."""
+"""JSON records of runs: settings, data, machine, source and results. All tables are made from records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = ("experiment", "seed", "status", "created", "commit", "dirty", "iteration
 
 
 class RecordError(ValueError):
-    """A file is no run record; the message names the file, what is wrong, and a remedy."""
+    """A file is not a valid run record; the message names the file, the fault and a remedy."""
 
 
 def new_record(
@@ -38,10 +38,10 @@ def new_record(
     processes: int = 1,
     status: str = "finished",
 ) -> dict[str, Any]:
-    """A record of now, of this machine and of this source.
+    """A record with the current time, machine and source.
 
-    `data` comes from `describe_data`; `device` is the accelerator's name, or the processor's unless given. `commit` is
-    that of the source, None outside a git checkout; `dirty` tells whether the package's files differ from it.
+    `data` comes from `describe_data`. `device` is the accelerator's name; the default is the processor's. `commit` is
+    the commit of the source, None outside a git checkout; `dirty` tells whether the package's files differ from it.
     """
     commit, dirty = source_state()
     return {
@@ -62,25 +62,25 @@ def new_record(
 
 
 def write_record(record: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a record as strict JSON (nan and infinity as null, keys as strings), whole or not at all, see `atomic`.
+    """Writes a record as strict JSON (nan and infinity as null, keys as strings), atomically.
 
-    Its sha256 is its last key. Raises `RecordError` if a key is missing, `FileError` if a value has no place in JSON,
-    `OSError` naming `path` if it cannot be written; an older record then stays as it was.
+    Its last key is its sha256. Raises `RecordError` if a key is missing, `FileError` if a value cannot be written as
+    JSON, and `OSError` naming `path` if the file cannot be written; an older record is then unchanged.
     """
     _check(record, path)
     write_json(record, path, seal=True)
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """The record in a file. Raises `RecordError` if there is none, or if it is not as it was written."""
+    """The record in a file. Raises `RecordError` if it is missing, not a record, or changed since it was written."""
     return _checked(read_json(path, error=RecordError, remedy=REMEDY), path)
 
 
 def find_records(folder: str | Path, *, broken: list[RecordError] | None = None) -> dict[Path, dict[str, Any]]:
-    """All records in the JSON files below a folder, oldest first.
+    """All records in a folder and its subfolders, oldest first.
 
-    JSON files without the key `experiment` are something else and left out, and so are hidden ones. Broken ones raise
-    `RecordError`; with a list `broken` their errors are added to it, and the others are still read.
+    JSON files without the key `experiment` and hidden files are ignored. A broken record raises `RecordError`. If a
+    list `broken` is given, the error is added to it instead, and the other records are read.
     """
     root, records = Path(folder), {}
     for path in sorted(path for path in root.rglob("*.json") if visible(path, root)):
@@ -96,9 +96,9 @@ def find_records(folder: str | Path, *, broken: list[RecordError] | None = None)
 
 
 def tabulate(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a record, oldest first: what was run, then each metric that is a single number.
+    """One row per record, oldest first: the run, then each metric that is a single number.
 
-    All rows have the same columns; None stands where a record lacks a metric or it was not a number.
+    All rows have the same columns; a cell is None if the record lacks the metric or it is not a number.
     """
     ordered = sorted(records, key=lambda record: str(record["created"]))
     metrics = dict.fromkeys(name for record in ordered for name, value in record["metrics"].items() if _is_cell(value))
@@ -111,7 +111,7 @@ def tabulate(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def compare(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The dotted names in which the records' configurations differ, with the value in each; None where it is absent."""
+    """Settings that differ between the records, by dotted name, with the value in each; None if it is absent."""
     flat = [flatten(record["config"]) for record in records]
     names = dict.fromkeys(name for config in flat for name in config)
     columns = {name: [config.get(name) for config in flat] for name in names}
@@ -119,15 +119,15 @@ def compare(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def describe_data(root: str | Path, *, splits: Mapping[str, int], paths: Iterable[str | Path]) -> dict[str, Any]:
-    """What a record says of its data: the folder's name, the images in each split, and the `fingerprint` of `paths`."""
+    """The entry `data` of a record: the folder's name, the images per split, and the `fingerprint` of `paths`."""
     return {"name": Path(root).resolve().name, "splits": dict(splits), "fingerprint": fingerprint(paths)}
 
 
 def fingerprint(paths: Iterable[str | Path]) -> str:
-    """sha256 of a data set, the same wherever it lies and in whatever order `paths` come.
+    """sha256 of a data set, independent of its location and of the order of `paths`.
 
-    `paths` are files, and folders of which every file counts. Annotations (`.json`) count with their content, images,
-    which are too many to read, with their size in bytes; all with their names.
+    `paths` are files, and folders with all their files. Every file counts with its name. Annotations (`.json`) also
+    count with their content, other files with their size in bytes, because there are too many to read.
     """
     lines = []
     for path in map(Path, paths):
@@ -160,7 +160,7 @@ def source_state() -> tuple[str | None, bool | None]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # the checkout is ours, not one that we were installed into
+        git("ls-files", "--error-unmatch", "__init__.py")  # fails if it is installed in another checkout
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return None, None
@@ -168,24 +168,24 @@ def source_state() -> tuple[str | None, bool | None]:
 
 def _check(record: Any, path: str | Path) -> None:
     if not isinstance(record, Mapping):
-        raise RecordError(f"{path}: holds {type(record).__name__}, not a run record")
+        raise RecordError(f"{path}: contains {type(record).__name__}, not a run record")
     if missing := [key for key in KEYS if key not in record]:
-        raise RecordError(f"{path}: no run record, it lacks {', '.join(missing)}: make records with `new_record`")
+        raise RecordError(f"{path}: not a run record, it lacks {', '.join(missing)}: make records with `new_record`")
     if not is_intact(record):
-        raise RecordError(f"{path}: damaged, or edited since it was written (its sha256 is another); repeat the run")
+        raise RecordError(f"{path}: damaged, or edited since it was written (its sha256 differs); repeat the run")
     for key in DESCRIPTIONS:
         if not isinstance(record[key], Mapping):
             raise RecordError(f"{path}: `{key}` is {type(record[key]).__name__}, not a dictionary")
 
 
 def _checked(record: Any, path: str | Path) -> dict[str, Any]:
-    """The record without its seal. Raises `RecordError` like `_check`."""
+    """The record without its checksum. Raises `RecordError` like `_check`."""
     _check(record, path)
     return {key: value for key, value in record.items() if key != SEAL}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dictionaries in dictionaries as one with dotted names."""
+    """Nested dictionaries as one dictionary with dotted names."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}

@@ -1,4 +1,4 @@
-"""The main job and the ablations: a trained SPINet, its quality on held-out scenes, what it sees, and the tables."""
+"""The main job and the ablations: a trained SPINet, its scores and overlays on held-out scenes, and the tables."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
 def reproduce(
     *, preset: PresetName = "tiny", data: Path | None = None, out: Path, seeds: Sequence[int] = (0,)
 ) -> list[Path]:
-    """Runs the main job and the ablations of §5.4, or what of them is not done yet.
+    """Runs the main job and the ablations of §5.4; skips finished runs.
 
     Args:
-        preset: "tiny" makes its data, trains, and repeats the ablations in a shorter form; with the others the main
-            job is the complete row of the ablations.
-        data: a folder in Cityscapes or COCO panoptic layout; SynthCity for "tiny" if it is not given.
-        out: gets `model.safetensors`, `record.json`, `results.md`, `overlays.jpg` of the main job, the runs of the
-            ablations in `ablations/`, and `tables.md`, `report.html`.
-        seeds: of the ablations.
+        preset: "tiny" makes its data, trains, and runs shorter ablations. With other presets the main job is the
+            complete row of the ablations.
+        data: a folder in Cityscapes or COCO panoptic layout; the default for "tiny" is SynthCity.
+        out: output folder: `model.safetensors`, `record.json`, `results.md`, `overlays.jpg` of the main job, the runs
+            of the ablations in `ablations/`, and `tables.md`, `report.html`.
+        seeds: seeds of the ablations.
 
     Returns:
-        The files to look at.
+        The result files.
     """
     overrides = CAMPAIGNS["synthcity"] if preset == "tiny" else {}
     if not seeds:
         raise ConfigError("no seed is named; give --seeds 0, or 0 1 2 to tell a difference from noise")
-    for seed in seeds:  # what would end the ablations is said before the main job
+    for seed in seeds:  # raise errors in the settings of the ablations before the main job
         override(PRESETS[preset], {**overrides, "train.seed": seed})
     if data is None:
         if preset != "tiny":
@@ -77,7 +77,7 @@ def reproduce(
 
 
 def show(run: Path, data: Path, out: Path) -> list[Path]:
-    """Writes `results.md` and `overlays.jpg` of a run; returns these, its weights and its record."""
+    """Writes `results.md` and `overlays.jpg` of a run; returns the paths of its weights, its record and both files."""
     atomic_write(out / "results.md", results_table([read_record(run / "record.json")]).markdown().encode())
     image = overlay_sheet(load_model(run / "model.safetensors"), open_dataset(data, "val"))
     _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
@@ -86,7 +86,7 @@ def show(run: Path, data: Path, out: Path) -> list[Path]:
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:
-    """Held-out scenes of one size: image, ground truth, prediction, semantics plus connected components."""
+    """Rows of held-out images of one size: image, ground truth, prediction, semantics plus connected components."""
     images = []
     size = dataset.records[0].height, dataset.records[0].width
     alike = [index for index, record in enumerate(dataset.records) if (record.height, record.width) == size]

@@ -1,4 +1,4 @@
-"""The interface that SPINet and the systems it is compared with share: nobody has to ask which of them a model is."""
+"""The common interface of SPINet and the systems that it is compared with."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Outputs = TypeVar("Outputs")
 
 @dataclass
 class NetworkOutput(Generic[Outputs]):
-    """What the network computes of one image of H × W pixels, before any threshold or rule; see `run_network`."""
+    """Output of the network for one image of H × W pixels, before post-processing; see `run_network`."""
 
-    features: Outputs  # of a batch of this one image; SPINet's are `Features`
+    features: Outputs  # for a batch of this image only; SPINet's are `Features`
     size: tuple[int, int]  # H, W
-    network_size: tuple[int, int]  # of the image as the network saw it, without padding, pixels
+    network_size: tuple[int, int]  # size of the network's input image in pixels, without padding
     seconds: float
 
 
@@ -36,21 +36,21 @@ class Panoptic:
 
     ids: Int[np.ndarray, "H W"]  # int32, segment id at each pixel, 0 void
     segments: list[dict[str, Any]]  # id, category_id, isthing, area; things also score, bbox (x, y, width, height)
-    instances: list[dict[str, Any]]  # category_id, score, mask bool [H, W], sorted by score; empty unless asked for
+    instances: list[dict[str, Any]]  # category_id, score, mask bool [H, W], sorted by score; empty unless requested
     semantic: Int[np.ndarray, "H W"]  # the output of the stuff path with the largest logit (see `LabelSpace`)
-    class_map: Int[np.ndarray, "H W"] | None  # the class head's best thing label, where the stuff path has one "thing"
+    class_map: Int[np.ndarray, "H W"] | None  # the class head's best thing label, if the stuff path has one "thing"
 
 
 class Countable(Protocol):
-    """Ground truth of a batch in the form that a system's losses need."""
+    """Ground truth of a batch, in the form for a system's losses."""
 
     def counts(self) -> tuple[float, ...]:
-        """Numbers of the items that the losses are means over; they are summed over the parts of a step."""
+        """Numbers of items that the losses average over; they are summed over the parts of a step."""
         ...
 
 
 class TargetBuilder(Protocol):
-    """Makes ground truth of segment maps; the arguments are those of `spinet.objective.targets.TargetBuilder`."""
+    """Makes ground truth from segment maps; for arguments see `spinet.objective.targets.TargetBuilder`."""
 
     def __call__(
         self,
@@ -63,13 +63,13 @@ class TargetBuilder(Protocol):
 
 
 class Training(nn.Module, ABC, Generic[NetworkT]):
-    """Network and losses in one forward, as data-parallel training needs it."""
+    """Network and losses in one forward pass, for data-parallel training."""
 
     network: NetworkT
 
     @property
     def train_only(self) -> nn.Module | None:
-        """Parameters that exist in training alone, and are saved apart from the network."""
+        """Module that exists only in training; it is saved in a separate file."""
         return None
 
     @abstractmethod
@@ -79,15 +79,15 @@ class Training(nn.Module, ABC, Generic[NetworkT]):
         """The weighted losses of a batch, and their sum as "total".
 
         Args:
-            targets: of the system's own `TargetBuilder`.
-            counts: of `Countable.counts`, over the whole step.
-            progress: how much of the run is done, 0 … 1.
+            targets: targets from the system's own `TargetBuilder`.
+            counts: sums of `Countable.counts` over the whole step.
+            progress: finished share of the run, 0 … 1.
         """
 
 
 @dataclass
 class Model(ABC, Generic[NetworkT]):
-    """A network with what is needed to train and to use it."""
+    """A network with its configuration and categories, for training and use."""
 
     network: NetworkT
     config: Config
@@ -95,17 +95,17 @@ class Model(ABC, Generic[NetworkT]):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return self.network.mean.device
 
     @property
     def space(self) -> LabelSpace:
-        """Which output of the stuff path is which class."""
+        """The classes of the stuff path's outputs."""
         return LabelSpace.of(self.config.objective.semantic_classes, self.categories)
 
     @abstractmethod
     def target_builder(self) -> TargetBuilder:
-        """What makes the ground truth that the losses need."""
+        """The builder of ground truth for the losses."""
 
     @abstractmethod
     def for_training(self) -> Training:
@@ -113,9 +113,9 @@ class Model(ABC, Generic[NetworkT]):
 
     @abstractmethod
     def postprocess(self, output: NetworkOutput, config: InferenceConfig, *, instances: bool) -> Panoptic:
-        """From the outputs of the network to a panoptic map.
+        """Computes a panoptic map from the network's output.
 
         Args:
-            config: the rules.
-            instances: also give the instances down to `ap_threshold`, with their masks.
+            config: thresholds and rules.
+            instances: also return instances with scores down to `ap_threshold`, with their masks.
         """

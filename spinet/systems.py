@@ -1,4 +1,4 @@
-"""SPINet in the interface of all systems, and the model that a configuration names."""
+"""SPINet in the common interface, and `build_model` for all systems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SPINetTraining(Training[SPINet]):
         self, batch: Batch, targets: Targets, counts: tuple[Tensor, ...], progress: float = 1.0
     ) -> dict[str, Tensor]:
         features = self.network(batch.images, batch.windows)
-        # cuDNN looks for the fastest convolution anew for every number of filters: on CUDA it is always the same
+        # cuDNN searches its fastest algorithm for every new number of filters: keep the number constant on CUDA
         most = self.objective.config.samples_per_image if batch.images.is_cuda else 0
         things, stuff = [], []
         for index, image in enumerate(targets.images):
@@ -61,7 +61,7 @@ class SPINetTraining(Training[SPINet]):
 
 @dataclass
 class SPINetModel(Model[SPINet]):
-    """SPINet in the interface of all systems."""
+    """SPINet in the common interface of all systems."""
 
     def target_builder(self) -> TargetBuilder:
         config = self.config.objective
@@ -88,7 +88,7 @@ def build_model(config: Config, categories: Categories, *, weights_follow: bool 
     """An untrained network for a configuration and the classes of a data set; see `Backbone` for `weights_follow`.
 
     Raises:
-        ConfigError: the stuff path would have no output.
+        ConfigError: the stuff path would have no outputs.
     """
     space = LabelSpace.of(config.objective.semantic_classes, categories)
     if not space.num_outputs:

@@ -1,4 +1,4 @@
-"""Trained weights on disk: safetensors whose header says which network and which classes they belong to."""
+"""Trained weights on disk: safetensors with the configuration and the classes in the header."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spinet.systems import build_model
 
 
 class WeightsError(ValueError):
-    """A file that does not hold the weights that it should."""
+    """A file does not have the expected weights."""
 
 
 def save_model(model: Model, path: str | Path) -> None:
@@ -32,19 +32,19 @@ def save_model(model: Model, path: str | Path) -> None:
 
 
 def save_objective(objective: nn.Module, config: Config, path: str | Path) -> None:
-    """Writes the weights of the auxiliary heads, which a trained model has no use for; `load_objective` reads them."""
+    """Writes the weights of the auxiliary heads, which inference does not use; `load_objective` reads them."""
     _write(path, objective, {"config": to_dict(config)})
 
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "synthcity.safetensors"
-"""A SPINet trained on SynthCity that comes with the package; its model card lies beside it."""
+"""A SPINet trained on SynthCity, part of the package; its model card is in the same folder."""
 
 
 def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu") -> Model:
-    """A trained network, ready for `predict`.
+    """Loads a trained network for `predict`.
 
     Args:
-        path: of a file that `save_model` wrote; by default the weights that come with the package.
+        path: a file from `save_model`; by default the weights in the package.
 
     Raises:
         WeightsError: the file is missing, broken, or not written by `save_model`.
@@ -59,7 +59,7 @@ def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu"
 
 
 def load_objective(path: str | Path, *, device: str | torch.device = "cpu") -> Objective:
-    """The objective that a network was trained with, for its auxiliary heads; those that were off are None.
+    """Loads the objective of a training, for its auxiliary heads; heads that were off are None.
 
     Raises:
         WeightsError: the file is missing, broken, or not written by `save_objective`.
@@ -72,13 +72,13 @@ def load_objective(path: str | Path, *, device: str | torch.device = "cpu") -> O
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Weights that a training starts from, and what of the network and of the file found no partner."""
+    """Start weights of a training: the tensors used from a file, and those without a match."""
 
     file: str
     sha256: str
-    kept: int  # tensors
-    left_out: list[str]  # of the file: no tensor of that name and shape in the network
-    fresh: list[str]  # of the network: no tensor of that name and shape in the file
+    kept: int  # number of tensors used from the file
+    left_out: list[str]  # tensors of the file without one of that name and shape in the network
+    fresh: list[str]  # tensors of the network without one of that name and shape in the file
 
     def __str__(self) -> str:
         out = f"; left out, since name or shape differ: {', '.join(self.left_out)}" if self.left_out else ""
@@ -87,16 +87,16 @@ class Initialisation:
 
 
 def initialise(model: Model, path: str | Path) -> Initialisation:
-    """Starts a network from a trained one: every tensor whose name and shape fit is taken.
+    """Starts a network from a trained one: copies every tensor with the same name and shape.
 
-    With other classes these are all but the class head's last layer and the stuff filters.
+    With other classes these are all except the class head's last layer and the stuff filters.
 
     Args:
-        model: of the same system as the weights.
-        path: of a file that `save_model` wrote.
+        model: a model of the same system as the weights.
+        path: a file from `save_model`.
 
     Raises:
-        WeightsError: the file is missing, broken, not written by `save_model`, of another system, or fits nowhere.
+        WeightsError: the file is missing, broken, not written by `save_model`, of another system, or no tensor fits.
     """
     system, own_system = (c.baseline.system if c.baseline else "spinet" for c in (read_config(path), model.config))
     tensors, _ = _read(path)
@@ -130,13 +130,13 @@ def read_config(path: str | Path) -> Config:
 
 def _write(path: str | Path, module: nn.Module, header: dict[str, Any]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    # one entry: safetensors does not keep the order of several, and equal weights should be equal bytes
+    # only one entry: safetensors does not keep the order of several, and equal weights should give equal bytes
     header = header | {SEAL: _digest(tensors, header)}
     atomic_write(path, save(tensors, metadata={"spinet": json.dumps(header)}))
 
 
 def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
-    """sha256 of the tensors and of what the header says beside it."""
+    """sha256 of the tensors and of the rest of the header."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -166,9 +166,9 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = json.loads(metadata["spinet"])
         seal = header.pop(SEAL, None)
     except (ValueError, AttributeError) as error:
-        raise WeightsError(f"{path}: damaged, its configuration is no JSON ({error}); copy it again") from None
+        raise WeightsError(f"{path}: damaged, its configuration is not JSON ({error}); copy it again") from None
     if seal is not None and seal != _digest(tensors, header):
-        raise WeightsError(f"{path}: damaged, its sha256 is another; copy it again")
+        raise WeightsError(f"{path}: damaged, its sha256 differs; copy it again")
     return tensors, header
 
 

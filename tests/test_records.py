@@ -71,7 +71,7 @@ def test_records_are_strict_json(tmp_path):
     [
         ('{"experiment": "x",\n "seed" 3}', r"run\.json: line 2, column 9"),
         ("", r"run\.json: line 1"),
-        ("[]", "holds list"),
+        ("[]", "contains list"),
         ('{"experiment": "x"}', "lacks seed, status, created"),
         ("\udcff", "not JSON text"),
     ],

@@ -20,6 +20,6 @@ __all__ = [
     "MeanIoU",
     "PanopticQuality",
     "evaluate_files",
-    "summarize",
     "read_ids",
+    "summarize",
 ]
