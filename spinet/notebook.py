@@ -1,4 +1,4 @@
-"""What the notebooks share: source code on show, printed checks, and figures that answer to controls and clicks."""
+"""Helpers for the notebooks: displayed source code, printed checks, and figures with controls and clicks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def source(thing: Any, start: str | None = None, stop: str | None = None) -> Mar
     """The source code of a function, class or module of the package.
 
     Args:
-        thing: what to show.
-        start: text of the first line to show; by default the whole is shown.
-        stop: text of the last line to show, at or after the first; by default the end.
+        thing: the function, class or module.
+        start: text in the first line to show; by default the first line.
+        stop: text in the last line to show, at or after the first; by default the last line.
 
     Raises:
         ValueError: no line has that text.
@@ -45,15 +45,15 @@ def source(thing: Any, start: str | None = None, stop: str | None = None) -> Mar
 
 
 def check(what: str, ours: Any, theirs: Any, *, tolerance: float = 1e-4) -> None:
-    """Asserts that two results are equal, and prints what was compared and the largest difference.
+    """Asserts that two results are equal, and prints their name and the largest difference.
 
     Args:
         what: name of the results.
         ours, theirs: numbers, arrays or tensors, or lists of them.
-        tolerance: of the differences, relative to the largest of their values.
+        tolerance: allowed difference, relative to the largest of their values.
 
     Raises:
-        AssertionError: they differ by more, or in number or shape.
+        AssertionError: they differ by more than the tolerance, or in number or shape.
     """
     pairs = zip(ours, theirs, strict=True) if isinstance(ours, list | tuple) else [(ours, theirs)]
     numbers, difference, largest = 0, 0.0, 0.0
@@ -77,7 +77,7 @@ def _line(lines: list[str], text: str, begin: int, thing: Any) -> int:
 
 
 class Picture(anywidget.AnyWidget):
-    """A picture that says where it was clicked."""
+    """An image that reports the position of clicks."""
 
     _esm = """
     function render({ model, el }) {
@@ -115,12 +115,12 @@ class Picture(anywidget.AnyWidget):
     png = traitlets.Unicode().tag(sync=True)  # base64
     width = traitlets.Float().tag(sync=True)  # CSS pixels, unless the page is narrower
     description = traitlets.Unicode().tag(sync=True)
-    message = traitlets.Unicode().tag(sync=True)  # an error, shown below the picture, which pales: it is out of date
+    message = traitlets.Unicode().tag(sync=True)  # an error, shown below the outdated image, which becomes pale
     clickable = traitlets.Bool(False).tag(sync=True)
-    point = traitlets.List(traitlets.Float()).tag(sync=True)  # of the last click: x, y, shares of width and height
+    point = traitlets.List(traitlets.Float()).tag(sync=True)  # last click: x, y, as shares of width and height
 
     def show(self, figure: Figure) -> bytes:
-        """Puts a figure in, and returns it as PNG."""
+        """Displays a figure, and returns it as PNG."""
         png = to_png(figure)
         with self.hold_sync():  # one message, one redraw
             self.png = base64.b64encode(png).decode()
@@ -132,18 +132,18 @@ class Picture(anywidget.AnyWidget):
 def explore(
     draw: Callable[..., Figure], *, point: tuple[float, float] | None = None, description: str = "", **controls: Any
 ) -> None:
-    """Shows `draw(**values)`, drawn anew whenever a control moves; a plain picture where no front end runs widgets.
+    """Shows `draw(**values)` and redraws it when a control changes; a static image if the front end runs no widgets.
 
-    With the environment variable SPINET_PAGES the picture comes as a flipbook, too, for pages without a kernel: one
-    series for each control, the others as at first.
+    If the environment variable SPINET_PAGES is set, the output also has a flipbook for pages without a kernel: one
+    series per control, in which the other controls keep their start values.
 
-    The front end sends a change only when the last one has been drawn, and of several meanwhile only the newest. An
-    error of the first drawing is the cell's; one of a later drawing is shown below the picture.
+    The front end sends a change only after the previous one is drawn, and then only the newest. An error in the first
+    drawing is raised in the cell; an error in a later drawing is shown below the image.
 
     Args:
         draw: makes a figure from the controls' values, and from `point` if that is given.
-        point: makes the picture clickable: data coordinates (x, y) in the figure's first axes, at first these.
-        description: what the picture shows, for those who cannot see it.
+        point: makes the image clickable: the start point (x, y), in data coordinates of the figure's first axes.
+        description: text alternative of the image.
         controls: widgets with a `value`.
     """
     picture = Picture(description=description, clickable=point is not None)
@@ -161,7 +161,7 @@ def explore(
         try:
             figure = draw_now()
             picture.show(figure)
-        except Exception:  # whatever the notebook's own function raises, its reader should see
+        except Exception:  # show the reader any error of the notebook's own function
             picture.message = traceback.format_exc()
 
     def clicked(change: Any) -> None:
@@ -177,7 +177,7 @@ def explore(
         control.observe(redraw, names="value")
     picture.observe(clicked, names="point")
     box = widgets.VBox([*controls.values(), picture])
-    # one output in several forms: a front end that runs widgets takes the first, a page or a print another
+    # one output in several forms: front ends with widgets use the first, pages and prints another
     forms = {
         "application/vnd.jupyter.widget-view+json": box.get_view_spec(),
         "image/png": base64.b64encode(static).decode(),
@@ -194,21 +194,21 @@ def explore(
 
 
 PAGES = "SPINET_PAGES"
-"""The environment variable that asks `explore` for frames, too: `make notebooks` sets it, since drawing takes time."""
+"""Environment variable: `explore` also draws the frames of a flipbook, which takes time; `make notebooks` sets it."""
 
 FRAMES = 7
-"""Positions of a slider that a page shows."""
+"""Number of a slider's positions in a flipbook."""
 
 
 def flipbook(
     books: Mapping[str, Sequence[tuple[str, Figure]]], *, description: str, first: Mapping[str, int] | None = None
 ) -> HTML:
-    """Figures to leaf through without a kernel: plain HTML with a slider, for a page as for JupyterLab.
+    """Series of figures with a slider in plain HTML, without a kernel, for pages and JupyterLab.
 
     Args:
-        books: named series of figures, each with its title. The reader chooses a series if there are several.
-        description: what the pictures show, for those who cannot see them.
-        first: the number of the figure that a series opens with; by default 0.
+        books: named series of figures, each figure with its title. The reader chooses a series if there are several.
+        description: text alternative of the images.
+        first: index of the first figure to show of each series; by default 0.
     """
     series = {
         name: {
@@ -258,7 +258,7 @@ FLIPBOOK = """
 
 
 def _webp(figure: Figure) -> str:
-    """A figure as WebP of at most 900 pixels' width, in base64."""
+    """A figure as WebP, at most 900 pixels wide, in base64."""
     picture = Image.open(io.BytesIO(to_png(figure))).convert("RGB")
     picture.thumbnail((900, 4000))
     buffer = io.BytesIO()
@@ -267,7 +267,7 @@ def _webp(figure: Figure) -> str:
 
 
 def _positions(control: Any) -> list[tuple[str, Any]]:
-    """The values of a control that a page shows, each with its name: all options, or some positions of a slider."""
+    """The values of a control in a flipbook, each with its name: all options, or some positions of a slider."""
     if hasattr(control, "options"):
         pairs = [option if isinstance(option, tuple) else (option, option) for option in control.options]
         return [(str(name), value) for name, value in pairs]
@@ -279,12 +279,12 @@ def _positions(control: Any) -> list[tuple[str, Any]]:
 
 
 def _facts(figure: Figure, alt: str) -> dict[str, Any]:
-    """What a page is told of a picture: size in CSS pixels, of which the PNG has two for each, and what it shows."""
+    """Metadata of an image for a page: size in CSS pixels (half the PNG's pixels), and text alternative."""
     return {"width": round(figure.bbox.width), "height": round(figure.bbox.height), "alt": alt}
 
 
 def _display(figure: Figure) -> tuple[bytes, dict[str, Any]]:
-    """A figure at the end of a cell, as large and as sharp as in `explore`."""
+    """Displays a figure at the end of a cell, in the size and resolution of `explore`."""
     titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
     return to_png(figure), _facts(figure, "; ".join(title for title in titles if title) or "a figure")
 
