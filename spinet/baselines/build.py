@@ -1,4 +1,4 @@
-"""From a configuration to the network of a baseline."""
+"""Build the network of a baseline from a configuration."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from spinet.model.layers import set_group_channels
 def build_baseline(config: Config, categories: Categories, *, weights_follow: bool = False) -> BaselineModel:
     """An untrained model of the system that `config.baseline` names, as wide as `model.fpn_channels`.
 
-    With `model.norm` "group" all of it has group norm; otherwise only the backbone's batch norm follows `model.norm`,
-    and that of the system's own layers, where its authors have any, is trained.
+    With `model.norm` "group" all layers have group norm. Otherwise `model.norm` applies only to the backbone, and batch
+    norm in the system's own layers, if its authors use it, is trained.
 
     Raises:
-        ConfigError: the system needs the label of every class, and `objective.semantic_classes` is not "all"; or
-            Panoptic-DeepLab, which dilates the backbone's last stage, is given a deformable one.
+        ConfigError: the system needs all semantic classes, and `objective.semantic_classes` is not "all"; or
+            Panoptic-DeepLab, which dilates the backbone's last stage, gets a deformable one.
         BackboneError: the backbone does not fit, see `Backbone`.
     """
     model, system = config.model, config.baseline

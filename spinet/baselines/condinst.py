@@ -1,10 +1,10 @@
-"""CondInst (Tian et al., ECCV 2020) with Panoptic-FPN's semantic branch bolted on: two paths, one pyramid.
+"""CondInst (Tian et al., ECCV 2020) with Panoptic-FPN's semantic branch: two paths on one pyramid.
 
-FCOS finds things; at each location a controller also gives the weights of a little network of its own, three 1×1
-convolutions, which draws the thing's mask from 8 channels that all share and from the place relative to the location.
+FCOS detects things. At each location, a controller predicts the weights of a small dynamic network of three 1×1
+convolutions. It computes the thing's mask from 8 shared channels and the coordinates relative to the location.
 
-Integrated (§5.4), it has no semantic branch: learned filters read the stuff from the channels that the masks of things
-are drawn from, and of these there may be more than 8.
+The integrated variant (§5.4) has no semantic branch: learned filters compute the stuff from the shared channels of the
+masks. There may be more than 8 of these channels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HIDDEN = 8  # channels between the dynamic convolutions
 
 @dataclass
 class CondInstOutputs:
-    """Of a batch."""
+    """Outputs for a batch."""
 
     grid: Grid
     classes: Float[Tensor, "B L N_t"]  # logits
@@ -63,7 +63,7 @@ class CondInst(Baseline[CondInstOutputs]):
         self.pyramid = FeaturePyramidNetwork(
             backbone.channels, channels, extra_blocks=LastLevelP6P7(channels, channels)
         )
-        outputs = max(1, classes.num_things)  # of one class that there is not, if there are no things
+        outputs = max(1, classes.num_things)  # one unused class if there are no things
         self.class_head = FCOSClassificationHead(channels, 1, outputs, num_convs, norm_layer=group_norm)
         self.box_head = ControllingHead(channels, num_convs, sum(map(sum, dynamic_layers(config.channels))))
         self.mask_branch = MaskBranch(channels=channels, outputs=config.channels)
@@ -95,7 +95,7 @@ class CondInst(Baseline[CondInstOutputs]):
 
     def losses(self, outputs: CondInstOutputs, targets: BaselineTargets) -> dict[str, Tensor]:
         config, grid = self.config, outputs.grid
-        # which thing each location stands for, counted over the batch; −1 is none
+        # the thing assigned to each location, numbered over the batch; −1 for none
         first = torch.tensor([0, *(len(image.labels) for image in targets.images)]).cumsum(0).tolist()
         matched = [assign(grid, image, config) for image in targets.images]
         matched = torch.stack([m + start * (m >= 0) for m, start in zip(matched, first, strict=False)])
@@ -126,11 +126,11 @@ class CondInst(Baseline[CondInstOutputs]):
     def _mask_loss(
         self, outputs: CondInstOutputs, targets: BaselineTargets, image: Tensor, location: Tensor, thing: Tensor
     ) -> Tensor:
-        """Mean dice of the masks of at most `samples` locations, in float32."""
+        """Mean dice loss of the masks of at most `samples` locations, in float32."""
         chosen = torch.randperm(len(thing))[: self.config.samples].to(thing.device)
         half = MASK_STRIDE // 2
         truth = torch.cat([t.masks[:, half::MASK_STRIDE, half::MASK_STRIDE] for t in targets.images])
-        total = 0 * (outputs.filters.sum() + outputs.shared.sum())  # no location, no gradient, but a graph
+        total = 0 * (outputs.filters.sum() + outputs.shared.sum())  # zero gradients, if there are no locations
         for index in range(len(targets.images)):
             mine = chosen[image[chosen] == index]
             if len(mine):
@@ -140,7 +140,7 @@ class CondInst(Baseline[CondInstOutputs]):
         return total / max(len(chosen), 1)
 
     def masks(self, outputs: CondInstOutputs, index: int, locations: Int[Tensor, "n"]) -> Float[Tensor, "n H W"]:
-        """Mask logits at stride 4 of the things that n locations of an image stand for."""
+        """Mask logits at stride 4 of the things at n locations of an image."""
         grid = outputs.grid
         sizes = torch.tensor([*self.config.sizes, 2 * self.config.sizes[-1]], device=locations.device)
         logits = draw(
@@ -158,8 +158,8 @@ class CondInst(Baseline[CondInstOutputs]):
             outputs.grid, outputs.classes[0], outputs.centreness[0], outputs.sides[0], self.config, config
         )
         if not instances:
-            sure = scores >= self.config.threshold
-            locations, labels, scores = locations[sure], labels[sure], scores[sure]
+            confident = scores >= self.config.threshold
+            locations, labels, scores = locations[confident], labels[confident], scores[confident]
         resampler = Resampler(network_size=size, size=size, device=scores.device, stride=MASK_STRIDE)
         cut = float(torch.tensor(config.mask_threshold).logit())
         masks = MaskLogits.of(self.masks(outputs, 0, locations))
@@ -175,7 +175,7 @@ class CondInst(Baseline[CondInstOutputs]):
 
 
 class MaskBranch(nn.Module):
-    """P3, P4, P5 to the channels at stride 8 that all masks are drawn from."""
+    """Computes the shared channels of all masks, at stride 8, from P3, P4, P5."""
 
     def __init__(self, *, channels: int, outputs: int):
         super().__init__()
@@ -192,7 +192,7 @@ class MaskBranch(nn.Module):
 
 
 def dynamic_layers(channels: int) -> list[tuple[int, int]]:
-    """Weights and biases of each layer of the dynamic network on so many shared channels and the relative place."""
+    """Numbers of weights and biases in each layer of the dynamic network, for that many shared channels."""
     return [(before * after, after) for before, after in pairwise((channels + 2, HIDDEN, HIDDEN, 1))]
 
 
@@ -202,13 +202,13 @@ def draw(
     places: Float[Tensor, "n 2"],
     sizes: Float[Tensor, "n"],
 ) -> Float[Tensor, "n h w"]:
-    """Each filter's own network on the shared channels: three 1×1 convolutions with ReLU between.
+    """Applies each filter's dynamic network to the shared channels: three 1×1 convolutions with ReLU in between.
 
     Args:
-        shared: of one image, stride 8.
+        shared: shared channels of one image, stride 8.
         filters: weights of the three layers, then their biases.
-        places: x, y of the locations that the filters come from, pixels.
-        sizes: pixels that count as 1 in the relative place.
+        places: x, y of the locations of the filters, in pixels.
+        sizes: unit of the relative coordinates, in pixels.
     """
     height, width = shared.shape[-2:]
     y, x = ((torch.arange(n, device=shared.device) + 0.5) * 8 for n in (height, width))

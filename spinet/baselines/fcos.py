@@ -1,4 +1,4 @@
-"""FCOS (Tian et al., ICCV 2019), the detector below CondInst: what a location of the pyramid says about a thing."""
+"""FCOS (Tian et al., ICCV 2019), the detector of CondInst: predictions at each location of the pyramid."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def make_grid(levels: list[Float[Tensor, "B D h w"]], strides: list[int]) -> Gri
 
 
 class ControllingHead(FCOSRegressionHead):
-    """FCOS' regression head, with the controller beside its two outputs."""
+    """FCOS' regression head with the controller as a third output."""
 
     def __init__(self, channels: int, num_convs: int, outputs: int):
         super().__init__(channels, 1, num_convs, norm_layer=group_norm)
         self.controller = nn.Conv2d(channels, outputs, 3, padding=1)
         nn.init.normal_(self.controller.weight, std=0.01)
         nn.init.zeros_(self.controller.bias)  # pyright: ignore[reportArgumentType]
-        # not the authors' 0: a side that the ReLU cuts off everywhere would never learn
+        # not the authors' 0: a side that the ReLU sets to 0 everywhere would never learn
         nn.init.ones_(self.bbox_reg.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -58,10 +58,10 @@ class ControllingHead(FCOSRegressionHead):
 
 
 def assign(grid: Grid, image: ImageTruth, config: CondInstConfig) -> Int[Tensor, "L"]:
-    """The thing that each location stands for, −1 for none: the smallest of those near whose centre it lies.
+    """Assigns a thing to each location, or −1: the smallest thing whose centre is near.
 
-    Near is `radius` strides from the centre of mass, and inside the box. A level takes things by the largest distance
-    from the location to a side of the box: up to `sizes[0]` pixels the first, and so on.
+    Near means less than `radius` strides from the centre of mass, and inside the box. The largest distance from the
+    location to a side of the box decides the level: up to `sizes[0]` pixels for the first level, and so on.
     """
     if not len(image.labels):
         return torch.full_like(grid.level, -1)
@@ -87,11 +87,12 @@ def detect(
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n"]]:
     """Locations, classes and scores √(class · centreness) of the things in an image, sorted by score.
 
-    Class times centreness is above `ap_threshold`; boxes of one class have at most `nms` IoU; `top` are kept.
+    Keeps things with class · centreness above `ap_threshold`, removes boxes of the same class with more than `nms` IoU,
+    and keeps the best `top`.
 
     Args:
         classes, centreness: logits.
-        sides: in strides.
+        sides: distances in strides.
     """
     squares = classes.sigmoid() * centreness.sigmoid()[:, None]
     best = []
@@ -107,5 +108,5 @@ def detect(
 
 
 def to_boxes(places: Float[Tensor, "n 2"], sides: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Left, top, right, bottom of boxes whose sides lie that far from the places."""
+    """Left, top, right, bottom of boxes with sides at these distances from the locations."""
     return torch.cat([places - sides[:, :2], places + sides[:, 2:]], dim=1)

@@ -1,4 +1,4 @@
-"""Mask R-CNN with a feature pyramid, from torchvision: what Panoptic-FPN and UPSNet share."""
+"""Mask R-CNN with a feature pyramid, from torchvision: the common part of Panoptic-FPN and UPSNet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DetectorConfig = TypeVar("DetectorConfig", PanopticFPNConfig, UPSNetConfig)
 
 @dataclass
 class Detections:
-    """The things that Mask R-CNN found in an image, sorted by score."""
+    """Mask R-CNN's detections in an image, sorted by score."""
 
     labels: Int[Tensor, "n"]  # thing class
     scores: Float[Tensor, "n"]
@@ -42,14 +42,14 @@ class Detections:
     masks: Float[Tensor, "n 28 28"]  # probability
 
     def above(self, threshold: float) -> Detections:
-        """Those whose score reaches it."""
-        sure = self.scores >= threshold
-        return Detections(self.labels[sure], self.scores[sure], self.boxes[sure], self.masks[sure])
+        """Detections with a score of at least `threshold`."""
+        kept = self.scores >= threshold
+        return Detections(self.labels[kept], self.scores[kept], self.boxes[kept], self.masks[kept])
 
 
 @dataclass
 class DetectorOutputs:
-    """Of a batch."""
+    """Outputs for a batch."""
 
     images: Float[Tensor, "B 3 H W"]  # normalised and padded
     pyramid: dict[str, Float[Tensor, "B D h w"]]  # P2 … P6
@@ -58,13 +58,13 @@ class DetectorOutputs:
 
 
 class Detector(Baseline[DetectorOutputs], Generic[DetectorConfig]):
-    """Backbone, pyramid, region proposals, the heads for boxes and masks, and a semantic head that subclasses bring.
+    """Backbone, pyramid, region proposals, heads for boxes and masks, and a semantic head from the subclass.
 
-    Every number that is not an argument is torchvision's, and these are Mask R-CNN's. The heads have no norm; with 256
-    channels in the pyramid the box head has 1024.
+    All other numbers are torchvision's, which are Mask R-CNN's. The heads have no norm. With 256 channels in the
+    pyramid the box head has 1024.
 
     Args:
-        score_threshold, max_detections: of the things that inference reports.
+        score_threshold, max_detections: minimum score and maximum number of things in inference.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Detector(Baseline[DetectorOutputs], Generic[DetectorConfig]):
         self.config = config
         semantic_head = self.make_semantic_head(channels, classes.num_outputs)
         pyramid = FeaturePyramidNetwork(backbone.channels, channels, extra_blocks=LastLevelMaxPool())
-        pyramid.out_channels = channels  # pyright: ignore[reportArgumentType]  # where torchvision looks for it
+        pyramid.out_channels = channels  # pyright: ignore[reportArgumentType]  # read by torchvision
         anchors = Float32Anchors(
             sizes=tuple((round(config.anchor_scale * stride),) for stride in STRIDES),
             aspect_ratios=((0.5, 1.0, 2.0),) * len(STRIDES),
@@ -104,7 +104,7 @@ class Detector(Baseline[DetectorOutputs], Generic[DetectorConfig]):
 
     @abstractmethod
     def make_semantic_head(self, channels: int, outputs: int) -> nn.Module:
-        """A module that maps P2 … P5, with so many channels, to so many logits at stride 4."""
+        """A module that maps P2 … P5 with `channels` channels to `outputs` logits at stride 4."""
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"]) -> DetectorOutputs:
         x = self.normalised(images)
@@ -113,7 +113,7 @@ class Detector(Baseline[DetectorOutputs], Generic[DetectorConfig]):
         return DetectorOutputs(x, pyramid, semantic, [] if self.training else self.detect(x, pyramid))
 
     def detect(self, x: Float[Tensor, "B 3 H W"], pyramid: dict[str, Tensor]) -> list[Detections]:
-        """The things in each image, after suppression of boxes within a class."""
+        """The things in each image, after non-maximum suppression within each class."""
         sizes = [(x.shape[2], x.shape[3])] * len(x)
         proposals, _ = self.rpn(ImageList(x, sizes), pyramid)
         found, _ = self.roi_heads(pyramid, proposals, sizes)
@@ -122,7 +122,7 @@ class Detector(Baseline[DetectorOutputs], Generic[DetectorConfig]):
     def mask_logits(
         self, outputs: DetectorOutputs, index: int, boxes: Float[Tensor, "n 4"], labels: Int[Tensor, "n"]
     ) -> Float[Tensor, "n 28 28"]:
-        """Of the things in given boxes of an image, by the mask head."""
+        """Mask logits of the things in given boxes of an image, from the mask head."""
         heads: Any = self.roi_heads
         pyramid = {name: level[index : index + 1] for name, level in outputs.pyramid.items()}
         size = (outputs.images.shape[2], outputs.images.shape[3])
@@ -140,7 +140,7 @@ class Detector(Baseline[DetectorOutputs], Generic[DetectorConfig]):
 
 
 def placed(detections: Detections, size: tuple[int, int], config: InferenceConfig) -> list[Placed]:
-    """Detections as masks of the image, of height and width `size`."""
+    """Detections as masks in the image of height and width `size`."""
     result = []
     for label, score, box, mask in zip(
         detections.labels.tolist(), detections.scores.tolist(), detections.boxes.tolist(), detections.masks, strict=True
@@ -151,14 +151,14 @@ def placed(detections: Detections, size: tuple[int, int], config: InferenceConfi
 
 
 class Float32Anchors(AnchorGenerator):
-    """Gives float32 under mixed precision too: bfloat16 has 8 bits, too few for the coordinates of a box."""
+    """Returns float32 also under mixed precision: bfloat16 has 8 bits, too few for the coordinates of a box."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [level[:, :1].float() for level in feature_maps])
 
 
 class Float32RPNHead(RPNHead):
-    """Gives float32 under mixed precision too."""
+    """Returns float32 also under mixed precision."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = super().forward(x)
@@ -166,7 +166,7 @@ class Float32RPNHead(RPNHead):
 
 
 class Float32Predictor(FastRCNNPredictor):
-    """Gives float32 under mixed precision too."""
+    """Returns float32 also under mixed precision."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores, deltas = super().forward(x)

@@ -1,4 +1,4 @@
-"""The merge of Panoptic-FPN, as its authors' code has it: instances sorted by score, then stuff, then void."""
+"""The merge of Panoptic-FPN, as in its authors' code: instances sorted by score, then stuff, then void."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spinet.inference.merge import place_instances, place_stuff, renumber
 
 @dataclass
 class Placed:
-    """A mask that is known in a rectangle of the image and empty outside."""
+    """An instance with a mask in a window of the image; outside the window the mask is empty."""
 
     label: int
     score: float
@@ -26,7 +26,7 @@ class Placed:
     mask: Bool[Tensor, "h w"]
 
     def whole(self, size: tuple[int, int]) -> Instance:
-        """The mask of an image of that size, height and width."""
+        """The instance with a mask of the whole image; `size` is height, width."""
         mask = torch.zeros(size, dtype=torch.bool, device=self.mask.device)
         mask[self.window] = self.mask
         return Instance(self.label, self.score, mask)
@@ -65,7 +65,7 @@ def add_stuff(
     classes: LabelSpace,
     config: InferenceConfig,
 ) -> None:
-    """Puts stuff that is large enough where nothing is; `stuff` is its class from 0, any other value is none."""
+    """Adds large enough stuff segments on void pixels; `stuff` is the class from 0, other values are not stuff."""
     free = (ids == VOID) & (stuff >= 0) & (stuff < classes.num_stuff)
     stuff = (stuff + 1).masked_fill(~free, 0)
     for _, index, _ in place_stuff(ids, stuff, classes.num_stuff, len(labels), config.min_stuff_area):
@@ -82,9 +82,9 @@ def segmentation(
     threshold: float,
     instances: bool,
 ) -> Segmentation:
-    """What Panoptic-FPN's rule makes of all instances: those that reach `threshold` are merged."""
-    sure = [instance for instance in placed if instance.score >= threshold]
-    ids, labels, scores = merge(sure, semantic, classes, config)
+    """Merges the instances with a score of at least `threshold`, by Panoptic-FPN's rule."""
+    confident = [instance for instance in placed if instance.score >= threshold]
+    ids, labels, scores = merge(confident, semantic, classes, config)
     found = [instance.whole((semantic.shape[0], semantic.shape[1])) for instance in placed] if instances else []
     return Segmentation(ids, labels, scores, semantic, found)
 
@@ -92,12 +92,12 @@ def segmentation(
 def paste(
     values: Float[Tensor, "M M"], box: list[float], size: tuple[int, int]
 ) -> tuple[tuple[slice, slice], Float[Tensor, "h w"]]:
-    """The values, stretched over a box, at the pixels of an image that it touches; and which these are.
+    """Resizes the values to a box. Returns the window of image pixels that the box touches, and the values there.
 
-    Bilinear between the centres of the M × M cells, falling off to 0 outside, differentiable in the values.
+    Interpolates bilinearly between the centres of the M × M cells, with 0 outside; differentiable in the values.
 
     Args:
-        box: left, top, right, bottom, pixels.
+        box: left, top, right, bottom, in pixels.
         size: height and width of the image.
     """
     left, top, right, bottom = box
@@ -113,6 +113,6 @@ def paste(
 
 
 def _pixels(low: float, high: float, extent: int) -> slice:
-    """The pixels of a line of `extent` that a stretch of it touches."""
+    """The pixels of a line of length `extent` that the interval from low to high touches."""
     start = min(max(int(low // 1), 0), extent)
     return slice(start, min(max(int(-(-high // 1)), start), extent))

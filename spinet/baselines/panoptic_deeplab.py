@@ -20,12 +20,12 @@ from spinet.config.baselines import PanopticDeepLabConfig
 from spinet.data.label_space import IGNORE, LabelSpace
 from spinet.model.backbone import Backbone
 
-STRIDE = 4  # of all outputs
+STRIDE = 4  # stride of all outputs
 
 
 @dataclass
 class DeepLabOutputs:
-    """Of a batch, at stride 4."""
+    """Outputs for a batch, at stride 4."""
 
     semantic: Float[Tensor, "B N_s h w"]  # logits
     centre: Float[Tensor, "B 1 h w"]  # heat map, about 0 … 1
@@ -110,14 +110,14 @@ class PanopticDeepLab(Baseline[DeepLabOutputs]):
 
 
 class Decoder(nn.Module):
-    """C5 through ASPP to stride 8, joined by C3, and to stride 4, joined by C2 (DeepLabV3+ with one more skip)."""
+    """C5 through ASPP, then to stride 8 with C3, and to stride 4 with C2 (DeepLabV3+ with one more skip)."""
 
     def __init__(self, *, in_channels: list[int], aspp: int, channels: int, rates: tuple[int, ...], dropout: float):
         super().__init__()
         c2, c3, _, c5 = in_channels
         self.aspp = ASPP(c5, rates, aspp)
         pooled: Any = self.aspp.convs[-1]
-        # the authors' has a bias and no norm, which could not be trained on one image
+        # as in the authors' code, with a bias and without norm: a norm could not be trained on one image
         pooled[1], pooled[2] = nn.Conv2d(c5, aspp, 1), nn.Identity()
         self.aspp.project[-1] = nn.Dropout(dropout)
         self.project = nn.ModuleList([conv(c3, aspp // 4, 1), conv(c2, aspp // 8, 1)])
@@ -138,7 +138,7 @@ def conv(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Module:
 
 
 def head(in_channels: int, channels: int, outputs: int) -> nn.Sequential:
-    """Two 3×3 convolutions and a linear 1×1 one, which starts near zero."""
+    """Two 3×3 convolutions and a linear 1×1 convolution with weights near zero."""
     predictor = nn.Conv2d(channels, outputs, 1)
     nn.init.normal_(predictor.weight, std=0.001)
     nn.init.zeros_(predictor.bias)  # pyright: ignore[reportArgumentType]
@@ -146,9 +146,9 @@ def head(in_channels: int, channels: int, outputs: int) -> nn.Sequential:
 
 
 def dilate(backbone: Backbone, multi_grid: tuple[int, int, int]) -> None:
-    """Multiplies the dilation of the last stage's 3×3 convolutions, block by block; later blocks take the last.
+    """Multiplies the dilation of the last stage's 3×3 convolutions, block by block; further blocks use the last factor.
 
-    Other backbones than ResNets keep the dilation of 2 that timm gives them.
+    Backbones other than ResNets keep timm's dilation of 2.
     """
     blocks: Any = getattr(backbone.body, "layer4", ())
     for index, block in enumerate(blocks):
@@ -159,7 +159,7 @@ def dilate(backbone: Backbone, multi_grid: tuple[int, int, int]) -> None:
 
 
 def heat_map(image: ImageTruth, sigma: float) -> Float[Tensor, "H W"]:
-    """A Gaussian with peak 1 at the centre of mass of each thing; where they overlap the larger one."""
+    """A Gaussian with peak 1 at the centre of mass of each thing; overlapping Gaussians give the maximum."""
     height, width = image.known.shape
     rows, columns = (torch.arange(n, device=image.known.device, dtype=torch.float32) for n in (height, width))
     heat = torch.zeros(height, width, device=image.known.device)
@@ -170,18 +170,18 @@ def heat_map(image: ImageTruth, sigma: float) -> Float[Tensor, "H W"]:
 
 
 def offsets(image: ImageTruth) -> tuple[Float[Tensor, "2 H W"], Tensor]:
-    """From each pixel of a thing down and right to the thing's centre of mass, pixels; and which pixels these are."""
+    """Offsets (down, right) from each thing pixel to the centre of mass, in pixels; and the mask of thing pixels."""
     is_thing = image.masks.any(0)
     height, width = is_thing.shape
     rows, columns = (torch.arange(n, device=is_thing.device, dtype=torch.float32) for n in (height, width))
-    centre = F.pad(centres_of_mass(image), (0, 0, 0, 1))  # one more row, for pixels of no thing
+    centre = F.pad(centres_of_mass(image), (0, 0, 0, 1))  # one more row, for pixels without a thing
     number = image.masks.int().argmax(0) if len(image.masks) else is_thing.long()
     y, x = centre[number].unbind(-1)
     return torch.stack([y - rows[:, None], x - columns]) * is_thing, is_thing
 
 
 def find_centres(heat: Float[Tensor, "H W"], *, threshold: float, peak: int, top: int) -> Int[Tensor, "n 2"]:
-    """Row and column of the peaks above the threshold, the highest first."""
+    """Row and column of the peaks above the threshold, highest first."""
     largest = F.max_pool2d(heat[None], peak, stride=1, padding=peak // 2)[0]
     places = torch.nonzero((heat == largest) & (heat > threshold))
     return places[heat[places.unbind(1)].argsort(descending=True, stable=True)[:top]]
@@ -190,7 +190,7 @@ def find_centres(heat: Float[Tensor, "H W"], *, threshold: float, peak: int, top
 def group(
     centres: Int[Tensor, "n 2"], offset: Float[Tensor, "2 H W"], where: Tensor, chunk: int = 2**17
 ) -> Int[Tensor, "H W"]:
-    """Which centre is nearest to the place that each pixel points to; −1 outside `where` or if there is none."""
+    """Index of the centre nearest to the target of each pixel's offset; −1 outside `where` or without centres."""
     nearest = torch.full(where.shape, -1, dtype=torch.long, device=where.device)
     if len(centres):
         y, x = torch.nonzero(where, as_tuple=True)
@@ -203,9 +203,9 @@ def group(
 def vote(
     nearest: Int[Tensor, "H W"], semantic: Int[Tensor, "H W"], count: int, num_things: int
 ) -> tuple[Int[Tensor, "n"], Tensor]:
-    """The class that most pixels of each of `count` groups have, and which groups have pixels."""
+    """The most frequent class in each of `count` groups, and which groups have pixels."""
     inside = nearest >= 0
-    num_things = max(1, num_things)  # an empty axis has no largest value
+    num_things = max(1, num_things)  # argmax needs a non-empty axis
     votes = torch.bincount(nearest[inside] * num_things + semantic[inside], minlength=count * num_things)
     votes = votes.view(count, num_things)
     return votes.argmax(1), votes.sum(1) > 0

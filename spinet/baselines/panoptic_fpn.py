@@ -40,7 +40,7 @@ class PanopticFPN(Detector[PanopticFPNConfig]):
 
 
 class SemanticBranch(nn.Module):
-    """P2 … P5 to logits at stride 4: a level is convolved and doubled until it has stride 4, then all are summed."""
+    """Logits at stride 4 from P2 … P5: each level is convolved and upsampled to stride 4, then all are added."""
 
     def __init__(self, *, channels: int, outputs: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every baseline is: a network, the losses of its outputs, and a rule that makes a panoptic map of them."""
+"""Base of all baselines: a network, its losses, and its post-processing to a panoptic map."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spinet.system import Model, NetworkOutput, Outputs, Panoptic, Training
 
 @dataclass
 class Instance:
-    """A thing that was found, in a map or not: what AP is about."""
+    """A detected thing, for AP, whether it is in the panoptic map or not."""
 
     label: int
     score: float
@@ -33,16 +33,16 @@ class Instance:
 
 @dataclass
 class Segmentation:
-    """What a rule makes of one image; masks and maps have one size, at first that of the network's input."""
+    """Post-processing result of one image; masks and maps have one size, initially that of the network's input."""
 
-    ids: Int[Tensor, "H W"]  # 0 void, i + 1 the i-th segment
+    ids: Int[Tensor, "H W"]  # 0: void, i + 1: segment i
     labels: list[int]  # of the segments, things first as in `Categories.all`
     scores: list[float | None]  # of the segments, None for stuff
     semantic: Int[Tensor, "H W"]  # label of the semantic output
     instances: list[Instance]  # sorted by score, the highest first
 
     def resized(self, size: tuple[int, int]) -> Segmentation:
-        """The same at another size: each pixel takes the value under its centre."""
+        """The same at another size, by nearest neighbours."""
         if size == tuple(self.ids.shape):
             return self
         rows, columns = (
@@ -57,7 +57,7 @@ class Segmentation:
         )
 
     def segments(self, categories: Categories) -> list[dict[str, Any]]:
-        """The segments that have pixels, as `Panoptic` describes them."""
+        """The segments with pixels, in the form of `Panoptic`."""
         segments = []
         count = len(self.labels)
         areas = torch.bincount(self.ids.flatten(), minlength=count + 1)[1:].tolist()
@@ -74,7 +74,7 @@ class Segmentation:
 
 
 class Baseline(Network, Generic[Outputs]):
-    """A network. `forward` is all that is timed as such; `losses` and `postprocess` take its outputs."""
+    """A network. Times of the network are those of `forward`; `losses` and `postprocess` take its outputs."""
 
     def __init__(self, *, backbone: Backbone, classes: LabelSpace, divisor: int):
         super().__init__(backbone=backbone, divisor=divisor)
@@ -86,7 +86,7 @@ class Baseline(Network, Generic[Outputs]):
 
     @abstractmethod
     def losses(self, outputs: Outputs, targets: BaselineTargets) -> dict[str, Tensor]:
-        """Weighted losses, each a mean over the batch that the device holds, as the systems' own code has it."""
+        """Weighted losses, each a mean over the device's batch, as in the systems' own code."""
 
     @abstractmethod
     def postprocess(
@@ -95,15 +95,15 @@ class Baseline(Network, Generic[Outputs]):
         """The panoptic map of one image by the published rule.
 
         Args:
-            outputs: of a batch of this one image.
-            size: of the image as the network saw it, without padding, pixels.
-            config: what the systems share: `ap_threshold`, `top`, `mask_threshold`, `overlap`, `min_stuff_area`.
-            instances: also give the instances down to `ap_threshold`.
+            outputs: outputs for a batch of this image only.
+            size: size of the network's input image without padding, in pixels.
+            config: common settings: `ap_threshold`, `top`, `mask_threshold`, `overlap`, `min_stuff_area`.
+            instances: also return instances with scores down to `ap_threshold`.
         """
 
 
 class BaselineTraining(Training[Baseline]):
-    """The losses of a baseline, none of which changes with the progress of the run."""
+    """A baseline with its losses; they do not depend on the progress of the run."""
 
     def __init__(self, network: Baseline):
         super().__init__()
@@ -113,14 +113,14 @@ class BaselineTraining(Training[Baseline]):
         self, batch: Batch, targets: BaselineTargets, counts: tuple[Tensor, ...], progress: float = 1.0
     ) -> dict[str, Tensor]:
         losses = self.network.losses(self.network(batch.images), targets)
-        share = len(batch.images) / counts[0]  # of this part in the whole step
+        share = len(batch.images) / counts[0]  # share of this part in the whole step
         losses = {name: share * loss for name, loss in losses.items()}
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
 
 @dataclass
 class BaselineModel(Model[Baseline]):
-    """A baseline in the interface of all systems."""
+    """A baseline in the common interface of all systems."""
 
     def target_builder(self) -> BaselineTargetBuilder:
         return BaselineTargetBuilder(space=self.space, divisor=self.network.divisor)
@@ -144,19 +144,19 @@ class BaselineModel(Model[Baseline]):
 
 
 def upsampled(logits: Float[Tensor, "B C h w"], size: tuple[int, int], stride: int) -> Float[Tensor, "B C H W"]:
-    """Maps at a stride, in float32 at the resolution of the image, which has H × W of their pixels."""
+    """Upsamples maps by their stride to the image's resolution, in float32, and crops them to H × W."""
     logits = F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
     return logits[..., : size[0], : size[1]]
 
 
 def mean_cross_entropy(logits: Float[Tensor, "B C h w"], labels: Int[Tensor, "B h w"]) -> Float[Tensor, ""]:
-    """Over the pixels that are not ignored; 0 where all are."""
+    """Mean cross entropy over the pixels that are not ignored; 0 if all are ignored."""
     loss = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
     return loss / (labels != IGNORE).sum().clamp(min=1)
 
 
 def with_group_norm(module: nn.Module) -> None:
-    """Replaces batch by group normalisation: for presets that train from scratch with few images."""
+    """Replaces batch norm by group norm, for training from scratch with few images."""
     for name, child in list(module.named_modules()):
         if isinstance(child, nn.BatchNorm2d):
             module.set_submodule(name, group_norm(child.num_features))

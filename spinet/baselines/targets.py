@@ -1,6 +1,6 @@
-"""Ground truth of the baselines: a label map, and for each image its things as boxes and masks.
+"""Ground truth of the baselines: a label map, and the boxes and masks of the things of each image.
 
-Crowds give no box and no label, like void. Region proposals on them count as background, as in the systems' own code.
+Crowds have no box and no label, like void. Region proposals on crowds count as background, as in the systems' own code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ImageTruth:
     """The K things of an image."""
 
     labels: Int[Tensor, "K"]
-    boxes: Float[Tensor, "K 4"]  # left, top, right, bottom, pixels; the last two just outside
+    boxes: Float[Tensor, "K 4"]  # left, top, right, bottom, in pixels; the last two are exclusive
     masks: Bool[Tensor, "K H W"]
     known: Bool[Tensor, "H W"]  # neither void nor crowd
 
@@ -40,16 +40,16 @@ class BaselineTargets:
         return self.semantic.shape[1], self.semantic.shape[2]
 
     def counts(self) -> tuple[float]:
-        """Images alone: the losses of the baselines are means over what a device holds."""
+        """Number of images: the losses of the baselines are means over the device's batch."""
         return (float(len(self.images)),)
 
 
 @dataclass(frozen=True)
 class BaselineTargetBuilder:
-    """Builds `BaselineTargets` from segment maps; nothing about them is random.
+    """Builds `BaselineTargets` from segment maps, without randomness.
 
     Args:
-        divisor: maps are padded with void to a multiple of this, as the network pads its images.
+        divisor: maps are padded with void to a multiple of it, like the network's images.
     """
 
     space: LabelSpace
@@ -63,7 +63,7 @@ class BaselineTargetBuilder:
         seeds: list[int],
         smallest_maps: Int[Tensor, "B H W"] | None = None,
     ) -> BaselineTargets:
-        """Targets on the device of the maps; the arguments are those of `TargetBuilder`. Hidden parts play no role."""
+        """Targets on the device of the maps; arguments as in `TargetBuilder`. `seeds`, `smallest_maps` are unused."""
         height, width = segment_maps.shape[-2:]
         maps = F.pad(segment_maps, (0, -width % self.divisor, 0, -height % self.divisor)).long()
         semantic, images = [], []
@@ -73,7 +73,7 @@ class BaselineTargetBuilder:
             is_thing = (label < self.space.num_things) & ~is_crowd
             number = torch.nonzero(is_thing)[:, 0].to(maps.device) + 1
             masks = segment_map == number[:, None, None]
-            visible = masks.flatten(1).any(1)  # a crop or a resize may leave nothing of a thing
+            visible = masks.flatten(1).any(1)  # a crop or a resize may remove all pixels of a thing
             masks = masks[visible]
             known = F.pad(~is_crowd, (1, 0), value=False).to(maps.device)[segment_map]
             boxes = masks_to_boxes(masks) + torch.tensor([0, 0, 1, 1], device=maps.device)
@@ -82,7 +82,7 @@ class BaselineTargetBuilder:
 
 
 def as_torchvision(truth: ImageTruth) -> dict[str, Any]:
-    """The things of an image as torchvision's detectors want them: label 0 is background."""
+    """The things of an image in the form of torchvision's detectors: label 0 is background."""
     return {"labels": truth.labels + 1, "boxes": truth.boxes, "masks": truth.masks.to(torch.uint8)}
 
 

@@ -21,7 +21,7 @@ from spinet.model.backbone import Deformable
 
 
 class UPSNet(Detector[UPSNetConfig]):
-    """The network, its losses, and the panoptic head, which both training and inference go through."""
+    """The network, its losses, and the panoptic head, which training and inference use."""
 
     def make_semantic_head(self, channels: int, outputs: int) -> nn.Module:
         return DeformableHead(channels=channels, outputs=outputs, layers=self.config.semantic_layers)
@@ -38,7 +38,7 @@ class UPSNet(Detector[UPSNetConfig]):
         return losses
 
     def _panoptic_loss(self, outputs: DetectorOutputs, targets: BaselineTargets, index: int) -> Tensor:
-        """Cross entropy over stuff, the things that the head is shown, and "unknown" for the others, at stride 4."""
+        """Cross entropy over stuff, the things given to the head, and "unknown" for other things, at stride 4."""
         image = targets.images[index]
         shown = torch.randperm(len(image.labels))[: max(1, int(self.config.keep_boxes * len(image.labels)))]
         shown = shown.to(image.labels.device)
@@ -50,7 +50,7 @@ class UPSNet(Detector[UPSNetConfig]):
         return mean_cross_entropy(logits[None], truth[None, step // 2 :: step, step // 2 :: step])
 
     def _roi_loss(self, outputs: DetectorOutputs, targets: BaselineTargets) -> Tensor:
-        """Cross entropy on 28 × 28 points in the box of each thing, so that small things count as much as large."""
+        """Cross entropy on 28 × 28 points in the box of each thing, so that small and large things count equally."""
         boxes = [image.boxes for image in targets.images]
         logits = roi_align(outputs.semantic.float(), boxes, 28, 1 / STRIDES[0], aligned=True)
         step = (torch.arange(28, device=logits.device) + 0.5) / 28
@@ -77,7 +77,7 @@ class UPSNet(Detector[UPSNetConfig]):
         return self._segments(best, labels, scores, semantic, config, found)
 
     def _kept(self, detections: Detections, things: list[Placed], size: tuple[int, int]) -> Int[Tensor, "n"]:
-        """Detections without duplicates of their box, of any class, or of their mask, of the same class."""
+        """Indices of detections that duplicate neither a box of any class nor a mask of the same class."""
         single = nms(detections.boxes, detections.scores, self.config.nms)
         taken: dict[int, Tensor] = {}
         kept = []
@@ -99,7 +99,7 @@ class UPSNet(Detector[UPSNetConfig]):
         config: InferenceConfig,
         found: list[Instance],
     ) -> Segmentation:
-        """The map. A thing most of whose pixels the semantic head calls one and the same stuff becomes that stuff."""
+        """Makes the map. A thing becomes stuff if the semantic head labels at least half of it as one stuff class."""
         classes = self.classes
         stuff = best.where(best < classes.num_stuff, -1)
         ids = torch.zeros_like(best, dtype=torch.int32)
@@ -122,7 +122,7 @@ class UPSNet(Detector[UPSNetConfig]):
 
 
 class DeformableHead(nn.Module):
-    """P2 … P5, each through the same deformable convolutions, at stride 4, concatenated, classified."""
+    """Applies the same deformable convolutions to P2 … P5, concatenates them at stride 4, and classifies."""
 
     def __init__(self, *, channels: int, outputs: int, layers: int):
         super().__init__()
@@ -154,14 +154,15 @@ def panoptic_logits(
 ) -> Float[Tensor, "m H W"]:
     """Logits of every stuff class, of n things, and of "unknown": m = stuff classes + n + 1.
 
-    A thing has the semantic logit of its class, cut to its box, plus its mask's logit, stretched over its box; outside
-    it is 0. "Unknown" is what the semantic head knows of things beyond the given ones.
+    A thing's logit is the semantic logit of its class plus its mask's logit, resized to its box; outside the box it is
+    0. The logit of "unknown" is the largest semantic logit of all thing classes minus the largest one of the given
+    things.
 
     Without thing classes there is no "unknown".
 
     Args:
         semantic: logits of all classes.
-        masks: logits.
+        masks: mask logits.
         boxes: left, top, right, bottom, in pixels of `semantic`.
     """
     size = (semantic.shape[1], semantic.shape[2])
@@ -183,7 +184,7 @@ def panoptic_logits(
 def panoptic_truth(
     image: ImageTruth, semantic: Int[Tensor, "H W"], shown: Int[Tensor, "n"], classes: LabelSpace
 ) -> Int[Tensor, "H W"]:
-    """Which of the panoptic logits should win: stuff, a thing that is shown, "unknown" for the others, or IGNORE."""
+    """Target index among the panoptic logits: stuff, a given thing, "unknown" for other things, or IGNORE."""
     stuff = semantic - classes.first_stuff
     truth = torch.where(semantic == IGNORE, IGNORE, torch.where(stuff >= 0, stuff, classes.num_stuff + len(shown)))
     for index, mask in enumerate(image.masks[shown]):
