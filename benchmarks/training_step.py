@@ -1,8 +1,8 @@
-"""Where a training step spends its time: targets and losses against the network's own forward and backward.
+"""Time of each part of a training step: targets and losses compared with the network's forward and backward pass.
 
 python benchmarks/training_step.py [--preset tiny] [--device cpu] [--data data/synthcity]
 
-One step more runs under PyTorch's profiler: the share of its time inside convolutions and their gradients.
+One more step runs under PyTorch's profiler, for the share of time in convolutions and their gradients.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
             marks.append(perf_counter())
             times[name].append(marks[-1] - marks[-2])
 
-        part = prepare(batch)  # by a worker of the loader, while the device computes
+        part = prepare(batch)  # in training a worker of the loader does this while the device computes
         mark("targets")
         part = part.to(device)
         batch, targets, counts = part.batch, part.targets, torch.tensor(part.counts, device=device).unbind()
@@ -71,7 +71,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
             )
         mark("single-shot convolution")
         phi = features.all_phi.float()
-        # the objective's own backward ends at the network's outputs
+        # the objective's backward pass stops at the network's outputs
         leaves = [
             [t.detach().float().requires_grad_() for t in group]
             for group in (features.class_logits, things, stuff, [phi])
@@ -104,7 +104,7 @@ def as_it_is(batch: Batch) -> Batch:
 
 
 def convolution_share(profiler: profile, device: torch.device) -> float:
-    """Of the time of all operations, that of convolutions, their gradients, and the copies that these make."""
+    """Share of the time of all operations in convolutions, their gradients, and their copies."""
     spent = {"cuda": "self_device_time_total", "cpu": "self_cpu_time_total"}[device.type]
     whole = {"cuda": "device_time_total", "cpu": "cpu_time_total"}[device.type]
     events = profiler.key_averages()
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    keep_freed_memory()  # as `spinet train` does
+    keep_freed_memory()  # as in `spinet train`
     with TemporaryDirectory() as folder:
         data = arguments.data
         if data is None:
@@ -130,7 +130,7 @@ def main() -> None:
             generate(data, num_train=16, num_val=0, size=PRESETS[arguments.preset].data.size, progress=False)
         times, share = measure(arguments.preset, data, arguments.steps, arguments.device)
     images = PRESETS[arguments.preset].config.train.images_per_device
-    total = sum(seconds for name, seconds in times.items() if name != "targets")  # which the loader's workers make
+    total = sum(seconds for name, seconds in times.items() if name != "targets")  # the loader's workers make targets
     for name, seconds in times.items():
         aside = "by the loader" if name == "targets" else f"{100 * seconds / total:5.1f} %"
         print(f"{name:24} {1000 * seconds:8.1f} ms {aside}")

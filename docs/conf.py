@@ -1,4 +1,4 @@
-"""Sphinx's settings for the site; `docs/publish.py` calls it."""
+"""Sphinx settings for the site; `docs/publish.py` uses them."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,14 +12,14 @@ author = "the authors of this re-implementation"
 html_title = "SPINet, taken apart"
 extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx.ext.apidoc", "sphinx.ext.autodoc"]
 include_patterns = ["index.md", "notebooks/*.ipynb", "**.md", "api/*.rst"]
-exclude_patterns = ["docs/course.md", "api/modules.rst"]  # the first is the index
+exclude_patterns = ["docs/course.md", "api/modules.rst"]  # course.md is the index
 
-# the reference is made from the docstrings of the package, one page for each part of it
+# the reference is generated from docstrings, one page per subpackage or module
 apidoc_modules = [
     {
         "path": "../spinet",
         "destination": "api",
-        "exclude_patterns": ["../spinet/cli.py", "**/__main__.py"],  # docs/commands.md is about commands
+        "exclude_patterns": ["../spinet/cli.py", "**/__main__.py"],  # docs/commands.md documents the commands
         "max_depth": 1,
         "automodule_options": {"members"},
     }
@@ -29,24 +29,24 @@ autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "ignore-module-all": True}
 autodoc_preserve_defaults = True
-default_role = "literal"  # docstrings write code in `single` backticks
+default_role = "literal"  # docstrings have code in `single` backticks
 
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # executed before, by papermill: a failing notebook has stopped the build
+nb_execution_mode = "off"  # papermill has executed them; a failing notebook stops the build
 nb_mime_priority_overrides = [
-    # of an interactive figure's forms a page shows the flipbook or the picture: no kernel answers a widget there
+    # a page shows the flipbook or the image of an interactive figure: it has no kernel for widgets
     ("html", "application/vnd.jupyter.widget-view+json", None),
 ]
 
 suppress_warnings = [
-    "misc.highlighting_failure",  # parts of docstrings, shown by `source`
+    "misc.highlighting_failure",  # partial docstrings from `source`
     "ref.python",  # a short name in an annotation may have several targets
 ]
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {
-    "navbar_persistent": [],  # the search field stands in the side bar
+    "navbar_persistent": [],  # the search field is in the side bar
     "show_toc_level": 2,
     "use_download_button": False,
     "use_fullscreen_button": False,
@@ -56,8 +56,8 @@ html_context = {"default_mode": "light"}
 html_favicon = str(Path(__file__).with_name("favicon.svg"))
 html_copy_source = False
 html_show_copyright = False
-# everything comes from the site itself: MathJax is a file of the package sphinx-mathjax-offline, whose extension
-# would copy 24 MB of which a page needs this one
+# the site has all its files. MathJax is one file of the package sphinx-mathjax-offline; the package's extension
+# would copy 24 MB
 _mathjax = Path(find_spec("sphinx-mathjax-offline").origin).with_name("static") / "mathjax" / "tex-svg-full.js"
 html_static_path = [str(_mathjax), str(Path(__file__).with_name("site.css"))]
 html_css_files = ["site.css"]
@@ -70,13 +70,13 @@ def setup(app):
 
 
 def sections(app, what, name, obj, options, lines):
-    """Google's sections become fields. Docstrings of variables have none: napoleon would take "a: b" for a type."""
+    """Turns Google-style sections into fields, except for variables: there napoleon would read "a: b" as a type."""
     if what not in {"data", "attribute"}:
         lines[:] = GoogleDocstring(lines, Config(napoleon_use_ivar=True), app, what, name, obj, options).lines()
 
 
 def without_values(app, doctree):
-    """The values of variables are left out, and of a default that is a path what differs between machines."""
+    """Removes the values of variables, and the machine-dependent part of default paths."""
     for node in list(doctree.findall(addnodes.desc_annotation)):
         if node.astext().startswith(" = "):
             node.parent.remove(node)

@@ -1,4 +1,4 @@
-"""Builds the site, which needs no network: executed notebooks, docs/ and the docstrings in, pages out.
+"""Builds the site, which works without a network, from executed notebooks, docs/ and docstrings.
 
     python docs/publish.py build/notebooks build/site
 
@@ -35,15 +35,15 @@ on these pages come from the run that built them.
 
 
 def publish(notebooks: Path, out: Path) -> None:
-    """Builds the site; the executed notebooks of a folder come in the order and under the titles of docs/course.md.
+    """Builds the site; docs/course.md gives order and titles of the executed notebooks.
 
     Raises:
-        FileNotFoundError: one of them has not been executed.
-        SystemExit: Sphinx found something wrong, and has said what and where.
+        FileNotFoundError: an executed notebook is missing.
+        SystemExit: Sphinx reported an error.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder)
-        for name in ("benchmarks", "docs", "figures", "spinet", "tests"):  # what pages show and link to
+        for name in ("benchmarks", "docs", "figures", "spinet", "tests"):  # content and link targets of the pages
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
         (source / "data").mkdir()
         shutil.copy(ROOT / "data" / "README.md", source / "data")
@@ -74,12 +74,12 @@ def publish(notebooks: Path, out: Path) -> None:
 
 
 def toctree(caption: str, entries: Iterable[str]) -> str:
-    """A part of the side bar."""
+    """A section of the side bar, in Markdown."""
     return "\n".join(["```{toctree}", f":caption: {caption}", ":hidden:", "", *entries, "```", ""])
 
 
 def prepare(notebook: nbformat.NotebookNode) -> None:
-    """Leaves out what no page can use, the state of widgets and bars of progress, and gives pictures their words."""
+    """Removes widget state and progress bars, which pages cannot use, and adds text alternatives to images."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type != "code":

@@ -1,4 +1,4 @@
-"""Writes docs/unstated.md, what the paper leaves open, from the comments in spinet/config/schema.py: `make docs`."""
+"""Writes docs/unstated.md, the choices that the paper leaves open, from spinet/config/schema.py: `make docs`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEYOND_HEAD = """
 ## Beyond the paper
 
 The method of the paper does not have these options. All are off in `cityscapes_r50` and `coco_r50`; `tiny` and `small`
-switch some on. `spinet sweep --groups learning` measures what they bring.
+switch some on. `spinet sweep --groups learning` measures their effect.
 
 """
 
@@ -38,7 +38,7 @@ CODE = {
     "Eq. 2": "spinet/objective/losses.py",
     "Eq. 7": "spinet/objective/objective.py",
 }
-"""Where the page's mentions of the paper lead to."""
+"""Link targets for sections and equations on the page."""
 
 HEAD = f"""# What the paper leaves open
 
@@ -66,18 +66,18 @@ PINNED = (
     (
         "fully connected layer (§3.2)",
         "from all k²D_f numbers to all k²D_φ, with bias",
-        "it has 5.3 M parameters, without which the total is far off",
+        "it has 5.3 M parameters; without them the total is far off",
     ),
     (
         "spatial pooling of filters (§3.2)",
-        "the k×k neighbourhood as it is, zeros beyond the border",
+        "the k×k neighbourhood without averaging, zeros outside the border",
         "an average would not keep k²D_f numbers",
     ),
     (
         "heads (§3.2)",
         "four 3×3 convolutions of 256 channels, each with group norm of 32 groups and ReLU, then a linear 3×3"
         " convolution; all levels share them",
-        "the total",
+        "the total number of parameters",
     ),
     (
         "levels in the generator (§3.3)",
@@ -96,8 +96,8 @@ PINNED = (
     ),
     (
         "strides of the pyramid (§3.1)",
-        "8, 8, 16, 32 and, on COCO, 32 again; C2 is halved, bilinearly, after its 1×1 convolution; P6 has a 1×1 and"
-        " a 3×3 convolution of its own on C5",
+        "8, 8, 16, 32 and, on COCO, 32 again; C2 is halved, bilinearly, after its 1×1 convolution; P6 has its"
+        " own 1×1 and 3×3 convolution on C5",
         "the text gives the stride of P6 and says that C2 is halved",
     ),
     (
@@ -109,23 +109,23 @@ PINNED = (
     (
         "biases of the single-shot convolution (§3.4)",
         "one for each stuff class, none for things",
-        "a thing has k²D_φ numbers, which leave no room for a bias",
+        "a thing has k²D_φ numbers, without a bias",
     ),
 )
-"""Detail, what it is here, evidence."""
+"""Detail, value here, evidence."""
 
 SETTLED = (
     ("initial confidence of the class head (§3.2)", "0.01, RetinaNet's"),
     (
-        "what losses are divided by (Eq. 7)",
+        "divisors of the losses (Eq. 7)",
         "the number of their items (positives, filters, classes, triplets, pixels) in the whole step, over all devices",
     ),
     (
         "bootstrapped cross entropy (§5.2)",
         "the hardest share of each image's labelled pixels, as in the cited definition; the weight of an image is the"
-        " number of its labelled pixels, so that a share of 1 is the ordinary cross entropy used on COCO",
+        " number of its labelled pixels, so a share of 1 is the plain cross entropy used on COCO",
     ),
-    ("dice losses (Eq. 1, Eq. 2)", "10⁻⁵ is added to numerator and denominator, so that an empty mask has a value"),
+    ("dice losses (Eq. 1, Eq. 2)", "10⁻⁵ is added to numerator and denominator, so an empty mask has a loss"),
     (
         "masks of things at the start (§3.4)",
         "no prior for empty masks: things have no bias, so every pixel starts near a probability of one half",
@@ -136,17 +136,17 @@ SETTLED = (
     ),
     (
         "contour (§4)",
-        "pixels with a 4-neighbour of another class, void excepted; falls off as a Gaussian of the distance",
+        "pixels with a 4-neighbour of another class, except void; decreases as a Gaussian of the distance",
     ),
     (
         "random mask (§4)",
-        "each pixel with probability 1/2; one draw for an image, since instances do not overlap; an instance with"
-        " an empty half is left out",
+        "each pixel with probability 1/2; one draw per image, because instances do not overlap; an instance with"
+        " an empty half is not used",
     ),
     ("negatives (§4)", "the other instances of the class in the image; if there is none, all other instances"),
     (
         "fully connected layer of the triplets (§4)",
-        "D_φ to D_φ: with the contour head 0.07 M parameters, as Table 3 has it",
+        "D_φ to D_φ: with the contour head 0.07 M parameters, as in Table 3",
     ),
     ("distance (§4)", "L2 with 10⁻⁶ under the root, for a finite gradient at 0"),
     (
@@ -157,32 +157,32 @@ SETTLED = (
     ("crowds", "ignored by every loss, like void and padding"),
     (
         "contour loss (Eq. 6)",
-        "a mean over the pixels that are neither void nor crowd: there the true contour is unknown",
+        "a mean over the pixels that are neither void nor crowd; in void and crowds the true contour is unknown",
     ),
     (
         "score of an instance",
-        "confidence × mean probability inside its mask × the share that the duplicate removal (matrix NMS) leaves",
+        "confidence × mean probability inside its mask × the factor of the duplicate removal (matrix NMS)",
     ),
 )
-"""Detail, what it is here: choices that no field switches."""
+"""Detail, value here: choices without a field in the configuration."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A field of the configuration whose value the paper does not give."""
+    """A field of the configuration whose value is not in the paper."""
 
     section: str  # of `Config`
     field: str
     default: str
-    alternatives: tuple[str, ...]  # the other values, where the type lists them
+    alternatives: tuple[str, ...]  # the other values, if the type lists them
     reason: str
 
 
 def choices(source: str, mark: str = UNSTATED) -> list[Choice]:
     """The fields marked "unstated", in their order, from the source of a module like spinet/config/schema.py.
 
-    The mark stands in the comment behind the field; the classes' order and names come from the fields of `Config`.
-    With the mark "beyond the paper" they are options that the method of the paper does not have.
+    The mark is in the comment after the field. The order and names of the classes come from the fields of `Config`. The
+    mark "beyond the paper" selects options that the method of the paper does not have.
     """
     tree = ast.parse(source)
     comments = {
@@ -200,7 +200,7 @@ def choices(source: str, mark: str = UNSTATED) -> list[Choice]:
     }
     found = []
     for section, class_name, _ in _fields(classes["Config"]):
-        if class_name not in classes:  # the baselines' own numbers are about other papers
+        if class_name not in classes:  # the baselines' settings belong to other papers
             continue
         for name, annotation, node in _fields(classes[class_name]):
             comment = comments.get(node.end_lineno or node.lineno, "")
@@ -214,7 +214,7 @@ def choices(source: str, mark: str = UNSTATED) -> list[Choice]:
 
 
 def page(source: str) -> str:
-    """The whole of docs/unstated.md."""
+    """The content of docs/unstated.md."""
     rows = choices(source)
     parts = [
         HEAD,
@@ -253,7 +253,7 @@ def _fields(node: ast.ClassDef) -> list[tuple[str, str, ast.AnnAssign]]:
 
 
 def _values(source: str, annotation: ast.expr) -> list[str]:
-    """All values of a Literal or a bool; none of other types."""
+    """All values of a Literal or a bool; an empty list for other types."""
     if isinstance(annotation, ast.Name) and annotation.id == "bool":
         return ["True", "False"]
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
@@ -269,7 +269,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _reason(comment: str) -> str:
-    """The comment without its mark, where that comes first: "unstated (§4): why" is "§4: why"."""
+    """The comment without a leading mark: "unstated (§4): why" becomes "§4: why"."""
     mark = re.match(rf"(?:{UNSTATED}|{BEYOND})(?: \(([^)]*)\))?[:;] *", comment)
     if mark is None:
         return comment
@@ -277,7 +277,7 @@ def _reason(comment: str) -> str:
 
 
 def _linked(text: str) -> str:
-    """The text with the paper's sections and equations as links."""
+    """The text with links for sections and equations."""
     names = "|".join(re.escape(name) for name in CODE)
     return re.sub(rf"(?:{names})(?![\d.]*\d)", lambda match: f"[{match[0]}](../{CODE[match[0]]})", text)
 
