@@ -1,4 +1,4 @@
-"""Which things a model finds: recall (matched with IoU > 0.5) by size, by touching another or not, by crowdedness.
+"""Recall of things (matched with IoU > 0.5) by size, by touching others or not, and by number of things in the image.
 
 python benchmarks/instances.py --weights runs/mine/model.safetensors --data ROOT
 """
@@ -21,7 +21,7 @@ from spinet.weights import load_model
 
 
 def traits(ids: np.ndarray, segment_id: int, things: set[int], area: int, count: int) -> list[str]:
-    """The groups that a thing belongs to."""
+    """The groups of a thing."""
     around = cv2.dilate((ids == segment_id).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     touches = bool((set(np.unique(ids[around]).tolist()) - {segment_id}) & things)
     size = next(
@@ -32,7 +32,7 @@ def traits(ids: np.ndarray, segment_id: int, things: set[int], area: int, count:
 
 
 def found(ids: np.ndarray, prediction: np.ndarray, segment_id: int) -> bool:
-    """Whether a predicted segment overlaps with IoU > 0.5 (there is one at most, and it holds most of the pixels)."""
+    """Whether a predicted segment has IoU > 0.5; only the segment with the most pixels of the thing can."""
     mask = ids == segment_id
     values, counts = np.unique(prediction[mask], return_counts=True)
     best = values[counts.argmax()]

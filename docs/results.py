@@ -21,17 +21,17 @@ START, END = "<!-- generated from records by make docs -->", "<!-- end of what i
 
 
 def single_records() -> list[dict[str, Any]]:
-    """The runs that stand for themselves, and last that of the weights which come with the package."""
+    """Records of single runs, and last the record of the weights in the package."""
     return [*filter(is_single, find_records(RUNS).values()), *card_records()]
 
 
 def card_records() -> list[dict[str, Any]]:
-    """The record of the weights that come with the package."""
+    """The record of the weights in the package."""
     return list(find_records(CARD.parent).values())
 
 
 def short_table(records: Iterable[Mapping[str, Any]]) -> Grid:
-    """A row for each record: SPINet's scores in percent, and PQ of its semantic output with connected components."""
+    """One row per record: SPINet's scores in percent, and PQ of its semantic output with connected components."""
     names = (*QUALITIES, "AP", "mIoU")
     columns = ["data", *names, "PQ of semantics + components", "iterations", "trained"]
     rows = []
@@ -42,7 +42,7 @@ def short_table(records: Iterable[Mapping[str, Any]]) -> Grid:
 
 
 def speed_tables(benchmarks: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown: of each record its conditions and the rows that `summary` makes."""
+    """Markdown: the conditions of each record and its rows from `summary`."""
     parts = []
     for record in benchmarks:
         rows = summary(record)
@@ -62,14 +62,14 @@ def _short(value: Any) -> str:
 
 
 def replaced(text: str, content: str) -> str:
-    """The text with new content between the two marks."""
+    """The text with new content between the two marks `START` and `END`."""
     before, rest = text.split(START)
     _, after = rest.split(END)
     return f"{before}{START}\n\n{content}\n{END}{after}"
 
 
 def pages() -> dict[Path, str]:
-    """Every page that holds generated numbers, as it should read now."""
+    """The current text of every page with generated numbers."""
     content = {
         README: short_table(single_records()).markdown(),
         RESULTS: results_table(single_records()).markdown(),
