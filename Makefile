@@ -4,6 +4,8 @@
 # make docs: writes the generated parts of the README and of docs/ from records and from the configuration.
 # make figures: draws the course's figures and writes the tables; SWEEP=folder: also those of a finished sweep of Table 3.
 # make lab: opens the course. make notebooks: executes it in build/notebooks.
+# make notebook NB=60 ARGS="-p scene 2": executes one notebook with other parameters; ARGS=--help-notebook lists them.
+# make figure-5 SWEEP=folder, make figure-targets: draws one figure; python -m spinet.figures --help lists them.
 # make site: the course, docs/ and an API reference as pages in build/site.
 # make bench: measures times. make faults: injects faults for some minutes; writes docs/faults.md.
 # make gpu-wheels: fetches into build/wheels what benchmarks/gpu.sh brings to a machine without a network.
@@ -12,7 +14,7 @@ BIN := .venv/bin
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
 
-.PHONY: reproduce test check lint docs faults bench gpu-wheels lab notebooks site figures clean
+.PHONY: reproduce test check lint docs faults bench gpu-wheels lab notebook notebooks site figures clean
 
 reproduce: .venv/installed
 	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
@@ -53,6 +55,12 @@ gpu-wheels: .venv/installed
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
 
+notebook: .venv/installed
+	@test -n "$(wildcard notebooks/$(NB)*.ipynb)" -a -n "$(NB)" || { echo "no notebook $(NB): give NB=, for example 60"; exit 2; }
+	@mkdir -p build/notebook
+	$(BIN)/papermill --cwd notebooks --no-progress-bar $(ARGS) $(firstword $(wildcard notebooks/$(NB)*.ipynb)) \
+		build/notebook/$(notdir $(firstword $(wildcard notebooks/$(NB)*.ipynb)))
+
 notebooks: $(EXECUTED)
 
 site: $(EXECUTED)
@@ -61,6 +69,10 @@ site: $(EXECUTED)
 figures: .venv/installed
 	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP))
 	$(BIN)/spinet report figures/runs --out figures
+
+# figure-5 is figure_5, figure-feature-map is feature_map
+figure-%: .venv/installed
+	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP)) $(if $(filter 1 2 3 4 5,$*),figure_$*,$(subst -,_,$*))
 
 # a copy in build/notebooks is whole: one that fails, or is interrupted, stays in build/running
 build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .venv/installed

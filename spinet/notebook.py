@@ -10,6 +10,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -74,6 +75,38 @@ def _line(lines: list[str], text: str, begin: int, thing: Any) -> int:
         if text in lines[index]:
             return index
     raise ValueError(f"no line of {thing.__name__} has {text!r}")
+
+
+def input_path(path: str | Path | None) -> Path | None:
+    """The file or folder that a parameter of a notebook names; None stays None.
+
+    A relative path is searched in the folder where the notebook runs, then in the folder from which papermill or
+    JupyterLab was started, then in the project.
+
+    Raises:
+        FileNotFoundError: it is nowhere; the message lists the absolute paths that were tried.
+    """
+    if path is None:
+        return None
+    places = [Path.cwd(), _started_from(), PROJECT / "notebooks", PROJECT]
+    tried = list(dict.fromkeys(Path(os.path.normpath(place / path)) for place in places))
+    for candidate in tried:
+        if candidate.exists():
+            return candidate
+    raise FileNotFoundError(f"{str(path)!r} does not exist; tried {', '.join(map(str, tried))}")
+
+
+def output_path(path: str | Path) -> Path:
+    """The absolute path of a folder to write to; a relative one starts where papermill or JupyterLab was started."""
+    return Path(os.path.normpath(_started_from() / path))
+
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def _started_from() -> Path:
+    """The folder of the shell, which a kernel inherits in PWD even if it runs in another folder."""
+    return Path(os.environ.get("PWD") or Path.cwd())
 
 
 class Picture(anywidget.AnyWidget):
@@ -283,10 +316,17 @@ def _facts(figure: Figure, alt: str) -> dict[str, Any]:
     return {"width": round(figure.bbox.width), "height": round(figure.bbox.height), "alt": alt}
 
 
+def described(figure: Figure, words: str) -> Figure:
+    """The figure, with what it shows in words: for those who cannot see it, and for a page that has not loaded it."""
+    figure.set_label(" ".join(words.split()))
+    return figure
+
+
 def _display(figure: Figure) -> tuple[bytes, dict[str, Any]]:
-    """Displays a figure at the end of a cell, in the size and resolution of `explore`."""
+    """A figure at the end of a cell, as large and as sharp as in `explore`; its titles stand for missing words."""
     titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-    return to_png(figure), _facts(figure, "; ".join(title for title in titles if title) or "a figure")
+    words = figure.get_label() or "; ".join(" ".join(title.split()) for title in titles if title) or "a figure"
+    return to_png(figure), _facts(figure, str(words))
 
 
 if shell := get_ipython():

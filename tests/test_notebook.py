@@ -15,7 +15,7 @@ import spinet.notebook
 from spinet.figures.style import COLUMN, new_figure, to_png
 from spinet.inference.candidates import find_peaks
 from spinet.inference.predict import predict
-from spinet.notebook import Picture, check, explore, source
+from spinet.notebook import Picture, check, described, explore, input_path, output_path, source
 
 
 def test_source_shows_the_whole_or_a_part_and_where_it_stands():
@@ -57,6 +57,32 @@ def test_a_check_says_what_it_compared(capsys):
     with pytest.raises(ValueError, match="longer"):
         check("halves", [1.0], [1.0, 1.0])
     check("none", torch.zeros(0), torch.zeros(0))
+
+
+def test_a_path_means_the_folder_of_the_caller(tmp_path, monkeypatch):
+    shell, kernel = tmp_path / "shell", tmp_path / "kernel"
+    for folder in (shell / "runs" / "longer", kernel / "here"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(kernel)
+    monkeypatch.setenv("PWD", str(shell))
+    assert input_path(None) is None
+    assert input_path("here") == kernel / "here"
+    assert input_path("runs/longer") == shell / "runs" / "longer"
+    assert input_path(shell) == shell
+    assert input_path("../figures/runs") == spinet.notebook.PROJECT / "figures" / "runs"
+    assert output_path("new") == shell / "new"
+    assert output_path(tmp_path / "new") == tmp_path / "new"
+    with pytest.raises(FileNotFoundError, match=rf"'gone' does not exist; tried {kernel}/gone, {shell}/gone, "):
+        input_path("gone")
+
+
+def test_a_figure_has_words():
+    figure = line(50)
+    assert described(figure, "a  line,\n rising") is figure
+    assert spinet.notebook._display(figure)[1]["alt"] == "a line, rising"
+    named = line(50)
+    named.axes[0].set_title("from 0\nto 50")
+    assert spinet.notebook._display(named)[1]["alt"] == "from 0 to 50"
 
 
 @pytest.fixture

@@ -109,17 +109,20 @@ def test_it_is_valid_and_its_cells_have_names(path):
 
 
 @every_notebook
-def test_its_parameters_are_json_values(path):
+def test_its_parameters_are_json_values_with_types_and_words(path):
     (cell,) = [cell for cell in read(path).cells if "parameters" in cell.metadata.get("tags", [])]
     statements = ast.parse(cell.source).body
     values = {}
     for statement in statements:
-        assert isinstance(statement, ast.Assign), ast.unparse(statement)
-        (target,) = statement.targets
-        values[target.id] = ast.literal_eval(statement.value)
+        assert isinstance(statement, ast.AnnAssign), f"{ast.unparse(statement)}: needs a type"
+        values[statement.target.id] = ast.literal_eval(statement.value)
     assert values
     assert json.loads(json.dumps(values)) == values
-    assert papermill.inspect_notebook(str(path)).keys() == values.keys()
+    shown = papermill.inspect_notebook(str(path))
+    assert shown.keys() == values.keys()
+    for name, facts in shown.items():
+        assert facts["help"], f"{name}: needs a comment"
+        assert "null" not in facts["help"].split(), f"{name}: the word is None in Python"
 
 
 @every_notebook
