@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training stops after its current step, or immediately on a second signal."""
+"""Ctrl-C and SIGTERM. Training stops after its current step; a second signal stops it immediately, like all else."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def training_memory(
         optimizer = make_optimizer(training, config.train)
         for parameter in training.parameters():
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-        optimizer.step()  # creates its state
+        optimizer.step()  # creates the optimiser's state
         optimizer.zero_grad(set_to_none=True)
         alive.most = alive.bytes
         with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision != "fp32"):

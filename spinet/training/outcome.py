@@ -64,7 +64,7 @@ def note_end(out: Path, before: bytes | None, error: BaseException) -> BaseExcep
     if record["status"] == "running":
         record["status"] = "interrupted" if stopped else "failed"
     reason = " ".join(str(error).split()) or type(error).__name__
-    with suppress(OSError):  # report the first error
+    with suppress(OSError):  # report the original error
         write_record(record | {"error": reason}, path)
     if record["status"] == "trained":
         remedy = f"training is done; evaluate with: spinet evaluate --weights {out / WEIGHTS} --data …"
@@ -82,7 +82,7 @@ def stored(path: Path) -> bytes | None:
 
 
 def finish(weights: Path, result: dict[str, Any], val_set: PanopticDataset, *, device: str = "cpu") -> Path | None:
-    """Writes an evaluation into the record beside the weights, if it has none and has the same data.
+    """Writes an evaluation into the record beside the weights, if the record lacks one and has the same data.
 
     Returns:
         The record's path, if it was finished.

@@ -26,7 +26,7 @@ def existing_checkpoints(out: Path, *, resume: bool) -> list[Path]:
     """The checkpoints to resume from, oldest first; none for a new run.
 
     Raises:
-        TrainError: the folder holds a run, but `resume` is false or there is no checkpoint.
+        TrainError: the folder holds a run, but `resume` is false, or it has weights and no checkpoint.
     """
     checkpoints, weights = find_checkpoints(out), out / "model.safetensors"
     held = next((path for path in (*checkpoints[-1:], out / "record.json", weights) if path.exists()), None)
