@@ -45,7 +45,7 @@ def read_image(path: Path) -> np.ndarray:
         raise DataError(f"{path}: truncated, or not an image that can be read; fetch it again, or store 8-bit RGB")
     if image.dtype == np.uint8:
         return image
-    deep = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # OpenCV 5 cannot read 16-bit TIFF as RGB
+    deep = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # OpenCV 5 reads 16-bit TIFF wrongly as RGB
     if deep is None or deep.dtype != np.uint16:
         raise DataError(f"{path}: its pixels are {image.dtype}; store uint8 or uint16")
     bits = next(bits for bits in DEPTHS if deep.max() < 2**bits)
@@ -89,7 +89,7 @@ def read_panoptic_png(path: Path) -> np.ndarray:
     """
     content = read_bytes(path)
     if content[:8] != PNG_HEAD:
-        raise UnfitError(f"{path}: not a PNG file, which stores segment ids; write it again")
+        raise UnfitError(f"{path}: not a PNG file, as segment ids require; write it again")
     bits, colours = content[24:26] if len(content) > 25 else (0, 0)
     if bits != 8 or colours not in (RGB, RGBA):
         kind = {0: "grey", 3: "a palette", 4: "grey and alpha"}.get(colours, "colours")

@@ -166,5 +166,5 @@ class Coordinates(nn.Module):
 
 
 def num_parameters(module: nn.Module) -> int:
-    """How many numbers a module learns, or could learn if none of them was frozen."""
+    """The number of parameters of a module, trained or frozen."""
     return sum(parameter.numel() for parameter in module.parameters())
