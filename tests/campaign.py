@@ -75,7 +75,7 @@ CONTEXT.set_forkserver_preload(
 
 
 def start(*arguments: object, said: Path | None = None) -> Any:
-    """A process that runs `spinet`; what it says on stderr goes to a file."""
+    """A process that runs `spinet`, with its stderr in a file."""
     process = CONTEXT.Process(target=_run, args=([*map(str, arguments)], said))
     process.start()
     return process
@@ -97,21 +97,21 @@ def _run(arguments: list[str], said: Path | None) -> None:
 
 
 def spinet(*arguments: object, said: Path | None = None) -> int:
-    """Exit status of `spinet`, in a process of its own."""
+    """Exit status of `spinet`, run in a separate process."""
     process = start(*arguments, said=said)
     process.join()
     return process.exitcode
 
 
 def killed(after: float, *arguments: object) -> bool:
-    """Starts `spinet` and kills it and its children after so many seconds; whether it still lived."""
+    """Starts `spinet` and kills it and its children after some seconds; returns whether it was still running."""
     process = start(*arguments)
     process.join(after)
     alive = process.is_alive()
     if alive:
         try:
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it had not yet become a group of its own
+        except ProcessLookupError:  # it did not have its own process group yet
             process.kill()
     process.join()
     sleep(0.05)
@@ -119,7 +119,7 @@ def killed(after: float, *arguments: object) -> bool:
 
 
 def contents(folder: Path, keep: Callable[[Path], bool] = lambda path: True) -> dict[str, str]:
-    """sha256 of each file below a folder that is not hidden."""
+    """sha256 of each file in a folder and its subfolders, except hidden files."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -128,7 +128,7 @@ def contents(folder: Path, keep: Callable[[Path], bool] = lambda path: True) -> 
 
 
 def flip(path: Path, rng: np.random.Generator) -> str:
-    """Flips one bit of a file; says which."""
+    """Flips one bit of a file; returns its position."""
     content = bytearray(path.read_bytes())
     place, bit = int(rng.integers(len(content))), int(rng.integers(8))
     content[place] ^= 1 << bit

@@ -1,4 +1,4 @@
-"""What tests share: scenes of rectangles, the campaign of faults, and which tests are slow."""
+"""Shared parts of the tests: scenes of rectangles, the campaign of faults, and the list of slow tests."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ SLOW = {
         "test_it_runs_from_top_to_bottom",
     ),
 }
-"""Files, and single tests, that `make check` leaves out: they train, time, draw or start programs."""
+"""Files and single tests that `make check` skips: they train, measure time, draw or start programs."""
 
 
 def pytest_collection_modifyitems(items):
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
 def draw_scene(seed: int, height: int = 64, width: int = 96, things: int = 4, stuff: int = 3, crowd: int = 0):
     """A segment map of rectangles on void, int32 [H, W], with the label and the crowd flag of each segment.
 
-    Stuff lies below things, every segment is visible, the last `crowd` of the things are crowds.
+    Things are in front of stuff, every segment is visible, and the last `crowd` things are crowds.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,4 +1,4 @@
-"""Small data folders in COCO panoptic layout, and training that takes a second, for tests that harm them."""
+"""Small data folders in COCO panoptic layout, and a training of one second, for tests that damage them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLAGS = """--preset tiny --model.backbone resnet10t --model.norm group --model.n
 
 
 def micro(system: str = "spinet", **train: Any) -> Config:
-    """The same as `FLAGS`, for Python."""
+    """`FLAGS` as Python values."""
     config = PRESETS["tiny"].with_system(system)
     sizes = {"fpn_channels": 16, "filter_channels": 16, "feature_channels": 16, "head_convs": 1}
     backbone = {"backbone": "resnet10t", "norm": "group", "pretrained": False, "freeze_stages": 0}
@@ -49,7 +49,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int], balls: int = 2) -> tuple[np.ndarray, dict[int, int]]:
-    """Segment ids, int32 [H, W], and the category of each: sky above, floor below, balls before them."""
+    """Segment ids, int32 [H, W], and the category of each: sky above, floor below, balls in front of them."""
     height, width = size
     ids = np.where(np.arange(height)[:, None] < height // 2, 300, 70_000) * np.ones((1, width), np.int32)
     segments = {300: 7, 70_000: 900}
@@ -68,7 +68,7 @@ def build(
     classes: Sequence[dict[str, Any]] = CLASSES,
     size: tuple[int, int] = (64, 96),
 ) -> Path:
-    """A folder with the splits train and val; segments of other classes than the given ones become void."""
+    """A folder with the splits train and val; segments of classes that are not given become void."""
     rng = np.random.default_rng(0)
     known = {entry["id"] for entry in classes}
     for split, count in zip(("train", "val"), counts, strict=True):

@@ -1,8 +1,8 @@
-"""CUDA without a GPU: tensors that lie in the processor's memory and say that they are on "cuda:0".
+"""CUDA without a GPU: tensors in CPU memory that report the device "cuda:0".
 
-Everything that is computed on them goes through `PretendedCuda`, which raises where devices are mixed, and counts what
-a GPU would have to launch and what the host would wait for. Autocast follows CUDA's rules. Only numbers are true: a
-kernel here may be several there, or one may be fused with another.
+All operations on them go through `PretendedCuda`. It raises an error if devices are mixed, and counts the kernel
+launches and the waits of the host on a GPU. Autocast follows CUDA's rules. The counts are approximate: on a GPU one
+kernel may be several, or several may be fused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import spinet
 ROOT = Path(spinet.__file__).parent
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
-WAITS = {  # operations whose result's size or value the host has to know, and how often each asks
+WAITS = {  # operations whose result the host needs (size or value), and the number of waits of each
     "_local_scalar_dense": 1,
     "nonzero": 1,
     "masked_select": 1,
@@ -47,7 +47,7 @@ INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_ind
 
 
 class Pretended(Tensor):
-    """A tensor that says that it is on `CUDA`; `inner` holds its values."""
+    """A tensor that reports the device `CUDA`; `inner` has its values."""
 
     inner: Tensor
 
@@ -76,17 +76,17 @@ class Pretended(Tensor):
 
 
 class MixedDevices(AssertionError):
-    """An operation took tensors of two devices, which CUDA refuses."""
+    """An operation got tensors of two devices, which CUDA does not allow."""
 
 
 class PretendedCuda(TorchDispatchMode):
-    """While it is entered, pretended tensors can be computed with.
+    """Context in which pretended tensors can be used in operations.
 
     Attributes:
         launches: operations that start a kernel, by name.
-        waits: by line of the package, how often the host waits for the device.
+        waits: number of waits of the host for the device, by line of the package.
         uploaded, downloaded: bytes.
-        types: of the floating tensors that an operation got, "convolution bfloat16" for example.
+        types: types of floating-point inputs of operations, for example "convolution bfloat16".
     """
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class PretendedCuda(TorchDispatchMode):
         if not there and target != "cuda":
             return function(*own_args, **own_kwargs)
         self._count(name, args, there, here, target, bool(kwargs.get("non_blocking")))
-        if name == "native_group_norm":  # what CUDA does
+        if name == "native_group_norm":  # as on CUDA
             own_args = (own_args[0].contiguous(), *own_args[1:])
         result = function(*own_args, **own_kwargs)
         if name == "_local_scalar_dense" or (name == "_to_copy" and target == "cpu"):
@@ -154,7 +154,7 @@ class PretendedCuda(TorchDispatchMode):
             if any(i.dtype in (torch.bool, torch.uint8) for i in indices):
                 self.wait("index by mask")
             if strays and isinstance(args[0], Pretended):
-                self.wait("index on the host", len(strays))  # is copied there
+                self.wait("index on the host", len(strays))  # is copied to the device
                 strays = [t for t in strays if not any(t is i for i in indices)]
         if strays:
             shapes = [tuple(t.shape) for t in strays]
@@ -189,7 +189,7 @@ def _place() -> str:
 
 
 def to_cuda(module: nn.Module) -> nn.Module:
-    """Puts the parameters and buffers of a module there, in place; call it inside of `PretendedCuda`."""
+    """Moves parameters and buffers of a module to the pretended device, in place; call it inside `PretendedCuda`."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and not isinstance(parameter, Pretended):
@@ -234,7 +234,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
         (torch.cuda, "_lazy_init", lambda: None),
         (torch.cuda, "synchronize", lambda *_: current[-1].wait("synchronize")),
         (torch.cuda, "Event", Event),
-        (torch._C, "_InferenceMode", lambda mode: torch.no_grad()),  # it would hide how operations are composed
+        (torch._C, "_InferenceMode", lambda mode: torch.no_grad()),  # it would hide composite operations
         (Tensor, "tolist", listed),
         (Tensor, "pin_memory", lambda self, *_: self),
     ):

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates, against the paper and against counts made in another way."""
+"""Parameters and multiply-accumulates, compared with the paper and with independent counts."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -43,7 +43,7 @@ def test_comparison_meets_the_paper(described):
 def test_counts_of_the_cityscapes_network(described):
     assert described["params"] == 41_961_339
     assert described["params_with_auxiliary"] - described["params"] == 16 * 257 + 256 * 257  # contour, FC
-    # five convolutions with group norm, two more (one of them sees coordinates), a 2×2 deconvolution
+    # five convolutions with group norm, two more (one with coordinates), a 2×2 deconvolution
     generator = 5 * (9 * 256**2 + 512) + (9 * 256 * 258 + 512) + (9 * 256**2 + 512) + (4 * 256**2 + 256)
     assert described["params_separate"] - described["params"] == generator
     cells = 128 * 256
@@ -65,7 +65,7 @@ def test_both_macs_are_met_from_5_to_100_filters(described):
 
 
 def test_macs_equal_those_of_a_real_forward_pass():
-    """Counted a second time, from the shapes that the layers see when the network really runs."""
+    """An independent count from the shapes in a real forward pass."""
     size = (64, 128)
     network = SPINet.from_config(TINY.model, **CLASSES, weights_follow=True).eval()
     total = 0
@@ -117,7 +117,7 @@ def test_no_design_is_nearer_than_ours(designs, described):
     assert all(first[name] == described[name] for name in PUBLISHED)
     choices = ("kernel", "filter_channels", "feature_channels", "deconvolution", "convolve_at")
     assert [first[c] for c in choices] == [second[c] for c in choices] == [3, 256, 256, 2, "stride 8"]
-    assert second["stem"] == "64-64-64"  # not decided by the counts
+    assert second["stem"] == "64-64-64"  # the counts do not decide it
     assert all(row["total_deviation"] > 7 for row in designs[2:])
     assert all(a["total_deviation"] <= b["total_deviation"] for a, b in pairwise(designs))
 
@@ -134,7 +134,7 @@ def test_designs_differ_by_what_they_change(designs):
     assert deep["params_separate"] - deep["params"] == pytest.approx(5.19e6, rel=1e-3)
     assert early["params"] == ours["params"]
     assert early["macs_separate"] - early["macs"] == pytest.approx(0.097e12, rel=1e-2)
-    stem = 27 * (64 - 32) + 9 * (2 * 64 * 64 - 32 * 32 - 32 * 64)  # 64-64-64 less 32-32-64
+    stem = 27 * (64 - 32) + 9 * (2 * 64 * 64 - 32 * 32 - 32 * 64)  # 64-64-64 minus 32-32-64
     assert wide["params"] - ours["params"] == stem + 4 * 32  # batch norms
     assert wide["macs"] - ours["macs"] == stem * 512 * 1024
 

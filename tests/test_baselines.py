@@ -1,4 +1,4 @@
-"""The systems that the paper compares with: sizes, losses, learning, and each rule beside a naive twin."""
+"""The systems that the paper compares with: sizes, losses, learning, and each rule compared with a naive version."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RULES = InferenceConfig(min_stuff_area=0.02)
 
 
 def micro(system: str) -> Config:
-    """The preset tiny with fewer convolutions; 64 channels are the fewest that leave group norm groups of two."""
+    """The preset tiny with fewer convolutions; 64 channels are the minimum for groups of two in group norm."""
     scratch = {"backbone": "resnet10t", "norm": "group", "pretrained": False, "freeze_stages": 0}
     return with_system(replace(TINY, model=replace(TINY.model, head_convs=1, **scratch)), system, PRESETS["tiny"].data)
 
@@ -100,7 +100,7 @@ def test_parameters_are_the_published_ones(system, bound):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_preset_has_the_system_and_its_width(system):
     sizes = {preset: describe_baseline(system, preset)["params"] for preset in PRESETS}
-    assert sizes["tiny"] < sizes["small"] < sizes["cityscapes_r50"] < sizes["coco_r50"]  # the last for its classes
+    assert sizes["tiny"] < sizes["small"] < sizes["cityscapes_r50"] < sizes["coco_r50"]  # the last by its classes
     assert "published" not in describe_baseline(system, "tiny")
 
 
@@ -110,7 +110,7 @@ def test_a_configuration_survives_json_and_names_its_system():
         assert from_dict(to_dict(config)) == config
         assert to_dict(config)["baseline"]["system"] == system
     old = to_dict(TINY)
-    del old["baseline"]  # as written before there were baselines
+    del old["baseline"]  # as before there were baselines
     assert from_dict(old) == TINY
     assert with_system(PRESETS["tiny"].with_system("panoptic_fpn"), "spinet", PRESETS["tiny"].data) == TINY
 
@@ -144,7 +144,7 @@ def test_what_is_small_follows_the_crop():
 
 @pytest.mark.parametrize("system", ["panoptic_fpn", "upsnet"])
 def test_anchors_and_proposals_follow_the_crop(system):
-    """As the authors have them on their crops, and on whole images; an image half as high has anchors half as large."""
+    """As in the authors' code for their crops and whole images; an image half as high has anchors half as large."""
     for crop, scale, rois in (((512, 1024), 8.0, 512), ((256, 512), 4.0, 128), ((128, 256), 2.0, 64), (None, 8.0, 512)):
         config = with_system(replace(TINY, input=replace(TINY.input, crop=crop)), system, PRESETS["tiny"].data)
         assert (config.baseline.anchor_scale, config.baseline.rois) == (scale, rois)
@@ -173,7 +173,7 @@ BATCHES = {
 def test_losses_are_finite_and_reach_every_parameter(system, dtype):
     model = make_model(system)
     for name, parameter in model.network.named_parameters():
-        if name.endswith("weight") and not parameter.any():  # norms that start at zero hide what is before them
+        if name.endswith("weight") and not parameter.any():  # norms that start at zero block earlier layers
             torch.nn.init.constant_(parameter, 0.5)
     for kind, scenes in BATCHES.items():
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -235,7 +235,7 @@ def test_targets_leave_out_crowds_and_void():
 
 def test_boxes_keep_their_precision_under_bfloat16():
     network = make_model("panoptic_fpn").network.eval()
-    x = noise(1, 3, 64, 4096)  # wide: bfloat16 knows multiples of 16 there
+    x = noise(1, 3, 64, 4096)  # wide: bfloat16 only has multiples of 16 there
     with torch.inference_mode():
         pyramid = network.pyramid(
             {str(i): noise(1, c, 16 >> i, 1024 >> i) for i, c in enumerate(network.backbone.channels)}
@@ -247,7 +247,7 @@ def test_boxes_keep_their_precision_under_bfloat16():
     assert halves[0].dtype == torch.float32
 
 
-# --- learning, and the way through train, weights and predict ---------------------------------------------------------
+# --- learning, training, weights and predict --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def quality(model: Model, dataset: PanopticDataset) -> dict[str, float]:
     return summarize(counter.result())
 
 
-OVERFIT = {  # steps, rate, and what a street scene of 64 × 128 pixels needs: smaller anchors, levels and Gaussians
+OVERFIT = {  # steps, rate, and smaller anchors, levels and Gaussians for a street scene of 64 × 128 pixels
     "panoptic_fpn": (40, 4e-3, {"anchor_scale": 3.0}),
     "panoptic_deeplab": (90, 5e-3, {"sigma": 4.0}),
     "upsnet": (34, 4e-3, {"anchor_scale": 3.0}),
@@ -415,7 +415,7 @@ def test_merge_is_panoptic_fpns(seed, kind):
 
 
 def test_spinets_merge_is_the_same_rule_but_for_its_own_additions():
-    """SPINet's, on logits at stride 4, also puts probable stuff below things that were not found; here it may not."""
+    """SPINet's merge, on logits at stride 4, also puts likely stuff below missed things; here it must not."""
     logits = F.interpolate(5 * noise(1, 6, 3, 4, seed=3), (10, 14), mode="bicubic")[0]
     resampler = Resampler(network_size=(40, 56), size=(40, 56), device=torch.device("cpu"))
     stuff_logits = noise(7, 10, 14, seed=4)
@@ -442,7 +442,7 @@ def test_pasted_values_lie_where_the_box_lies():
     window, pasted = paste(values, [3.0, 2.0, 11.0, 6.0], (9, 12))
     assert window == (slice(2, 6), slice(3, 11))
     for row, column in itertools.product(range(4), range(8)):
-        y, x = row + 0.5 - 0.5, (column + 0.5) / 2 - 0.5  # in cells: one pixel a cell down, two across
+        y, x = row + 0.5 - 0.5, (column + 0.5) / 2 - 0.5  # in cells: one pixel per cell down, two across
         left, share = math.floor(x), x - math.floor(x)
         ends = [values[int(y), c] if 0 <= c < 4 else torch.tensor(0.0) for c in (left, left + 1)]
         torch.testing.assert_close(pasted[row, column], (1 - share) * ends[0] + share * ends[1])
@@ -504,7 +504,7 @@ def test_heat_map_and_offsets_of_two_rectangles():
 
 @pytest.mark.parametrize("every_pixel", [True, False])
 def test_panoptic_deeplab_reads_what_its_targets_say(every_pixel):
-    """Perfect outputs give the ground truth back; a thing without a centre is void; small stuff is void."""
+    """Perfect outputs give the ground truth; a thing without a centre is void; small stuff is void."""
     network = make_model("panoptic_deeplab").network
     network.config = replace(network.config, group_all_pixels=every_pixel)
     masks = torch.zeros(2, 64, 96, dtype=torch.bool)
@@ -517,7 +517,7 @@ def test_panoptic_deeplab_reads_what_its_targets_say(every_pixel):
     to_centre = offsets(image)[0][:, cells, cells] / 4
     outputs = DeepLabOutputs(
         semantic=20 * F.one_hot(labels[cells, cells], 7).permute(2, 0, 1)[None].float(),
-        centre=heat_map(image, 6.0)[None, None, cells, cells] + 1e-3 * noise(16, 24),  # no two pixels alike
+        centre=heat_map(image, 6.0)[None, None, cells, cells] + 1e-3 * noise(16, 24),  # all pixels differ
         offset=to_centre[None],
     )
     found = network.postprocess(outputs, (64, 96), RULES, instances=True)
@@ -572,7 +572,7 @@ def test_panoptic_truth_calls_hidden_things_unknown():
 
 
 def test_upsnet_reads_its_panoptic_head():
-    """Doubles of a box or a mask go, weak detections count for AP alone, and stuff wins where most pixels are stuff."""
+    """Removes duplicate boxes and masks; weak detections only count for AP; mostly-stuff things become stuff."""
     network = make_model("upsnet").network
     size = (32, 48)
     semantic = torch.zeros(1, 7, 8, 12)
@@ -587,8 +587,8 @@ def test_upsnet_reads_its_panoptic_head():
                 [4.0, 8.0, 20.0, 24.0],  # the thing
                 [4.0, 8.0, 20.0, 25.0],  # nearly the same box, of another class
                 [8.0, 10.0, 22.0, 22.0],  # another box of the same class, mostly inside the first mask
-                [30.0, 4.0, 44.0, 20.0],  # where the semantic head sees stuff only
-                [30.0, 20.0, 40.0, 30.0],  # not sure enough
+                [30.0, 4.0, 44.0, 20.0],  # where the semantic head predicts only stuff
+                [30.0, 20.0, 40.0, 30.0],  # not confident enough
             ]
         ),
         masks=torch.stack([whole] * 5),
@@ -600,7 +600,7 @@ def test_upsnet_reads_its_panoptic_head():
     assert found.scores == [pytest.approx(0.9), None]
     assert (found.ids[10:22, 6:18] == 1).all()
     assert (found.ids[24:, :] == 2).all()
-    assert (found.ids[6:18, 32:42] == 2).all()  # most of its pixels are stuff to the semantic head
+    assert (found.ids[6:18, 32:42] == 2).all()  # the semantic head labels most of its pixels as stuff
 
 
 # --- CondInst ---------------------------------------------------------------------------------------------------------
@@ -630,7 +630,7 @@ def test_each_filter_is_a_network_of_three_convolutions(channels, numbers):
 
 @pytest.mark.parametrize("channels", [8, 16])
 def test_integrated_paths_share_one_mask_feature(channels):
-    """§5.4: stuff is what learned filters say of the channels that masks are drawn from, and nothing else."""
+    """§5.4: learned filters compute stuff only from the shared channels of the masks."""
     config = micro("condinst")
     config = replace(config, baseline=replace(config.baseline, integrated=True, channels=channels))
     network = _still(build_model(config, CATEGORIES)).network
@@ -646,7 +646,7 @@ def test_integrated_paths_share_one_mask_feature(channels):
         outputs.semantic, F.interpolate(logits, scale_factor=2, mode="bilinear"), rtol=1e-4, atol=1e-5
     )
     gradient = torch.autograd.grad(outputs.semantic.square().sum(), network.mask_branch.tower[-1].weight)[0]
-    assert gradient.abs().amax((1, 2, 3)).min() > 0  # every channel carries stuff
+    assert gradient.abs().amax((1, 2, 3)).min() > 0  # every channel matters for stuff
 
 
 @pytest.mark.parametrize("seed", range(3))

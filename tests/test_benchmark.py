@@ -1,4 +1,4 @@
-"""Table 2, live: scenes with exactly so many things, systems that find them, and what their times are held against."""
+"""Table 2, measured: scenes with an exact number of things, systems that find them, and references for their times."""
 
 import json
 from dataclasses import replace
@@ -77,7 +77,7 @@ def test_on_stage_every_system_finds_the_things_that_are_there(system: str, prec
     matched = quality.state[: CATEGORIES.num_things, 1].sum()
     assert matched >= (9 if system == "condinst" else 11)  # its masks have stride 8
     assert quality.result()["Stuff"]["pq"] > 0.5
-    # and all is as it was
+    # and everything is restored
     assert all(torch.equal(state[name], tensor) for name, tensor in model.network.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.network.modules())
 
@@ -112,7 +112,7 @@ def test_both_groupings_give_the_same_map():
 
 
 def test_counts_are_those_of_the_paper_s_table(tmp_path):
-    """The rows: multiply-accumulates as `accounting` has them, on a stage where 0 things fire."""
+    """The rows: multiply-accumulates as in `accounting`, for a staged scene with 0 things."""
     record = benchmark(
         systems=["spinet", "panoptic_deeplab"],
         size=SIZE,
@@ -144,7 +144,7 @@ def test_counts_are_those_of_the_paper_s_table(tmp_path):
     assert len(summary(record)) == len(rows)
     write_json(record, tmp_path / "bench.json")
     assert json.loads((tmp_path / "bench.json").read_text())["rows"] == record["rows"]
-    assert not find_records(tmp_path)  # no run: nothing was trained
+    assert not find_records(tmp_path)  # not a run record: nothing was trained
 
 
 def test_networks_are_timed_as_built_beside_what_they_become():
@@ -155,7 +155,7 @@ def test_networks_are_timed_as_built_beside_what_they_become():
     assert list(rows) == ["spinet", "spinet, as built", "condinst", "condinst, as built"]
     assert all(row["found"] == 4 for row in rows.values())
     assert rows["spinet"]["× SPINet"] == 1
-    assert rows["spinet"]["MACs G"] == rows["spinet, as built"]["MACs G"]  # what is held against is the same
+    assert rows["spinet"]["MACs G"] == rows["spinet, as built"]["MACs G"]  # the reference is the same
 
 
 def test_medians_quartiles_and_ratios():

@@ -1,4 +1,4 @@
-"""The command line that other scripts rely on: options, files, keys and messages."""
+"""The command line, which other scripts depend on: options, files, keys and messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(city: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network, whose low threshold makes it see many things."""
+    """An untrained network with a low threshold, so that it finds many things."""
     model_config = replace(TINY.model, fpn_channels=16, filter_channels=16, feature_channels=16, head_convs=1)
     config = replace(TINY, model=model_config, inference=replace(TINY.inference, threshold=0.005, keep=0.0))
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
@@ -171,14 +171,14 @@ def test_synth_check_and_truth_against_itself(
 def test_evaluate_weights_equals_evaluate_files_of_predict(
     city: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Two roads to the same number: in memory, and through the files that `spinet predict` writes."""
+    """The same scores in memory and from the files that `spinet predict` writes."""
     run(monkeypatch, "evaluate", "--weights", weights, "--data", city, "--json", tmp_path / "memory.json")
     memory = json.loads((tmp_path / "memory.json").read_text())
     assert memory["Components"].keys() >= {"All", "Things", "Stuff", "per_class"}
     run(monkeypatch, "predict", city / "leftImg8bit" / "val", "--weights", weights, "--out", tmp_path / "out")
     content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
     truth = json.loads((city / "gtFine" / "cityscapes_panoptic_val.json").read_text())
-    for annotation in content["annotations"]:  # COCO's own images carry ids; here names lead to them
+    for annotation in content["annotations"]:  # COCO's images have ids; here they are matched by name
         name = annotation["file_name"].removeprefix("synthcity_").removesuffix("_leftImg8bit.png")
         annotation["image_id"] = name
     assert {a["image_id"] for a in content["annotations"]} == {a["image_id"] for a in truth["annotations"]}

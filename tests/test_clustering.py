@@ -1,4 +1,4 @@
-"""How the Panoptic-Feature is arranged: on features whose arrangement is known."""
+"""Clusters in the Panoptic-Feature, tested on features with known clusters."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sample(scene):
 
 
 def arranged(monkeypatch, sample, vectors, noise=0.01, semantic=None):
-    """A network whose φ is the vector of the segment at each cell, [K + 1, D] with void first, and some noise."""
+    """A network whose φ at each cell is its segment's vector, [K + 1, D] with void first, plus noise."""
     cells = sample.segment_map[2::4, 2::4]
     generator = torch.Generator().manual_seed(1)
     phi = vectors[cells].permute(2, 0, 1) + noise * torch.randn(vectors.shape[1], *cells.shape, generator=generator)
@@ -77,7 +77,7 @@ def test_a_vector_for_every_instance_is_perfect(sample, monkeypatch):
     assert result["silhouette_instances"] > 0.98
     assert result["distance_ratio"] < 0.02
     assert result["triplet_accuracy"] == result["pixel_accuracy"] == 1
-    assert result["silhouette_classes"] < 0.8  # instances of a class lie as far apart as classes
+    assert result["silhouette_classes"] < 0.8  # instances of a class are as far apart as classes
     assert (result["images"], result["instances"]) == (1, 5)
     assert result["pixel_chance"] == pytest.approx(0.4, abs=0.03)  # 3 of one class and 2 of another
     assert result["contour_f"] is None
@@ -165,7 +165,7 @@ def test_cells_are_drawn_evenly_and_alike_for_every_feature(sample, monkeypatch)
 
 @pytest.mark.parametrize("scale", [None, 64])
 def test_a_cell_shows_what_lies_under_its_centre(sample, scale):
-    """The network sees the image at another size, padded; the field ends where the image ends."""
+    """The network gets the image resized and padded; the field ends at the border of the image."""
     model = replace(MODEL, config=replace(MODEL.config, input=replace(MODEL.config.input, scale_unit="short_side")))
     model.config = replace(model.config, input=replace(model.config.input, test_scale=scale))
     part = sample.crop(0, 0, 100, 150)
@@ -225,9 +225,9 @@ def test_heads_of_the_auxiliary_tasks_are_kept(tmp_path):
 
 
 def test_a_quarter_of_the_cells_comes_from_one_quarter_of_the_deconvolution():
-    """Where the features before the deconvolution are equal everywhere, so is φ in each quarter, and nowhere else."""
+    """If the features before the deconvolution are constant, φ is constant within each quarter only."""
     generator = deepcopy(MODEL.network.panoptic_feature)
-    torch.nn.init.normal_(generator.deconvolution.weight)  # its taps start alike
+    torch.nn.init.normal_(generator.deconvolution.weight)  # its taps are equal initially
     phi = generator.deconvolution(torch.ones(1, generator.deconvolution.in_channels, 4, 6))[0].detach().numpy()
     field = FeatureMap(phi, np.ones(phi.shape[1:], dtype=int), np.array([0]))
     inside = quarter(field)

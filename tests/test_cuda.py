@@ -1,6 +1,6 @@
-"""On a real GPU: the same answers as on the CPU, few waits, training that goes on anywhere.
+"""On a real GPU: the same results as on the CPU, few waits, training that continues on another device.
 
-Skipped where there is none; SPINET_DEVICE=cpu runs what can be run on a CPU, to try the tests themselves.
+Skipped without a GPU. SPINET_DEVICE=cpu runs the tests that work on a CPU, to check the tests.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SMALL = replace(TINY, model=NETWORK, train=replace(TINY.train, precision="fp32")
 
 
 def waits(function: Callable[[], Any]) -> int:
-    """How often the host waits for the device."""
+    """Number of times that the host waits for the device."""
     if not ON_GPU:
         function()
         return 0
@@ -77,7 +77,7 @@ def pixels(things: int, size: tuple[int, int] = (256, 512)) -> Any:
     return mosaic(things, size, seed=0).pixels
 
 
-# --- the same answers -------------------------------------------------------------------------------------------------
+# --- the same results -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("connected", [False, True])
@@ -99,7 +99,7 @@ def test_the_shipped_model_says_what_it_says_on_a_cpu(connected: bool, optimized
 @pytest.mark.parametrize(
     "rules",
     [
-        {"threshold": 0.9999, "ap_threshold": 0.9999},  # nothing is found
+        {"threshold": 0.9999, "ap_threshold": 0.9999},  # no detections
         {"duplicates": "none"},  # a hundred masks, all over the image, most of which are dropped
         {"duplicates": "mask", "connected": True},
         {"fill_threshold": 0.3},
@@ -166,7 +166,7 @@ def test_an_image_costs_three_waits():
     with stage(model, sample):
         predict(model, pixels(12))
         encoded = run_network(model, pixels(12))
-        # the debug mode sees implicit waits; each half also waits once on purpose
+        # the debug mode detects implicit waits; each half also has one explicit wait
         assert waits(lambda: run_network(model, pixels(12))) == 0
         assert waits(lambda: postprocess(model, encoded)) <= 1
         assert waits(lambda: postprocess(model, encoded, instances=True)) <= 1
@@ -238,7 +238,7 @@ def test_one_process_under_torchrun(city: Path, tmp_path: Path):
 
 
 def test_steps_follow_each_other_without_a_wait(city: Path):
-    """Of a step's own work; the loader and the reading of its losses come in between."""
+    """Waits of a step itself; the loader and the reading of its losses are in between."""
     model = build_model(SMALL, CATEGORIES)
     training = model.for_training().to(DEVICE, memory_format=torch.channels_last).train()
     part = Prepare(model.target_builder())(collate([mosaic(6, (256, 512), seed=0)], [1]))

@@ -1,4 +1,4 @@
-"""What CUDA would refuse or wait for, on pretended devices: one device is touched, and the host asks it for little."""
+"""Rules and waits of CUDA on pretended devices: only one device is used, and the host rarely waits for it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def untrained(config: Config = SMALL, **rules: Any) -> Model:
 
 
 def on_cuda(model: Model, cuda: Cuda, *, optimized: bool = False) -> Model:
-    """A copy of it there."""
+    """A copy on the pretended device."""
     there = build_model(model.config, model.categories)
     there.network.load_state_dict(model.network.state_dict())
     freeze(there.network)
@@ -64,7 +64,7 @@ def pixels(things: int, seed: int = 0) -> np.ndarray:
     return mosaic(things, SIZE, seed=seed).pixels
 
 
-# --- the pretence -----------------------------------------------------------------------------------------------------
+# --- pretended CUDA ---------------------------------------------------------------------------------------------------
 
 
 def test_mixed_devices_are_refused_and_waits_are_counted(cuda: Cuda):
@@ -131,14 +131,14 @@ def test_an_image_costs_three_waits(cuda: Cuda, optimized: bool):
 def test_the_map_is_that_of_the_cpu(
     cuda: Cuda, monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any], kind: Any, reach: int | None
 ):
-    """Of an untrained network whose masks overlap in many ways."""
+    """Outputs of an untrained network whose masks overlap in many ways."""
     config = replace(
         SMALL, objective=replace(SMALL.objective, semantic_classes=kind), model=replace(NETWORK, reach=reach)
     )
     model = untrained(config, **{"precision": "fp32", "threshold": 0.0, "ap_threshold": 0.0, "top": 30} | rules)
     there, image = on_cuda(model, cuda), pixels(4)
     expected = postprocess(model, run_network(model, image), instances=True)
-    monkeypatch.setattr(inference, "ROUNDS", 1)  # so few that the merge is done again
+    monkeypatch.setattr(inference, "ROUNDS", 1)  # so few that the merge must repeat
     with cuda():
         found = postprocess(there, run_network(there, image), instances=True)
     assert (found.ids == expected.ids).mean() > 0.999
@@ -209,7 +209,7 @@ def test_compiling_without_a_c_compiler_says_so_on_cuda_too(monkeypatch: pytest.
 
 
 def test_results_of_a_graph_are_copied(monkeypatch: pytest.MonkeyPatch):
-    """A CUDA graph writes the next image's results where those of the last one lie."""
+    """A CUDA graph overwrites the results of the previous image."""
     options: dict[str, Any] = {}
     memory = torch.zeros(3)
 
@@ -253,7 +253,7 @@ def test_the_yardstick_is_longer_than_a_cache_and_a_clock(cuda: Cuda, monkeypatc
 
 
 class OneGpu:
-    """What `take_step` asks of accelerate, of one process; the gradients are zero, for there is no backward pass."""
+    """The part of accelerate that `take_step` uses, for one process; gradients are zero without a backward pass."""
 
     device = torch.device("cuda", 0)
 
@@ -275,7 +275,7 @@ class OneGpu:
 @pytest.mark.parametrize("things", [0, 6])
 @pytest.mark.parametrize("system", ["spinet", *BASELINES])
 def test_a_step_of_training_waits_for_nothing(cuda: Cuda, system: str, things: int):
-    """Baselines' own code may; theirs are held to one device."""
+    """The baselines may wait; they are only tested for one device."""
     config = replace(PRESETS["tiny"], config=SMALL).with_system(system)
     torch.manual_seed(0)
     model = build_model(config, CATEGORIES)

@@ -1,4 +1,4 @@
-"""§5.1 Data folders: what is read from them, what is refused, and what a check finds."""
+"""§5.1 Data folders: reading, errors, and the results of a check."""
 
 import copy
 import json
@@ -75,7 +75,7 @@ def edit(root: Path, change) -> None:
 
 @pytest.fixture
 def cityscapes(tmp_path: Path) -> Path:
-    """Two pictures: road, a car, a crowd of cars, and the hood of one's own car, which is not evaluated."""
+    """Two images: road, a car, a crowd of cars, and the ego vehicle's bonnet, which is not evaluated."""
     root = tmp_path / "cityscapes"
     instances = np.full((HEIGHT, WIDTH), 7, np.uint16)
     instances[5:9, 5:15] = 26_000
@@ -192,7 +192,7 @@ def test_an_unknown_id_is_refused(ids: list[int]):
     with pytest.raises(DataError, match=f"id {ids[-1]} "):
         look_up(np.array([ids], np.int32), np.array(ids[:-1], np.int32), Path("x"))
     largest = max(ids)
-    for beyond in {largest + 1, largest + 2, min(2 * largest + 2, BIG)} - set(ids):  # nor is one beyond the table
+    for beyond in {largest + 1, largest + 2, min(2 * largest + 2, BIG)} - set(ids):  # nor an id outside the table
         with pytest.raises(DataError, match=f"id {beyond} "):
             look_up(np.array([[beyond]], np.int32), np.array(ids, np.int32), Path("x"))
 
@@ -308,7 +308,7 @@ def test_pixels_that_contradict_the_entries(coco: Path):
     def change(document: dict) -> None:
         segment(document)["area"] = 17
         document["annotations"][2]["segments_info"].append({"id": 4, "category_id": 7, "iscrowd": 0, "area": 3})
-        document["annotations"][0]["segments_info"][2]["iscrowd"] = 1  # stuff: only odd
+        document["annotations"][0]["segments_info"][2]["iscrowd"] = 1  # on stuff: only a warning
 
     edit(coco, change)
     report = check(coco)
@@ -333,7 +333,7 @@ def test_all_faults_at_once_by_any_number_of_processes(coco: Path):
         "unknown category": 1,
         "image missing": 2,
         "image broken": 1,
-        "segment not in the JSON file": 1,  # not also the pixels of the entry without a sound category
+        "segment not in the JSON file": 1,  # without the pixels of the entry whose category is invalid
     }
     assert [len(tally.examples) for tally in report.faults.kinds.values()] == [1, 1, 1, 1]
     assert "image missing: 2" in str(report)
@@ -383,7 +383,7 @@ JSON = st.recursive(
 
 
 def places(value, path=()):
-    """Paths to every value inside."""
+    """Paths to all nested values."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:

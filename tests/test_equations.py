@@ -1,4 +1,4 @@
-"""Eq. 1 to 7, each beside a naive loop that is written from the paper alone."""
+"""Eq. 1 to 7, each compared with a naive loop written only from the paper."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ def assert_equal_with_gradient(function, naive, *inputs):
     assert value.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-7)
     gradients, wanted = torch.autograd.grad(value, ours), torch.autograd.grad(expected, theirs)
     for gradient, want in zip(gradients, wanted, strict=True):
-        assert want.abs().max() > 1e-4  # a gradient that vanishes would show nothing
+        assert want.abs().max() > 1e-4  # a zero gradient would prove nothing
         torch.testing.assert_close(gradient.double(), want, rtol=1e-4, atol=1e-5 * float(want.abs().max()))
 
 
@@ -52,7 +52,7 @@ def naive_dice(p, y, square=True, eps=1e-5):
 def test_eq1_thing_dice(shape, square):
     logits = noise(*shape)
     masks = (noise(*shape, seed=1) > 0).float()
-    masks[0, 0, 0] = 0.25  # a cell that the instance covers in part
+    masks[0, 0, 0] = 0.25  # a cell that the instance partly covers
 
     def naive(x):
         return sum(naive_dice(1 / (1 + torch.exp(-logit)), y, square) for logit, y in zip(x, masks, strict=True))
@@ -326,7 +326,7 @@ def test_eq4_sees_its_mask_alone():
 
 
 class Given(IntraClassTriplet):
-    """The loss for representations that the test gives, [2, K, D]: anchors and positives."""
+    """The loss for given representations, [2, K, D]: anchors and positives."""
 
     def __init__(self, representations):
         nn.Module.__init__(self)
@@ -343,8 +343,8 @@ def eq5(anchor, positive, negative):
 
 
 def test_eq5_sign():
-    """Near the positive and far from the negative is good, the reverse is bad."""
-    here, there = torch.tensor([0.0, 0.0]), torch.tensor([3.0, 4.0])  # five apart
+    """The loss is small near the positive and far from the negative, and large otherwise."""
+    here, there = torch.tensor([0.0, 0.0]), torch.tensor([3.0, 4.0])  # distance 5
     good, bad, even = eq5(here, here, there), eq5(here, there, here), eq5(here, there, -there)
     assert float(good) == pytest.approx(math.log(1 + math.exp(-5)), abs=1e-3)
     assert float(bad) == pytest.approx(math.log(1 + math.exp(5)), abs=1e-3)
@@ -473,7 +473,7 @@ def test_eq6_rewards_the_right_contour():
 
 
 def test_eq6_void_does_not_judge_the_contour():
-    """What the head says at ignored pixels changes nothing, nor does the number of them."""
+    """Neither the head's outputs at ignored pixels nor their number change the loss."""
     module, phi, contour = contour_example()
     before = module(phi, contour).item()
     wider = F.pad(contour, (0, 4, 0, 8), value=IGNORE)
@@ -507,7 +507,7 @@ def build_targets(scenes, config=None, seeds=None):
 
 
 def build_outputs(targets, config=None, seed=0):
-    """What a network might say, as the arguments that the objective takes."""
+    """Random network outputs as arguments of the objective."""
     kind = (config or ObjectiveConfig()).semantic_classes
     batch, size = len(targets.images), targets.images[0].masks.shape[1:]
     outputs = LabelSpace(kind, 3, 4).num_outputs
@@ -542,13 +542,13 @@ def part(arguments, targets, images):
 
 @pytest.fixture
 def scenes(scene):
-    """Four pictures with 4, 0, 1 and 6 instances; the last has a crowd."""
+    """Four images with 4, 0, 1 and 6 instances; the last has a crowd."""
     return [scene(0), scene(1, things=0), scene(2, things=1), scene(3, things=6, crowd=1)]
 
 
 @pytest.mark.parametrize("preset", [ObjectiveConfig(), COCO_R50.objective], ids=["cityscapes", "coco"])
 def test_eq7_total(scenes, preset):
-    """Every term, from the parts above, with the paper's coefficients (§5.2)."""
+    """Every term from the functions above, with the paper's coefficients (§5.2)."""
     targets = build_targets(scenes, preset)
     x, counts = build_outputs(targets, preset), targets.counts()
     torch.manual_seed(0)
@@ -610,7 +610,7 @@ def test_eq7_weight_scales_its_term_alone(scenes, field, term):
 
 @pytest.mark.parametrize(("multi_class_dice", "inter", "intra"), TABLE_3)
 def test_eq7_rows_of_table_3(scenes, multi_class_dice, inter, intra):
-    """A switch that is off leaves neither a term nor a parameter; the heads are the 0.1 M between 42.2 M and 42.3 M."""
+    """A task that is off has no term and no parameter; the heads are the 0.1 M between 42.2 M and 42.3 M."""
     config = ObjectiveConfig(
         multi_class_dice=multi_class_dice,
         inter_class_contour=20.0 if inter else 0.0,
@@ -663,7 +663,7 @@ EMPTY = {
 @pytest.mark.parametrize("semantic_classes", ["stuff", "stuff+thing", "all"])
 @pytest.mark.parametrize("case", EMPTY)
 def test_eq7_empty_cases(scene, case, semantic_classes):
-    """Every term and its gradient stay finite, and a term without an item is zero."""
+    """Every term and its gradient are finite; a term without items is zero."""
     config = ObjectiveConfig(semantic_classes=semantic_classes)
     targets = build_targets([scene(0, **EMPTY[case])], config)
     x = build_outputs(targets, config)
@@ -697,7 +697,7 @@ def test_eq7_an_instance_of_one_pixel():
 
 
 def test_eq7_void_and_crowds_do_not_judge_thing_masks(scenes):
-    """What a filter answers where nobody knows what is there changes nothing; elsewhere it does."""
+    """Void and crowd pixels are ignored in the mask loss; other pixels are not."""
     targets = build_targets(scenes)
     x, counts = build_outputs(targets), targets.counts()
     objective = Objective(config=ObjectiveConfig(), feature_channels=CHANNELS)
@@ -711,7 +711,7 @@ def test_eq7_void_and_crowds_do_not_judge_thing_masks(scenes):
 
 
 def test_eq7_ends_with_less_loss_where_the_prediction_is_right(scenes):
-    """Logits made from the truth itself bring every supervised term near zero."""
+    """Logits made from the ground truth give supervised terms near zero."""
     targets = build_targets(scenes, ObjectiveConfig(semantic_stride=4))
     one_hot = torch.stack([targets.semantic == c for c in range(7)], 1).float()
     right = {

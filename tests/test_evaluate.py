@@ -1,4 +1,4 @@
-"""§5.1 The measures against the official code, on scenes with every odd case that it has a rule for."""
+"""§5.1 The measures compared with the official code, on scenes with all special cases of its rules."""
 
 import contextlib
 import copy
@@ -40,7 +40,7 @@ from spinet.synthcity import generate
 from spinet.weights import load_model
 
 SIZE = (24, 32)
-# stuff and things mixed, ids with gaps, and two classes that no scene shows
+# stuff and things mixed, ids with gaps, and two classes without segments
 CATEGORIES = Categories.of(
     [
         Category(7, "road", False),
@@ -64,7 +64,7 @@ def draw(rng, segment_map, count, first):
 
 
 def described(rng, segment_map, category_of):
-    """Random ids of 24 bits for the values that are left in a map (0 is void), and the segments."""
+    """Random 24-bit ids for the values in a map (0 is void), and the segments."""
     values = [value for value in np.unique(segment_map).tolist() if value]
     ids = dict(zip(values, (rng.choice(2**24 - 1, len(values), replace=False) + 1).tolist(), strict=True))
     id_map = np.zeros(SIZE, dtype=np.int64)
@@ -112,7 +112,7 @@ def quality(scenes, categories=CATEGORIES):
 
 
 def write_scenes(folder, scenes):
-    """The scenes as files; returns the two JSON files."""
+    """Writes the scenes as files; returns the two JSON files."""
     categories = [{"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": [1, 2, 3]} for c in CATEGORIES.all]
     categories.sort(key=lambda category: category["id"])
     for side, name in enumerate(("gt", "pred")):
@@ -128,7 +128,7 @@ def write_scenes(folder, scenes):
 
 
 def official(code, gt_json, pred_json, monkeypatch):
-    """What the official code says, run in this process."""
+    """Result of the official code, run in this process."""
     module: Any
     if code == "panopticapi":
         module = pytest.importorskip("panopticapi.evaluation")
@@ -164,7 +164,7 @@ def test_pq_equals_the_official_code(code, tmp_path, monkeypatch):
     theirs = official(code, *files, monkeypatch)
     assert_equal_results(ours, theirs)
     assert_equal_results(quality(scenes).result(), theirs)
-    # the scenes are worth the comparison
+    # the scenes are a meaningful comparison
     assert theirs["All"]["n"] == 5
     assert 0.1 < theirs["All"]["pq"] < 0.9
     assert all(min(ours["per_class"][c][key] for key in ("tp", "fp", "fn")) > 5 for c in SHOWN)
@@ -173,7 +173,7 @@ def test_pq_equals_the_official_code(code, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_pq_of_single_images_equals_the_official_code(seed, tmp_path, monkeypatch):
-    """Sums over many images can hide errors that cancel."""
+    """Each image separately, because errors could cancel in sums."""
     for place in range(8):
         files = write_scenes(tmp_path / str(place), [scene(1000 * seed + place)])
         ours = evaluate_files(*files)
@@ -194,7 +194,7 @@ def test_pq_by_hand():
     result = quality([(gt, gt_segments, pred, pred_segments)]).result()
     assert result["per_class"][3]["iou"] == 8 / 10
     assert result["per_class"][7]["iou"] == 10 / 12
-    assert result["per_class"][24]["fp"] == 0  # void is forgiven
+    assert result["per_class"][24]["fp"] == 0  # void is ignored
     assert result["All"] == pytest.approx({"pq": (0.8 + 10 / 12) / 2, "sq": (0.8 + 10 / 12) / 2, "rq": 1, "n": 2})
     assert summarize(result) == pytest.approx(
         {"PQ": 100 * (0.8 + 10 / 12) / 2, "PQ_th": 80, "PQ_st": 1000 / 12, "SQ": 100 * (0.8 + 10 / 12) / 2, "RQ": 100}
@@ -246,11 +246,11 @@ def test_pq_does_not_depend_on_what_must_not_matter(seed):
     state = quality([(gt_ids, gt_segments, pred_ids, pred_segments)]).state
     rng = np.random.default_rng(seed)
 
-    pixels = rng.permutation(gt_ids.size)  # where the pixels lie
+    pixels = rng.permutation(gt_ids.size)  # positions of the pixels
     shuffled = [ids.ravel()[pixels].reshape(SIZE) for ids in (gt_ids, pred_ids)]
     assert quality([(shuffled[0], gt_segments, shuffled[1], pred_segments)]).state == pytest.approx(state, abs=1e-12)
 
-    ids = sorted({0, *np.unique(pred_ids).tolist()})  # what the segments are called, and in what order they are listed
+    ids = sorted({0, *np.unique(pred_ids).tolist()})  # ids and order of the segments
     renamed = dict(zip(ids, [0, *(rng.permutation(len(ids) - 1) + 1).tolist()], strict=True))
     new_ids = np.vectorize(renamed.get)(pred_ids).astype(np.uint8)
     new_segments = [segment | {"id": renamed[segment["id"]]} for segment in pred_segments[::-1]]
@@ -299,7 +299,7 @@ def test_png_ids(tmp_path):
 
 
 def setting(side, place, key, value):
-    """Changes an entry of the first annotation, or of its first segment."""
+    """Changes a value in the first annotation, or in its first segment."""
 
     def change(gt, pred, folder):
         annotation = (gt, pred)[side]["annotations"][0]
@@ -365,7 +365,7 @@ def test_faults_in_files_are_named(fault, tmp_path):
     files = write_scenes(tmp_path, scenes)
     gt, pred = (json.loads(path.read_text()) for path in files)
     pred["annotations"].reverse()
-    evaluate_files(*files)  # was fine before
+    evaluate_files(*files)  # no error before the change
     change, message = FAULTS[fault]
     change(gt, pred, tmp_path)
     for path, content in zip(files, (gt, pred), strict=True):
@@ -438,7 +438,7 @@ def test_real_ground_truth_against_itself_is_perfect():
 
 
 def instances(seed):
-    """Instances with scores: most of a scene's things, moved a little, some under a wrong class, and false ones."""
+    """Instances with scores: most things of a scene, slightly moved, some with a wrong class, and false positives."""
     rng = np.random.default_rng(seed)
     gt_ids, gt_segments, pred_ids, pred_segments = scene(seed)
     things = [category.id for category in CATEGORIES.things]
@@ -663,7 +663,7 @@ STREET = Categories.of([Category(i, id2label[i].name, i >= 24) for i in (7, 8, 2
 
 
 def official_precision(folder, truth, found):
-    """What evalInstanceLevelSemanticLabeling makes of files: paths of instance ids, and instances of each image."""
+    """Result of evalInstanceLevelSemanticLabeling on files: paths of instance ids, and instances of each image."""
     from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
 
     arguments: Any = copy.copy(official.args)
@@ -679,15 +679,17 @@ def official_precision(folder, truth, found):
             lines.append(f"{name} {instance['category_id']} {instance['score']!r}")
         lists.append(folder / f"{number}.txt")
         lists[-1].write_text("".join(f"{line}\n" for line in lines))
-    # its files are of no use here, and with a recent NumPy it lacks a function and writes no file
+    # its output files are not needed, and with a recent NumPy it cannot write them
     unwritten = mock.patch.object(official, "writeDict2JSON")
     with unwritten, mock.patch("numpy.in1d", np.isin, create=True):
         return official.evaluateImgLists(list(map(str, lists)), list(map(str, truth)), arguments)["averages"]
 
 
 def street(seed):
-    """Instance ids with things of all sizes, groups, void, a caravan (which is void, but not to the official code), and
-    predictions: of most things one that is shifted, of some two; of wrong classes; on groups, void and nothing."""
+    """Instance ids with things of all sizes, groups, void, and a caravan (void, but not in the official code).
+
+    Predictions: one shifted instance for most things, two for some; wrong classes; on groups, on void and on nothing.
+    """
     rng = np.random.default_rng(seed)
     ids = np.full((80, 120), 7, np.uint16)
     values = [26001, 26002, 26003, 24001, 24002, 24003, 33001, 26, 24, 3, 29001, 26004]
@@ -729,7 +731,7 @@ def test_ap_equals_cityscapesscripts(tmp_path):
         coded = [dict(i, mask=codec.encode(np.asfortranarray(i["mask"], dtype=np.uint8))) for i in instances]
         halves[seed % 2].update(seed, ids, coded)
     halves[0].merge(pickle.loads(pickle.dumps(halves[1])))
-    assert str(halves[0].result()) == str(ours)  # nan is not itself
+    assert str(halves[0].result()) == str(ours)  # nan != nan
 
 
 def test_cityscapes_ap_refuses_what_it_cannot_count():
@@ -749,13 +751,13 @@ def test_cityscapes_ap_refuses_what_it_cannot_count():
 
 
 def test_validation_on_cityscapes_equals_its_own_scripts(tmp_path, monkeypatch):
-    """AP and mIoU of predictions on whole pictures, groups among them, beside the scripts that read files."""
+    """AP and mIoU of predictions on whole images, also with groups, compared with the scripts that read files."""
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 
     generate(tmp_path / "city", num_train=1, num_val=2, size=(256, 512), progress=False)
     for path in sorted((tmp_path / "city" / "gtFine" / "val").rglob("*_instanceIds.png")):
         ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        assert cv2.imwrite(str(path), np.where(ids == ids[ids >= 1000].max(), ids // 1000, ids))  # that one is a group
+        assert cv2.imwrite(str(path), np.where(ids == ids[ids >= 1000].max(), ids // 1000, ids))  # a group
     prepare_cityscapes(tmp_path / "city")
     dataset = open_dataset(tmp_path / "city", "val")
     assert any(record.segments.crowd.any() for record in dataset.records)

@@ -1,4 +1,4 @@
-"""§5.4 The experiments: what their rows change, which runs that makes, and that a kill loses little."""
+"""§5.4 The experiments: settings of the rows, their runs, and small losses after a kill."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ if experiment == "separate":
 record = json.loads((here / f"{experiment}.json").read_text())
 (folder / "record.json").write_text(json.dumps(record))
 """
-"""A notebook that takes the records of its runs from files, so that a sweep of it costs no training."""
+"""A notebook that copies its records from files, so that a sweep needs no training."""
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def write_notebook(path: Path, *sources: str, tagged: bool = True) -> Path:
 
 
 def leave_record(plan: Plan, run: Run, folder: Path) -> None:
-    """What `STAND_IN` will find."""
+    """The records for `STAND_IN`."""
     config = to_dict(plan.config(run))
     record = new_record(experiment=run.experiment, seed=0, config=config, data={}, iterations=4, hours=0, metrics={})
     write_record(record, folder / f"{run.experiment}.json")
@@ -260,7 +260,7 @@ def test_rows_can_be_chosen_and_stay_the_same_runs(city: Path):
 
 
 def searched(city: Path, scores: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Records of the search, with these PQ at the three rates of each system."""
+    """Records of the search, with these PQ values at the three rates of each system."""
     plan = micro_plan(city, "rates")
     annotations = [city / "gtFine" / f"cityscapes_panoptic_{split}.json" for split in ("train", "val")]
     records = []
@@ -347,7 +347,7 @@ def test_gpus_are_shared_by_the_batch():
 
 
 def test_notebook_and_driver_agree_on_the_parameters(city: Path, tmp_path: Path):
-    """Papermill only warns of parameters that a notebook does not have."""
+    """Papermill only warns if a notebook does not have a parameter."""
     known = papermill.inspect_notebook(str(NOTEBOOK))
     assert known.keys() == Plan("tiny", "", {}, {}).parameters(Run("", 0, {}, ""), tmp_path).keys()
     with pytest.raises(ExperimentError, match=r"none.ipynb: no such file"):
@@ -393,7 +393,7 @@ def test_a_folder_with_another_run_is_left_alone(city: Path, tmp_path: Path):
 
 
 def test_a_killed_run_goes_on_and_its_training_is_shared(city: Path, tmp_path: Path):
-    """The real notebook: its kernel is killed at work and started again; then a run that differs in inference alone."""
+    """The real notebook: its kernel is killed and started again; then a run that differs only in inference."""
     plan = replace(micro_plan(city, "duplicates", **{"train.iterations": 60}), timeout_hours=0.2)
     names = {run.experiment: name for name, run in plan.runs.items()}
     trained = next(run for run in plan.runs.values() if run.source is None)
@@ -423,7 +423,7 @@ def test_a_killed_run_goes_on_and_its_training_is_shared(city: Path, tmp_path: P
     assert read_record(tmp_path / other.name / RECORD)["config"]["inference"]["duplicates"] == "mask"
     assert (tmp_path / other.name / "log.csv").read_bytes() == (folder / "log.csv").read_bytes()
 
-    # the same run by `spinet train`: the same record, but for the moment and the time that it took
+    # the same run by `spinet train`: the same record, except date and run time
     command = train_command("tiny", city, tmp_path / "alone", {**plan.base, "train.seed": 0}, trained.overrides)
     subprocess.run(
         [sys.executable, "-m", "spinet.cli", *command[1:], "--experiment", trained.experiment],
@@ -473,7 +473,7 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
     with pytest.raises(LockError, match=rf"{waiting}/.at_work: in use by process \d+ on .*; wait until it ends"):
         sweep(out=out, **settings)
     for process in orphans:
-        with contextlib.suppress(psutil.NoSuchProcess):  # gone with its parent
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended with its parent
             process.kill()
     psutil.wait_procs(orphans, timeout=60)
 
@@ -508,14 +508,14 @@ def test_a_failure_is_told_and_finished_runs_are_kept(city: Path, tmp_path: Path
 
 
 def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: Path):
-    """Two processes of gloo; one is killed, torchrun starts both again, from the checkpoint that process 0 left."""
+    """Two gloo processes; one is killed, and torchrun restarts both from the checkpoint of process 0."""
     settings = {**MICRO, "train.iterations": 20}
     killed: list[int] = []
 
     def is_second(process: psutil.Process) -> bool:
         try:
             return process.environ().get("RANK") == "1"
-        except psutil.Error:  # gone meanwhile
+        except psutil.Error:  # ended in the meantime
             return False
 
     def kill_one() -> None:
@@ -538,7 +538,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(city: Path, tmp_path: 
     train(override(START, settings).config, data=city, out=tmp_path / "one")
     for one, two in list(zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True))[:6]:
         assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
-    # three images over two processes: none is lost, none counts twice
+    # three images on two processes: each counts exactly once
     alone = validate(load_model(tmp_path / "two" / "model.safetensors"), open_dataset(city, "val"))
     for name in ("All", "Things", "Stuff", "images"):
         assert record["metrics"][name] == alone[name]

@@ -1,4 +1,4 @@
-"""The network as an ONNX file says what PyTorch says."""
+"""The exported ONNX network gives the same outputs as PyTorch."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def test_the_file_says_what_pytorch_says(tmp_path):
     names = [output.name for output in session.get_outputs()]
     assert names == list(deviations)
     assert names == [*(f"classes_{level}" for level in range(4)), *(f"filters_{level}" for level in range(4)), "phi"]
-    picture = np.random.default_rng(7).integers(0, 256, (1, 3, *SIZE), dtype=np.uint8)  # not what was compared
+    picture = np.random.default_rng(7).integers(0, 256, (1, 3, *SIZE), dtype=np.uint8)  # not export's noise
     found = dict(zip(names, session.run(None, {"image": picture}), strict=True))
     with torch.inference_mode():
         features = model.network(torch.from_numpy(picture))

@@ -1,6 +1,6 @@
 """The campaign of faults: kills, a full disk, flipped bits, odd data and illegal data; see docs/faults.md.
 
-By default a small sample of each; with `--faults FILE` the long form, whose table is written to the file.
+By default a small sample of each runs. `--faults FILE` runs the long form and writes its table to the file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from spinet.training.loop import train
 from spinet.training.resume import settled_history
 from spinet.weights import load_model
 
-pytestmark = pytest.mark.timeout(3600)  # of the long form
+pytestmark = pytest.mark.timeout(3600)  # for the long form
 SYSTEMS = ("spinet", "panoptic_fpn", "panoptic_deeplab", "upsnet", "condinst")
 
 
@@ -48,7 +48,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data folder and a finished run on it; tests copy what they harm."""
+    """A data folder and a finished run on it; tests damage copies."""
     root = tmp_path_factory.mktemp("ready")
     arguments = ["train", "--data", build(root / "data"), "--out", root / "run", *FLAGS]
     assert spinet(*arguments) == 0
@@ -133,7 +133,7 @@ def test_kills_in_data_preparation(campaign: Campaign, tmp_path: Path, rng: np.r
 
 
 def test_kills_in_a_sweep(campaign: Campaign, ready: tuple[Path, Path], tmp_path: Path, rng: np.random.Generator):
-    """A sweep of one run by the real notebook takes half a minute, so that there are few; test_experiments has one."""
+    """A sweep of one run with the real notebook takes half a minute, so there are few; test_experiments has one."""
     if not campaign.long:
         pytest.skip("test_experiments kills a sweep")
     data, _ = ready
@@ -180,7 +180,7 @@ def _start_sweep(command: list[Any], out: Path) -> subprocess.Popen[bytes]:
 
 
 def _sweep(command: list[Any], out: Path) -> int:
-    """Its status; processes of a killed one notice within seconds that their parent is gone."""
+    """Exit status; child processes notice within seconds that their parent was killed."""
     return _start_sweep(command, out).wait()
 
 
@@ -234,7 +234,7 @@ def test_a_full_disk(kind: str, campaign: Campaign, ready: tuple[Path, Path], tm
             said = [text for text in (tmp_path / "said").read_text().replace("\r", "\n").splitlines() if "rror" in text]
             resize(disk, 2**30)
             named = len(said) == 1 and "No space left" in said[0] and str(disk) in said[0]
-            if kind == "predict":  # it does not go on: nothing is mixed
+            if kind == "predict":  # it does not continue, so nothing is mixed
                 shutil.rmtree(disk / "out", ignore_errors=True)
             again = spinet(*command, *(["--resume"] if kind == "train" else []), said=tmp_path / "said")
             if code == 0:
@@ -271,7 +271,7 @@ def test_flipped_bits(
 
     def evaluate() -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # an edited file is only warned of
+            warnings.simplefilter("error")  # an edited file only gives a warning
             return evaluate_files(json_file(data), tmp_path / "p/panoptic.json")["per_class"]
 
     def resume() -> Any:
@@ -315,7 +315,7 @@ def test_flipped_bits(
 
 
 def strip(record: dict[str, Any]) -> dict[str, Any]:
-    """The record itself, without a key that a flipped bit made of the checksum's name."""
+    """The record without a key that a flipped bit in the name of the checksum created."""
     return {
         key: value for key, value in record.items() if (key.isascii() and len(key) != len("sha256")) or key == "config"
     }
@@ -331,7 +331,7 @@ IDS = st.integers(1, 2**24 - 1)
 
 @st.composite
 def folders(draw: st.DrawFn) -> dict[str, Any]:
-    """What an odd but legal data folder is made of: see `write`."""
+    """The content of an odd but legal data folder; see `write`."""
     kinds = draw(st.lists(st.booleans(), min_size=1, max_size=4))
     ids = draw(st.lists(st.integers(0, 2**31 - 1), min_size=len(kinds), max_size=len(kinds), unique=True))
     names = draw(st.lists(st.text(min_size=1, max_size=8), min_size=len(kinds), max_size=len(kinds), unique=True))
@@ -360,7 +360,7 @@ def folders(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def write(root: Path, plan: dict[str, Any]) -> Path:
-    """Each segment is a few random runs of pixels, down to a single one; what no segment takes is void."""
+    """Each segment is a few random runs of pixels, at least one pixel; other pixels are void."""
     rng = np.random.default_rng(plan["seed"])
     (root / "annotations").mkdir(parents=True)
     for split, entries in plan["splits"].items():
@@ -494,12 +494,12 @@ def test_illegal_data(campaign: Campaign, ready: tuple[Path, Path], tmp_path: Pa
             ["evaluate", "--data", data, *weights, "--json", tmp_path / "out"],
         ):
             if command[0] == "evaluate" and ("train" in kind or kind in TRAIN_ALONE):
-                continue  # what evaluation does not read
+                continue  # not read by the evaluation
             code = main_in_process(*command)
             said = [
                 text for text in capsys.readouterr().err.replace("\r", "\n").splitlines() if text.startswith("error")
             ]
-            told = len(said) == 1 if command[0] != "data" else True  # a check's report is what it prints
+            told = len(said) == 1 if command[0] != "data" else True  # a check prints its report
             if code and told and not (tmp_path / "out").exists():
                 line.promised += 1
             else:
@@ -510,4 +510,4 @@ def test_illegal_data(campaign: Campaign, ready: tuple[Path, Path], tmp_path: Pa
 
 
 TRAIN_ALONE = {"map missing", "no JSON", "an area that is wrong", "other classes in val"}
-"""Kinds that evaluating weights does not see, or takes as the official code does."""
+"""Faults that the evaluation of weights does not read, or accepts like the official code."""

@@ -1,4 +1,4 @@
-"""Figures 3 and 4: what they say comes from the network, the heads and the image, and all of it can be read."""
+"""Figures 3 and 4: their content comes from the network, the heads and the image, and is readable."""
 
 from dataclasses import replace
 from itertools import combinations, pairwise
@@ -30,7 +30,7 @@ def network(config=CITYSCAPES, device="meta"):
 
 
 def street(channels=8, seed=0):
-    """An image with a road, two cars and a person, φ, and the targets, as `figure_4` takes them."""
+    """An image with a road, two cars and a person, φ, and the targets, as arguments of `figure_4`."""
     segment_map = torch.ones(64, 128, dtype=torch.int32)
     segment_map[8:40, 8:48] = 2
     segment_map[16:36, 60:90] = 3
@@ -152,7 +152,7 @@ def test_figure_4_says_what_the_heads_have(channels):
 
 def test_figure_4_shows_the_largest_instance_and_its_largest_negative():
     targets = street()["targets"].images[0]
-    assert _choose(targets) == (0, 1)  # the large car, the small car: of one class
+    assert _choose(targets) == (0, 1)  # the large car and the small car, of the same class
     targets.negatives = torch.zeros(3, 3, dtype=torch.bool)
     targets.negatives[2, 0] = targets.negatives[1, 0] = targets.negatives[1, 2] = True
     assert _choose(targets) == (1, 0)

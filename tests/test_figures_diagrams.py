@@ -1,4 +1,4 @@
-"""Figures 1 and 2: what they say comes from the network, and nothing in them overlaps."""
+"""Figures 1 and 2: their content comes from the network, and nothing overlaps."""
 
 from itertools import combinations, pairwise
 

@@ -1,4 +1,4 @@
-"""Figures of results: they show what they are given, all of it, and nothing runs into anything else."""
+"""Figures of results: they show all their data, without overlaps."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ def test_the_map_colours_classes_above_and_the_commonest_things_below():
         assert len(set.union(*per_instance)) == 3
     assert np.allclose(above[0].collections[0].get_offsets(), (pixels.place[:, ::-1] + 0.5) * 4)
     assert "3" not in below[0].get_title()
-    halved = feature_map(image, pixels, {"": points}, CATEGORIES, stride=8)  # of a network that saw half the size
+    halved = feature_map(image, pixels, {"": points}, CATEGORIES, stride=8)  # image at half the size
     assert np.allclose(halved.axes[0].collections[0].get_offsets(), (pixels.place[:, ::-1] + 0.5) * 8)
     crowded = feature_map(image, pixels, {"": points * [0, 1] * 0}, CATEGORIES)
-    assert [text.get_text() for text in crowded.axes[1].texts] == ["class 1"]  # the commonest; the others would hide it
+    assert [text.get_text() for text in crowded.axes[1].texts] == ["class 1"]  # the most frequent one only
 
 
 def test_the_commonest_thing_has_most_instances_whatever_their_size():
@@ -135,7 +135,7 @@ def test_speed_places_every_system_and_starts_at_no_time():
 
 
 def dots(axes):
-    """The places of a strip plot's dots."""
+    """The positions of a strip plot's dots."""
     return sorted(tuple(place) for drawn in axes.collections for place in np.asarray(drawn.get_offsets()).tolist())
 
 
@@ -188,7 +188,7 @@ START = override(
 
 
 def save_run(folder, config):
-    """Weights as a run leaves them, random."""
+    """Random weights in the files of a run."""
     torch.manual_seed(config.train.seed)
     save_model(build_model(config, CATEGORIES), folder / "model.safetensors")
     objective = Objective(config=config.objective, feature_channels=16)
@@ -216,7 +216,7 @@ def test_a_pair_differs_in_the_tasks_alone(tmp_path):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A sweep of Table 3 with two seeds, done; its networks are random."""
+    """A finished sweep of Table 3 with two seeds and random networks."""
     folder = tmp_path_factory.mktemp("swept")
     generate(folder / "data", num_train=1, num_val=2, size=(64, 128), progress=False)
     categories = open_dataset(folder / "data", "val").categories
@@ -279,7 +279,7 @@ def test_what_is_no_finished_sweep_of_table_3_is_refused(swept, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where the command writes; its scenes are small."""
+    """The output folder of the command; its scenes are small."""
     monkeypatch.setattr(command, "SIZE", (64, 128))
     monkeypatch.setattr(command, "SCENES", 1)
     monkeypatch.setattr(command, "FOLDER", tmp_path / "figures")

@@ -1,4 +1,4 @@
-"""§5.2 Inference: each step beside a naive twin, and a network whose answer is known to the pixel."""
+"""§5.2 Inference: each step compared with a naive version, and a network with a known output for each pixel."""
 
 import itertools
 from dataclasses import replace
@@ -62,12 +62,12 @@ def test_peaks_of_a_hand_made_map():
     fine, coarse = torch.full((2, 5, 7), -9.0), torch.full((2, 3, 4), -9.0)
     fine[0, 1, 1], fine[0, 1, 2] = 3.0, 2.0  # a peak and its slope
     fine[0, 4, 6] = 1.0  # a peak in a corner
-    fine[1, 1, 2] = 2.5  # another class beside the first peak
+    fine[1, 1, 2] = 2.5  # another class next to the first peak
     fine[1, 4, 0] = -0.5  # below the threshold
     coarse[1, 2, 3] = 4.0
     locations, labels, confidences = find_peaks([fine, coarse], threshold=0.45, peak=3, top=100)
     found = list(zip(*(part.tolist() for part in (*locations, labels)), strict=True))
-    assert found == [(1, 2, 3, 1), (0, 1, 1, 0), (0, 1, 2, 1), (0, 4, 6, 0)]  # level, y, x, class by falling score
+    assert found == [(1, 2, 3, 1), (0, 1, 1, 0), (0, 1, 2, 1), (0, 4, 6, 0)]  # level, y, x, class, sorted by score
     torch.testing.assert_close(confidences, torch.tensor([4.0, 3.0, 2.5, 1.0]).sigmoid())
     assert len(find_peaks([fine, coarse], threshold=0.45, peak=1, top=100)[1]) == 5  # the slope too
     assert len(find_peaks([fine, coarse], threshold=0.3, peak=3, top=100)[1]) == 5  # the weak one too
@@ -153,13 +153,13 @@ def as_candidates(logits, labels, confidences, **config):
         InferenceConfig(**config),
     )
     empty = found.areas == 0
-    assert not empty[: len(empty) - int(empty.sum())].any()  # empty ones come last
+    assert not empty[: len(empty) - int(empty.sum())].any()  # empty masks come last
     return found[~empty]
 
 
 @pytest.mark.parametrize("duplicates", ["matrix", "mask", "none"])
 def test_rank(duplicates):
-    """Scores are confidence × mean mask probability, empty masks go, duplicates are marked down, the best are first."""
+    """Scores are confidence × mean mask probability, sorted; empty masks are removed, duplicates get lower scores."""
     logits, labels = blobs(8, 16, 20), [0, 1, 0, 1, 0, 1, 0, 1]
     logits[4] = logits[2]
     logits[7] = -1.0
@@ -208,7 +208,7 @@ def test_resampling_to_another_size_is_bilinear_interpolation_too(size):
     ("network_size", "size"), [((32, 48), (32, 48)), ((29, 45), (58, 61)), ((32, 48), (9, 7)), ((3, 1), (3, 1))]
 )
 def test_labels_of_pixels_are_those_of_the_resampled_logits(network_size, size):
-    """Also where few cells agree, and where whole regions do."""
+    """Also with few equal cells, and with whole equal regions."""
     resampler = Resampler(network_size=network_size, size=size, device=CPU)
     for logits in (noise(5, 8, 12), blobs(5, 8, 12)):
         whole = resampler.whole(logits)
@@ -262,7 +262,7 @@ def test_no_pixel_of_a_mask_lies_outside_its_rectangle(network_size, size):
 
 @pytest.mark.parametrize("size", [(40, 60), (9, 60), (5, 4)])
 def test_windows_hold_all_that_is_in_reach(size):
-    """What a window keeps, as a map, is what `within_reach` leaves; so are its cells, boxes and pixels."""
+    """A window's map equals that of `within_reach`; so do its cells, boxes and pixels."""
     places = noise(20, 2).sigmoid() * torch.tensor(size) * 4
     far = within_reach(noise(20, *size, seed=1), places, reach=22, stride=4)
     logits = MaskLogits.around(far, places, reach=22, stride=4)
@@ -306,7 +306,7 @@ def test_connected_masks_are_what_a_flood_from_the_place_reaches(seed):
 
 
 def naive_merge(masks, labels, semantic_logits, things, stuff, kind, config):
-    """The map and (label, area) of each segment, pixel by pixel; labels as in the data, things first."""
+    """The map and (label, area) of each segment, computed pixel by pixel; labels as in the data, things first."""
     height, width = semantic_logits.shape[1:]
     ids, segments = np.zeros((height, width), int), []
     for mask, label in zip(masks, labels, strict=True):
@@ -360,7 +360,7 @@ def run_merge(mask_logits, labels, stuff_logits, kind="all", things=2, stuff=3, 
     semantic = fourfold(stuff_logits).argmax(0)
     categories, space = make_categories(things, stuff), LabelSpace(kind, things, stuff)
     ids, segments = merge(candidates, stuff_logits, semantic, resampler, categories, config, space)
-    # the way of CUDA, where all instances are merged at once
+    # the CUDA variant, which merges all instances at once
     merged = merge_at_once(
         candidates,
         masks_at_once(candidates, resampler, config),
@@ -379,7 +379,7 @@ def run_merge(mask_logits, labels, stuff_logits, kind="all", things=2, stuff=3, 
 
 
 def assert_consistent(ids, segments, categories=None):
-    """Ids and areas are those of the map, boxes hug their segments."""
+    """Ids and areas match the map; boxes fit their segments exactly."""
     assert sorted(set(np.unique(ids)) - {0}) == sorted(segment["id"] for segment in segments)
     for segment in segments:
         y, x = np.nonzero(ids == segment["id"])
@@ -400,7 +400,7 @@ def test_merge(seed, kind, things):
     """Also with one thing class, where "stuff+thing" and "all" have equally many outputs in different order."""
     count = 6
     mask_logits = blobs(count, 8, 10, seed) - 3
-    mask_logits[3] = mask_logits[0]  # wholly taken already
+    mask_logits[3] = mask_logits[0]  # completely covered already
     labels = [i % things for i in range(count)]
     stuff_logits = blobs(LabelSpace(kind, things, 3).num_outputs, 8, 10, seed=seed + 9) / 2
     options = {"stuff_threshold": 0.3, "min_stuff_area": 0.05}
@@ -429,7 +429,7 @@ def test_instances_take_the_free_pixels_that_the_stuff_path_gives_to_their_class
     things = [segment for segment in segments if segment["isthing"]]
     assert [s["id"] for s in things] == [s["id"] for s in filled if s["isthing"]]
     tall = fourfold(mask_logits).sigmoid()
-    # every mask that was kept is here the candidate that most of it agrees with
+    # match every kept mask to the candidate that agrees with most of it
     source = [
         max(range(6), key=lambda k, i=s["id"]: float((tall[k] > 0.5)[before == i].float().mean())) for s in things
     ]
@@ -464,9 +464,9 @@ def test_a_better_instance_comes_first_and_one_mostly_taken_is_dropped():
     ids, segments = run_merge(masks, [0, 0, 1, 1, 1], semantic)
     assert [(s["category_id"], s["area"]) for s in segments] == [(10, 16 * 32), (10, 8 * 32), (11, 4 * 32), (20, 384)]
     assert ids[5].tolist() == [1] * 16 + [2] * 8 + [4] * 4 + [3] * 4 + [4] * 8
-    # the second lost half and stays; the third lost three quarters: its free strip falls to the stuff
+    # the second is half covered and stays; the third is covered by three quarters: its free strip becomes stuff
     _, tolerant = run_merge(masks, [0, 0, 1, 1, 1], semantic, overlap=1.0)
-    assert [s["area"] for s in tolerant] == [512, 256, 128, 128, 256]  # the last is hidden wholly: no segment
+    assert [s["area"] for s in tolerant] == [512, 256, 128, 128, 256]  # the last is completely covered: no segment
 
 
 def test_small_stuff_is_void():
@@ -529,7 +529,7 @@ def test_components(kind, things):
     outputs, stuff = LabelSpace(kind, things, 3).num_outputs, 3
     semantic = blobs(outputs, 24, 30, seed=3).argmax(0).numpy()
     semantic[:8, :8] = outputs - 1 if kind == "all" else 0
-    semantic[1:4, 1:4] = semantic[4:7, 4:7] = 0 if kind == "all" else stuff  # touch at a corner alone
+    semantic[1:4, 1:4] = semantic[4:7, 4:7] = 0 if kind == "all" else stuff  # touch only at a corner
     class_map = np.random.default_rng(0).integers(0, things, (3, 5)).repeat(8, 0).repeat(6, 1)
     class_map = class_map if kind == "stuff+thing" else None
     config = InferenceConfig(min_component_area=4, min_stuff_area=0.1)
@@ -562,14 +562,14 @@ def test_semantic_truth_of_the_evaluation_is_that_of_training(scene, kind):
     )
 
 
-# --- a network whose answer is known ----------------------------------------------------------------------------------
+# --- a network with known outputs -------------------------------------------------------------------------------------
 
 REGIONS = 6  # 0 and 1 are instances of thing 0, 2 of thing 1; 3, 4, 5 are stuff 0, 1, 2
-PADDING = 4  # the mean colour, which pads an image, reads as this region
+PADDING = 4  # the mean colour, which pads an image, encodes this region
 
 
 class ReadColours(nn.Module):
-    """Stands for the backbone: red / 30 names a pixel's region, green marks where its filter is to be sampled."""
+    """Replaces the backbone: red / 30 is a pixel's region, green marks the location of its filter."""
 
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -582,7 +582,7 @@ class ReadColours(nn.Module):
 
 
 class PassOn(nn.Module):
-    """Stands for the FPN."""
+    """Replaces the FPN."""
 
     def forward(self, features):
         self.finest = features[0]
@@ -590,7 +590,7 @@ class PassOn(nn.Module):
 
 
 class PanopticFeature(nn.Module):
-    """Stands for the generator: +10 in the channel of a cell's own region, −10 in the others."""
+    """Replaces the generator: +10 in the channel of a cell's own region, −10 in the others."""
 
     def __init__(self, fpn):
         super().__init__()
@@ -601,7 +601,7 @@ class PanopticFeature(nn.Module):
 
 
 def rigged_model(kind="all", **inference):
-    """Every weight is set by hand, so that a picture in the colours above comes out as it is."""
+    """All weights are set by hand, so that the network reproduces an image in the colours above."""
     sampling = FilterSampling(
         in_channels=REGIONS + 1,
         num_things=2,
@@ -645,7 +645,7 @@ def rigged_model(kind="all", **inference):
 
 
 MARKED = 255  # logit 10 + 8 − 15 = 3, confidence 0.95
-WEAK = 140  # logit −0.6, confidence 0.35: for AP alone
+WEAK = 140  # logit −0.6, confidence 0.35: only for AP
 
 
 def paint(height=55, width=90, green=(MARKED, MARKED, MARKED)):
@@ -687,7 +687,7 @@ def test_prediction_of_a_rigged_network(kind):
 
 @pytest.mark.parametrize(("height", "width"), [(55, 90), (64, 96), (200, 131)])
 def test_class_map_of_a_rigged_network(height, width):
-    """Where the marks are the class head is sure; padding does not move them."""
+    """The class head is confident at the marks; padding does not move them."""
     image, _ = paint(height, width)
     found = predict(rigged_model("stuff+thing"), image, instances=True)
     assert found.class_map.shape == (height, width)
@@ -706,7 +706,7 @@ def test_instances_for_ap_go_below_the_threshold():
     weak = [i for i in found.instances if np.array_equal(i["mask"], region == 1)]
     assert weak[0]["score"] == pytest.approx(1 / (1 + np.exp(5 - 8 * WEAK / 255)), rel=1e-3)
     assert weak[0]["category_id"] == 10
-    # in the map, what was instance 1 is no thing any more
+    # in the map, the region of instance 1 is no longer a thing
     assert not any(found.segments[i - 1]["isthing"] for i in set(found.ids[region == 1].tolist()) - {0})
     assert predict(model, image).instances == []
     assert np.array_equal(predict(model, image).ids, found.ids)
@@ -810,7 +810,7 @@ def test_prediction_repeats_itself():
     [{"mask_threshold": 0.7}, {"min_stuff_area": 0.3}, {"threshold": 0.9999}, {"overlap": 0.9, "duplicates": "none"}],
 )
 def test_the_network_runs_once_for_any_rules(rules):
-    """`postprocess` by other rules is what a model with these rules predicts; the network's output stays."""
+    """`postprocess` with other rules equals the prediction of a model with these rules; the network is the same."""
     model, image = random_model(), random_image(70, 90)
     changed = replace(model, config=replace(model.config, inference=replace(model.config.inference, **rules)))
     runs = []
@@ -834,7 +834,7 @@ def test_candidates_say_where_their_filters_were_sampled():
     encoded = run_network(model, image)
     candidates, stuff_logits = find_candidates(model, encoded)
     finest = candidates[candidates.locations.level == 0]
-    assert sorted(finest.locations.x.tolist()) == [2, 4, 7]  # where the marks are, stride 8
+    assert sorted(finest.locations.x.tolist()) == [2, 4, 7]  # columns of the marks, stride 8
     masks = Resampler.of(encoded).whole(finest.logits.whole()) > 0
     for mask, x in zip(masks, finest.locations.x.tolist(), strict=True):
         assert np.array_equal(mask.numpy(), region == {2: 0, 4: 1, 7: 2}[x])
@@ -908,7 +908,7 @@ def test_files_that_are_no_weights_are_named(tmp_path):
 
 
 def assert_alike(found, ids, segments):
-    """The maps of the fast path and of the reference are the same but for rounding at the borders of masks."""
+    """The maps of the fast path and of the reference are equal, except for rounding at the borders of masks."""
     assert [s["category_id"] for s in found.segments] == [s["category_id"] for s in segments]
     for one, other in zip(found.segments, segments, strict=True):
         assert one.get("score", 0.0) == pytest.approx(other.get("score", 0.0), rel=1e-4)
@@ -919,7 +919,7 @@ def assert_alike(found, ids, segments):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(64, 96), (97, 130)])
 def test_the_fast_path_is_the_reference(kind, size):
-    """Masks of an untrained network overlap in every way: some are dropped by each of the rules."""
+    """Masks of an untrained network overlap in many ways: each rule drops some."""
     model, image = random_model(kind, threshold=0.4, top=25, min_stuff_area=0.01), random_image(*size)
     ids, segments = reference.predict(model, image)
     assert_alike(predict(model, image), ids, segments)

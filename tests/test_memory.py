@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, where glibc is."""
+"""Freed memory stays in the process, with glibc."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""§3 The network: shapes, each component beside a naive twin, and the sizes that the paper publishes."""
+"""§3 The network: shapes, each component compared with a naive version, and the published sizes."""
 
 import importlib.util
 import itertools
@@ -37,7 +37,7 @@ LIGHT = {
 
 
 def tiny(num_things=3, num_stuff=5, seed=0, **options):
-    """A small network whose parts all count: timm starts the last norm of a residual branch at zero."""
+    """A small network in which all parts affect the output: timm starts the last norm of a residual branch at zero."""
     torch.manual_seed(seed)
     network = SPINet.from_config(ModelConfig(**LIGHT | options), num_things=num_things, num_stuff=num_stuff)
     for module in network.backbone.modules():
@@ -105,7 +105,7 @@ def norms(module):
 
 @pytest.fixture
 def as_if_pretrained(monkeypatch):
-    """ImageNet weights "load": the random ones stand for them."""
+    """Pretends to load ImageNet weights: keeps the random ones."""
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **options: create(name, **options))
 
@@ -146,7 +146,7 @@ def test_no_group_of_a_narrow_map_is_a_single_channel(channels):
     norm = group_norm(channels)
     assert channels // norm.num_groups >= min(channels, 2)
     if channels > 1:
-        norm(torch.randn(1, channels, 1, 1))  # one value a group would raise an error
+        norm(torch.randn(1, channels, 1, 1))  # one value per group would raise an error
 
 
 def test_groups_of_a_given_number_of_channels():
@@ -208,7 +208,7 @@ def test_freezing_works_for_any_backbone(name):
         backbone = Backbone(name=name, weights_follow=True, freeze_stages=stages).train()
         with torch.enable_grad():
             maps = backbone(size)
-        # C2 is part 2: what is frozen has no gradient, what follows has
+        # C2 is part 2: frozen parts have no gradient, later parts have
         assert [feature.requires_grad for feature in maps] == [part > stages for part in (2, 3, 4, 5)]
 
 
@@ -346,7 +346,7 @@ def test_a_crop_sees_the_coordinates_of_its_part_of_the_image(frame, frequencies
     top, left = 16 // stride, 48 // stride
     same = torch.equal(crop, whole[:, :, top : top + 32 // stride, left : left + 64 // stride])
     assert same == (frame != "crop")
-    if frame == "crop":  # the crop's own −1 … 1, wherever it was taken
+    if frame == "crop":  # −1 … 1 over the crop, at any position
         assert torch.equal(crop, coordinates(torch.zeros(1, 4, 32 // stride, 64 // stride), stride, WHOLE))
 
 
@@ -374,7 +374,7 @@ def test_frequencies_are_sines_and_cosines_of_the_axes():
 
 
 def naive_sample(module, filters, level, y, x):
-    """The k×k neighbourhood around (y, x), channel by channel, zero beyond the border; then the layer."""
+    """The k×k neighbourhood around (y, x), channel by channel, zero outside the border; then the layer."""
     k, feature = module.kernel, filters[level]
     pooled = torch.zeros(feature.shape[0], k, k)
     for c, a, b in itertools.product(range(feature.shape[0]), range(k), range(k)):
@@ -473,7 +473,7 @@ def test_single_shot_is_one_convolution_for_each_filter(kernel):
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_single_shot_keeps_the_order_in_memory(separate):
-    """What a convolution does not take for channels last it reorders first, which takes as long as the convolution."""
+    """A convolution first reorders inputs that are not channels last, which takes as long as the convolution."""
     module = SingleShot(num_stuff=3, feature_channels=6)
     phi, filters = noise(1, 6, 7, 9), noise(4, 6, 3, 3, seed=1)
     run = (lambda phi: module.separate(phi, phi, filters)) if separate else (lambda phi: module(phi, filters))
@@ -564,7 +564,7 @@ def test_no_instance():
 
 
 def test_separate_features_for_things_and_stuff():
-    """Table 5: things are read from one feature, stuff from the other."""
+    """Table 5: things use one feature, stuff the other."""
     network = tiny(separate=True)
     features, places = network(picture()), at((1, 2, 2))
     assert not torch.allclose(features.phi, features.phi_stuff, atol=1e-2)
@@ -603,7 +603,7 @@ def test_a_batch_of_two_is_two_batches_of_one():
 
 
 def test_padding_is_the_mean_colour():
-    """An image is the same as one that is padded with ImageNet's mean before, where coordinates count pixels."""
+    """If coordinates count pixels, padding an image with ImageNet's mean does not change the output."""
     network, image = tiny(coordinate_frame="pixels"), picture(1, 50, 70)
     canvas = network.mean.expand(1, 3, 64, 96).clone()
     canvas[:, :, :50, :70] = image
@@ -631,7 +631,7 @@ def test_bf16_autocast():
 
 @torch.enable_grad()
 def test_every_parameter_has_a_gradient():
-    """Through the class logits and the masks; SPINet has no parameter for training only."""
+    """Through the class logits and the masks; the network has no parameter only for training."""
     network = tiny(filter_levels="2-6", feature_levels="2-6", separate=True).train()
     features = network(picture(2))
     loss = sum(c.square().sum() for c in features.class_logits)
@@ -669,7 +669,7 @@ def test_parameters_of_the_paper():
 
 
 def test_parameters_single_out_the_design():
-    """What the design record says of k = 1, which the published count rules out."""
+    """The documented count for k = 1, which the published count excludes."""
     assert millions(meta(CITYSCAPES_R50, kernel=1)) < 0.9 * 42.2
     assert meta(COCO_R50).strides == [8, 8, 16, 32, 32]
 
@@ -688,7 +688,7 @@ def test_phi_starts_at_unit_variance_and_alike_in_the_four_pixels_of_a_cell():
 
 
 def test_coordinates_added_at_the_end_of_both_paths():
-    """Of two networks that differ in the projections alone, φ and F_l differ by these."""
+    """φ and F_l of two networks that differ only in the projections differ by the projections."""
     plain = tiny(coordinate_frequencies=2)
     skipping = tiny(coordinate_frequencies=2, coordinate_skip=True)
     left = skipping.load_state_dict(plain.state_dict(), strict=False)

@@ -1,4 +1,4 @@
-"""What the notebooks share: source code on show, and figures that answer to controls and clicks."""
+"""Helpers of the notebooks: displayed source code, and figures with controls and clicks."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ def test_source_shows_the_whole_or_a_part_and_where_it_stands():
         "    model: from `load_model`.",
         "    image: uint8 RGB; also grey [H, W], a Pillow image, or the path of an image file, see `as_image`.",
         "```",
-    ]  # as if at the margin
+    ]  # without indentation
     with open(spinet.inference.predict.__file__, encoding="utf-8") as file:
         lines = file.read().splitlines()
     assert lines[int(line) - 1].startswith("def predict(")
@@ -87,14 +87,14 @@ def test_a_figure_has_words():
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What was displayed: (forms, metadata) of each output."""
+    """The displayed outputs: (forms, metadata) of each."""
     outputs = []
     monkeypatch.setattr(spinet.notebook, "display", lambda forms, metadata, raw: outputs.append((forms, metadata, raw)))
     return outputs
 
 
 def line(number, point=None):
-    """A line; its axes take the middle of the figure, 0 … 100 by 0 … 10."""
+    """A line; its axes fill the middle of the figure, 0 … 100 by 0 … 10."""
     figure = new_figure(COLUMN, 2)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0.25, 0.25, 0.5, 0.5), xlim=(0, 100), ylim=(0, 10))
@@ -136,7 +136,7 @@ def test_a_page_gets_a_flipbook_of_every_control(shown, monkeypatch):
     assert (number["first"], end["first"]) == (3, 0)
     pictures = [frame["webp"] for frame in number["frames"] + end["frames"]]
     assert len({Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures}) == 1
-    assert pictures[3] == pictures[7] != pictures[0]  # both open with all controls as at first
+    assert pictures[3] == pictures[7] != pictures[0]  # both start with the initial values of all controls
 
 
 def test_an_output_has_two_forms_that_show_the_same(shown):
@@ -164,10 +164,10 @@ def test_a_click_gives_data_coordinates(shown):
     )
     picture = picture_of(shown)
     assert picture.clickable
-    picture.point = [0.25 + 0.5 * 0.3, 1 - (0.25 + 0.5 * 0.8)]  # shares of the figure, from above
+    picture.point = [0.25 + 0.5 * 0.3, 1 - (0.25 + 0.5 * 0.8)]  # shares of the figure, from the top
     assert points == [(1, 2), pytest.approx((30, 8))]
     assert picture.png == png(line(50, (30, 8)))
-    picture.point = [0.1, 0.5]  # beside the axes
+    picture.point = [0.1, 0.5]  # outside the axes
     assert len(points) == 2
 
 

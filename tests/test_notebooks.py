@@ -1,4 +1,4 @@
-"""The course: every notebook runs as it is stored, and is stored, written and linked by the same rules."""
+"""The course: every notebook runs as stored, and follows common rules for format, text and links."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-# papermill waits for ever on outputs that these fill by messages (nbclient#312, papermill#723)
+# papermill waits forever for outputs that these fill by messages (nbclient#312, papermill#723)
 BANNED = {"Output", "interact", "interactive", "interactive_output", "interact_manual", "pyplot", "rich"}
 
 
@@ -36,7 +36,7 @@ def prose(path):
 
 
 def code(path):
-    """The notebook's Python, as one module; commands of IPython are left out."""
+    """The notebook's Python, as one module; without IPython commands."""
     lines = "\n".join(cell.source for cell in cells(path, "code")).splitlines()
     return ast.parse("\n".join(line for line in lines if not line.startswith(("%", "!"))))
 
@@ -47,7 +47,7 @@ def code(path):
 @every_notebook
 @pytest.mark.timeout(580)
 def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
-    """By papermill, in its default setting, beside what it may read, with nothing of the reader's own about."""
+    """By papermill, with default parameters, next to the files that it may read, without user settings."""
     for entry in ROOT.iterdir():
         if not entry.name.startswith(".") and entry.name not in {"notebooks", "build", "runs"}:
             (tmp_path / entry.name).symlink_to(entry)
@@ -59,7 +59,7 @@ def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     here = sorted(tmp_path.iterdir())
-    # kernels over TCP race for ports; the paths of sockets have to be short
+    # kernels over TCP compete for ports; the paths of sockets must be short
     with tempfile.TemporaryDirectory(dir="/tmp") as runtime:
         monkeypatch.setenv("JUPYTER_RUNTIME_DIR", runtime)
         executed = papermill.execute_notebook(
@@ -127,7 +127,7 @@ def test_its_parameters_are_json_values_with_types_and_words(path):
 
 @every_notebook
 def test_its_widgets_run_without_a_front_end(path):
-    """Nothing that papermill waits on, no window, and no control that draws while it is dragged."""
+    """No output that papermill waits for, no window, and no control that draws while it is dragged."""
     tree = code(path)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -176,7 +176,7 @@ def test_it_ends_with_exercises_and_a_way_on(path):
     assert re.search(r"\]\(\d\d_\w+\.ipynb", onward)
 
 
-# --- where it leads ---------------------------------------------------------------------------------------------------
+# --- links -----------------------------------------------------------------------------------------------------------
 
 
 def links(text):
@@ -184,14 +184,14 @@ def links(text):
 
 
 def anchors(path):
-    """What a link into a file may name: its headings, as pages spell them."""
+    """Valid anchors of a file: its headings, in the form of pages."""
     text = prose(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
     titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def broken(text, place):
-    """Links of a text that lead nowhere in the project."""
+    """Broken links of a text within the project."""
     found = []
     for link in links(text):
         if re.match(r"https?://", link):

@@ -1,4 +1,4 @@
-"""§5.3 The optimised network says the same as the plain one, for every system."""
+"""§5.3 The optimised network gives the same outputs as the plain one, for every system."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -28,7 +28,7 @@ from spinet.weights import freeze
 
 
 def with_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Batch norms that do something, as trained ones do."""
+    """Batch norms that are not the identity, like trained ones."""
     random = torch.Generator().manual_seed(seed)
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -60,7 +60,7 @@ def image(seed: int = 0, size: tuple[int, int] = (128, 256)) -> torch.Tensor:
 
 
 def tensors(outputs: object) -> list[torch.Tensor]:
-    """The floating tensors in a system's outputs, but for detections: which an untrained network makes is chance."""
+    """The floating-point tensors in a system's outputs, except detections, which are random without training."""
     if isinstance(outputs, torch.Tensor):
         return [outputs] if outputs.is_floating_point() else []
     if isinstance(outputs, dict | list):
@@ -71,7 +71,7 @@ def tensors(outputs: object) -> list[torch.Tensor]:
 
 
 def outputs(network: nn.Module, picture: torch.Tensor) -> object:
-    """What a network says in the end: of SPINet, classes, and logits of filters sampled all over, also at corners."""
+    """Final outputs: for SPINet, classes and the logits of filters sampled at many locations, also at corners."""
     features = network(picture)
     if not isinstance(network, SPINet):
         return features
@@ -137,7 +137,7 @@ def test_shortcuts_are_taken_where_they_give_the_same(changes: dict, late: bool)
     torch.manual_seed(0)
     plain = build_model(config, CATEGORIES).network
     freeze(plain)
-    nn.init.normal_(plain.panoptic_feature.deconvolution.bias)  # zeros beyond the border are not this
+    nn.init.normal_(plain.panoptic_feature.deconvolution.bias)  # the border must be zero, not this bias
     nn.init.normal_(plain.filter_sampling.filter_head[-1].bias)
     short = deepcopy(plain)
     take_shortcuts(short)
@@ -190,7 +190,7 @@ def test_a_norm_whose_convolution_serves_another_stays():
 
 
 def reaching(least_channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Minimal filtering from so many channels on."""
+    """Winograd convolution from `channels` channels on."""
     wider = tuple(replace(algorithm, least_channels=least_channels) for algorithm in ALGORITHMS)
     monkeypatch.setattr("spinet.speed.winograd.ALGORITHMS", wider)
 
@@ -232,7 +232,7 @@ def test_minimal_filtering_is_the_same_convolution(
     torch.manual_seed(0)
     plain = nn.Conv2d(5, 3, 3, padding=1, bias=bias).requires_grad_(False)
     fast = WinogradConv2d(plain, algorithm)
-    for tiles in (1000, 40, 1):  # all at once, rows of tiles that do not divide, row by row
+    for tiles in (1000, 40, 1):  # all at once, a number that does not divide, row by row
         monkeypatch.setattr("spinet.speed.winograd.TILES", tiles)
         for order in (torch.contiguous_format, torch.channels_last):
             x = torch.randn(2, 5, *size).to(memory_format=order)

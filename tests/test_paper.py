@@ -1,4 +1,4 @@
-"""The paper's numbers agree with each other, so that a slip of the pen in one of them is found."""
+"""The paper's numbers are consistent, so that a typing error in one of them is found."""
 
 import ast
 from pathlib import Path

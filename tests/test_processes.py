@@ -1,4 +1,4 @@
-"""Many processes that train as one, over gloo: who decides, what is shared, and that the results are those of one."""
+"""Training with several gloo processes: decisions, shared state, and the same results as with one process."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _one(rank: int, count: int, port: int, function: Callable[..., Any], argumen
 
 
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> None:
-    """Runs a function in so many processes, which are told of each other as by torchrun."""
+    """Runs a function in several processes, with the environment of torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -90,7 +90,7 @@ def losses(out: Path) -> list[dict[str, float]]:
 
 def run(config: Config, city: Path, out: Path, **options: Any) -> None:
     train(config, data=city, out=out, **options)
-    assert not dist.is_initialized()  # what the run began, it ended
+    assert not dist.is_initialized()  # the run ends the process group that it starts
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def run(config: Config, city: Path, out: Path, **options: Any) -> None:
     [
         {},
         {"objective": {"inter_class_contour": 0.0, "intra_class_triplet": 0.0, "multi_class_dice": False}},
-        # most crops hold no thing; the others so few that a process's share of them is less than one
+        # most crops have no things; the others have so few that a process's share is less than one
         {"input": {"crop": (32, 32), "scale": (4.0, 4.0)}},
     ],
     ids=["all losses", "losses off", "images without instances"],
@@ -119,7 +119,7 @@ def test_processes_and_accumulation_change_no_step(city: Path, tmp_path: Path, c
 
 
 def test_a_run_goes_on_with_another_number_of_processes(city: Path, tmp_path: Path):
-    # AdamW divides a gradient by its size: of one that is rounding alone it makes a whole step, SGD does not
+    # AdamW divides a gradient by its size, so pure rounding errors become a whole step; SGD does not
     config = changed(MICRO, train={"images_per_device": 1, "optimizer": "sgd", "learning_rate": 0.01})
     run(config, city, tmp_path / "whole")
     halted = tmp_path / "halted"
@@ -160,7 +160,7 @@ def test_rank_0_decides_and_what_it_raises_is_raised_everywhere(tmp_path: Path):
 
 
 def second_finds_another_folder(config: Config, city: Path, out: Path) -> None:
-    """Rank 1 sees no checkpoint, as on a machine without the shared folder."""
+    """Rank 1 has no checkpoint, as on a machine without the shared folder."""
     if os.environ["RANK"] == "1":
         out = out.with_name("elsewhere")
     run(config, city, out, resume=True)
@@ -179,7 +179,7 @@ def test_processes_agree_on_where_to_start(city: Path, tmp_path: Path):
 
 
 def weights_of_each(config: Config, city: Path, out: Path, who: str) -> None:
-    """Pretrained weights can be had on some ranks alone; then two steps of data-parallel training in float32."""
+    """Pretrained weights are available only on some ranks; then two steps of data-parallel training in float32."""
     rank = int(os.environ["RANK"])
 
     def load(name: str, body: nn.Module, options: dict[str, Any]) -> str:
@@ -196,7 +196,7 @@ def weights_of_each(config: Config, city: Path, out: Path, who: str) -> None:
     torch.manual_seed(rank)
     model = build_together(accelerator, config, dataset.categories)
     module = model.for_training().train()
-    if "0" in who:  # else norms train, and synchronised ones need a GPU
+    if "0" in who:  # otherwise norms train, and synchronised norms need a GPU
         synchronise_norms(module)
         assert not any(isinstance(part, nn.SyncBatchNorm) for part in module.modules())
     optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.01)
@@ -286,7 +286,7 @@ OFF = [
 @pytest.mark.parametrize("objective", OFF, ids=lambda changes: ", ".join(changes) or "all")
 @pytest.mark.parametrize("separate", [False, True], ids=["one feature", "two features"])
 def test_no_parameter_is_left_without_a_gradient(scene: Any, things: int, objective: dict[str, Any], separate: bool):
-    """Else data-parallel training stops at the next step."""
+    """Otherwise data-parallel training stops at the next step."""
     config = changed(MICRO, objective=objective, model={"separate": separate, "reach": 32})
     assert without_gradient(config, scene, things) == []
 

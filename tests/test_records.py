@@ -1,4 +1,4 @@
-"""Run records: nothing is lost, nothing is half written, and faults are named."""
+"""Run records: no losses, no partial files, and clear errors."""
 
 import errno
 import json
@@ -161,7 +161,7 @@ def test_the_source_is_named_and_so_are_changes(tmp_path, monkeypatch):
     assert records.source_state() == (None, None)
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "something else")
-    assert records.source_state() == (None, None)  # installed into a checkout of something else
+    assert records.source_state() == (None, None)  # installed in another project's checkout
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "all")
     commit = git(tmp_path, "rev-parse", "HEAD")
@@ -215,7 +215,7 @@ def test_a_full_disk_is_one_error_that_names_the_file(step, tmp_path, monkeypatc
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
 def test_a_limit_on_file_sizes_keeps_the_old_file(tmp_path):
-    """The system itself refuses the bytes, in a process of its own."""
+    """The operating system refuses the write, in a separate process."""
     path = tmp_path / "checkpoint"
     atomic_write(path, b"old")
     code = (

@@ -1,4 +1,4 @@
-"""The report: tables from records alone, the paper's values apart from ours, and words that fit the numbers."""
+"""The report: tables only from records, the paper's values separate from ours, and text that matches the numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def record_of(row: Row, seed: int, pq: float | None, *, data: str = "streets", *
 
 
 def losses(scores: dict[str, list[float]], **changed: Any) -> list[dict[str, Any]]:
-    """Records of rows of Table 3, one a seed."""
+    """Records of rows of Table 3, one per seed."""
     rows = {row.name: row for row in LOSSES.rows}
     return [record_of(rows[name], seed, pq, **changed) for name, of in scores.items() for seed, pq in enumerate(of)]
 
@@ -64,14 +64,14 @@ def test_differences_are_paired_and_said_in_words():
     assert compared([21.0, None], [20.0, 20.0]) == "–"
     assert compared([21.0, 22.0], [20.0, 20.0]) == "+1.5; too few runs to judge"
     assert compared([21.0, 22.0, 23.0], [20.0, 21.0, 22.0]) == "+1.0 in every run"
-    # t of the differences 2.0, 2.1, 1.9 is 2 / (0.1 / √3) = 34.64; with 2 degrees of freedom p = 0.00083, and the 95 %
+    # t for the differences 2.0, 2.1, 1.9 is 2 / (0.1 / √3) = 34.64; with 2 degrees of freedom p = 0.00083, and the 95 %
     # interval is 2 ± 4.303 · 0.0577
     start = [20.0, 30.0, 40.0]
     assert compared([22.0, 32.1, 41.9], start) == "+2.0 (+1.8 … +2.2); better, more than noise (p = 0.00083)"
     assert compared([18.0, 27.9, 38.1], start) == "-2.0 (-2.2 … -1.8); worse, more than noise (p = 0.00083)"
     # differences 1, −1, 3: t = 1 / (2 / √3) = 0.866, p = 0.478
     assert compared([21.0, 29.0, 43.0], start) == "+1.0 (-4.0 … +6.0); no more than noise (p = 0.48)"
-    # of a distance the smaller one is better
+    # smaller distances are better
     assert compared([0.18, 0.279, 0.381], [0.2, 0.3, 0.4], digits=3, falling=True) == (
         "-0.020 (-0.022 … -0.018); better, more than noise (p = 0.00083)"
     )
@@ -103,7 +103,7 @@ def test_the_feature_without_and_with_the_tasks_is_paired_by_seed():
     records = losses({"dice": [20.0, 21.0, 22.0, 23.0], "full": [21.0, 22.0, 23.0], "no-losses": [19.0]})
     for record in records:
         better = record["experiment"] == "full"
-        # a seed that only one row has must not move the difference
+        # a seed of only one row must not change the difference
         record["metrics"]["features"] = {
             "distance_ratio": 0.5 + 0.1 * record["seed"] - (0.2 + 0.01 * record["seed"] if better else 0),
             "contour_f": 0.6 if better else None,
@@ -159,7 +159,7 @@ def test_systems_stand_at_their_best_rate_beside_nothing_of_the_papers():
     ]
     best = [next(r for r in RATES.rows if r.name == name) for name in ("spinet-rate-1", "upsnet-rate-3")]
     records += [record_of(row, seed, pq + seed) for row, pq in zip(best, (11.0, 8.5), strict=True) for seed in (1, 2)]
-    records.append(record_of(RATES.rows[2], 1, 99.0))  # one rate alone with another seed decides nothing
+    records.append(record_of(RATES.rows[2], 1, 99.0))  # another seed at only one rate must not count
     (campaign,) = find_campaigns(records)
     (section,) = table_sections(campaign)
     assert section.title.startswith("§5.3, Table 1 in miniature")
@@ -175,7 +175,7 @@ def test_systems_stand_at_their_best_rate_beside_nothing_of_the_papers():
 
 
 class Page(HTMLParser):
-    """What a page refers to, and its text."""
+    """The references of a page, and its text."""
 
     def __init__(self, html: str):
         super().__init__()

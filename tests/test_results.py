@@ -1,4 +1,4 @@
-"""The numbers of the README, of docs/ and of the model card come from the records, and no others stand there."""
+"""All numbers in the README, docs/ and the model card come from the records."""
 
 import pytest
 from results import END, START, card_records, pages, replaced, short_table, single_records, speed_tables

@@ -1,4 +1,4 @@
-"""SynthCity: the same bytes everywhere, all classes, and objects that have to be told apart."""
+"""SynthCity: the same bytes everywhere, all classes, and touching objects."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_halving_the_canvas_is_integer_arithmetic():
 def test_touching_is_8_neighbourhood_within_a_class():
     ids = np.full((4, 6), 7, np.uint16)
     ids[0, 0], ids[1, 1] = 26000, 26001  # cars, corner to corner
-    ids[3, 3], ids[3, 4] = 26002, 24000  # a car beside a person
-    ids[0, 4], ids[0, 5] = 24001, 24  # a person beside a crowd
+    ids[3, 3], ids[3, 4] = 26002, 24000  # a car next to a person
+    ids[0, 4], ids[0, 5] = 24001, 24  # a person next to a crowd
     assert touching_instances(ids) == {26000, 26001}
 
 

@@ -1,4 +1,4 @@
-"""§5.2 Ground truth: what each location, cell and pixel must learn, and the draws."""
+"""§5.2 Ground truth: the targets of each location, cell and pixel, and the random samples."""
 
 import itertools
 import math
@@ -36,7 +36,7 @@ def boxes(*rectangles, size=(64, 96)):
 @pytest.mark.parametrize("assignment", ["centre", "any"])
 @pytest.mark.parametrize("strides", [STRIDES, [8, 8, 16, 32, 32], [8, 16, 32, 64, 128]])
 def test_a_location_belongs_to_the_instance_whose_interpolated_mask_has_it(scene, strides, assignment):
-    """Segment by segment: every mask is brought to the size of a level, the smallest instance is written last."""
+    """Naive version: each mask is resized to the level, and the smallest instance is written last."""
     segment_map, labels, crowd = scene(0, height=128, width=256, things=6, crowd=1)
     everywhere = build(
         (segment_map, labels, crowd), strides=strides, divisor=128, samples_per_image=10**6, assignment=assignment
@@ -118,7 +118,7 @@ def test_masks_are_the_share_of_each_cell(scene):
 
 
 def first_draws(scene, sampling, count=600):
-    """The instance and the level of the first of each seed's samples."""
+    """Instance and level of the first sample of each seed."""
     maps, labels, crowd = scene
     builder = TargetBuilder(strides=STRIDES, space=LabelSpace("all", 3, 4), samples_per_image=1, sampling=sampling)
     images = [builder(maps[None], [labels], [crowd], [seed]).images[0] for seed in range(count)]
@@ -126,7 +126,7 @@ def first_draws(scene, sampling, count=600):
 
 
 def assert_frequencies(draws, shares):
-    """Every share lies within four standard deviations of its frequency."""
+    """Every frequency is within four standard deviations of its expected value."""
     for value, share in enumerate(shares):
         deviation = math.sqrt(share * (1 - share) / len(draws))
         assert abs(float((draws == value).float().mean()) - share) < 4 * deviation
@@ -206,7 +206,7 @@ def test_dice_classes_all_counts_absent_classes_too(scene):
 
 
 def naive_contour(labels, sigma):
-    """exp(−d²/2σ²), d the distance to the nearest contour pixel of a window of ⌈3σ⌉ pixels."""
+    """exp(−d²/2σ²), with d the distance to the nearest contour pixel in a window of ⌈3σ⌉ pixels."""
     height, width = labels.shape
 
     def is_contour(y, x):
@@ -279,7 +279,7 @@ def test_counts(scene):
 
 
 def test_padding_is_void(scene):
-    """A map of any size is the same as that map on a canvas of void of the padded size."""
+    """A map of any size gives the same targets as the map padded with void."""
     segment_map, labels, crowd = scene(5, height=50, width=70)
     small = build((segment_map, labels, crowd))
     canvas = F.pad(segment_map, (0, 96 - 70, 0, 64 - 50))

@@ -1,4 +1,4 @@
-"""Training: resume, many processes, accumulation and the messages of what goes wrong."""
+"""Training: resume, several processes, accumulation and error messages."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_training_changes_the_weights_and_lowers_the_loss(city: Path, tmp_path: 
 
 
 def test_a_crowd_of_nothing_trains(city: Path, tmp_path: Path):
-    """An image without things, or with nothing at all, gives finite losses and gradients."""
+    """An image without things, or without any segment, gives finite losses and gradients."""
     config = replace(MICRO, input=replace(MICRO.input, crop=(32, 32), scale=(4.0, 4.0)))
     train(with_training(config, iterations=6), data=city, out=tmp_path)
     assert len(losses(tmp_path)) == 6

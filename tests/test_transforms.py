@@ -1,4 +1,4 @@
-"""§5.2 Input: an image and its segments stay together, and a position of the stream determines a sample."""
+"""§5.2 Input: image and segments are transformed alike, and a position in the stream determines a sample."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def ramp(height: int, width: int) -> Sample:
-    """Red is the column, green the row, of a source pixel; blue and the map name 4 × 4 blocks, number 0 left out."""
+    """Red is the column, green the row of a source pixel; blue and the map number 4 × 4 blocks, from 1."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     blocks = (rows // 4) * -(-width // 4) + columns // 4 + 1
     return Sample(
@@ -59,22 +59,22 @@ def test_every_pixel_is_where_the_window_says(size, factor, crop, flipped, seed)
     height, width = result.size
     assert (height, width) == (crop or (round(size[0] * factor), round(size[1] * factor)))
 
-    # centres of the result's pixels, in pixels of the source
+    # centres of the output pixels, in source pixels
     x = (left + torch.arange(width) + 0.5) / full_width * size[1] - 0.5
     y = (top + torch.arange(height) + 0.5) / full_height * size[0] - 0.5
     shown_x, shown_y = (x > -0.5) & (x < size[1] - 0.5), (y > -0.5) & (y < size[0] - 0.5)
     if flipped:
         x = size[1] - 1 - x
-    # pixels outside of the source are void and black
+    # pixels outside the source are void and black
     outside = ~(shown_y[:, None] & shown_x[None])
     assert not result.segment_map[outside].any()
     assert not result.image[:, outside].any()
     assert (result.segment_map[~outside] > 0).all()
 
-    # a linear picture stays linear, but for its margin, and for rounding
+    # a linear image stays linear, except at its margin and for rounding
     inner_x, inner_y = (v[2 : int(shown.sum()) - 2] for v, shown in ((x, shown_x), (y, shown_y)))
     inner = result.image[:, 2 : int(shown_y.sum()) - 2, 2 : int(shown_x.sum()) - 2].float()
-    margin = max(2.0, 2 / factor)  # source pixels that the filter reaches
+    margin = max(2.0, 2 / factor)  # radius of the filter, in source pixels
     reach_x = (inner_x > inner_x.min() + margin) & (inner_x < inner_x.max() - margin) if len(inner_x) else inner_x > 0
     reach_y = (inner_y > inner_y.min() + margin) & (inner_y < inner_y.max() - margin) if len(inner_y) else inner_y > 0
     assume(reach_x.any() and reach_y.any())
@@ -82,7 +82,7 @@ def test_every_pixel_is_where_the_window_says(size, factor, crop, flipped, seed)
     assert (inner[0] - inner_x[reach_x]).abs().max() < 0.6
     assert (inner[1] - inner_y[reach_y][:, None]).abs().max() < 0.6
 
-    # the map has the block under each centre, unless the centre is on the edge of two
+    # the map has the block at each centre, unless the centre is on an edge
     grid_x, grid_y = x[shown_x], y[shown_y]
     expected_x, expected_y = (torch.floor((v + 0.5) / 4) for v in (grid_x, grid_y))
     safe_x, safe_y = (((v + 0.5) % 4 > 0.02) & ((v + 0.5) % 4 < 3.98) for v in (grid_x, grid_y))
@@ -136,7 +136,7 @@ def test_the_generator_alone_decides():
     torch.manual_seed(2)
     assert all(equal(varied(source, seeded(seed)), sample) for seed, sample in enumerate(first))
     assert len({tuple(sample.window.tolist()) for sample in first}) == 8
-    assert equal(source, ramp(50, 60))  # nothing was written into the source
+    assert equal(source, ramp(50, 60))  # the source is unchanged
 
 
 def test_scale_is_drawn_from_the_range():
@@ -198,7 +198,7 @@ def test_collate_pads_to_the_largest():
 
 
 class Ramps:
-    """Five samples that tell which one they are."""
+    """Five distinguishable samples."""
 
     def __len__(self) -> int:
         return 5

@@ -1,4 +1,4 @@
-"""The page of unstated choices is made from the configuration, completely and lately."""
+"""The page of unstated choices is generated from the configuration; it is complete and current."""
 
 import re
 from dataclasses import fields, is_dataclass

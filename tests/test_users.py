@@ -1,4 +1,4 @@
-"""What users bring: data, commands and moments that went wrong in public bug reports of other projects."""
+"""Data and commands from users, and interruptions, that failed in public bug reports of other projects."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data folder and a finished run on it; tests copy what they harm."""
+    """A data folder and a finished run on it; tests damage copies."""
     root = tmp_path_factory.mktemp("trained")
     train(micro(), data=build(root / "data"), out=root / "run")
     return root / "data", root / "run"
@@ -89,7 +89,7 @@ def other_order_and_colours(root: Path) -> None:
 
 def more_classes(root: Path) -> None:
     more = [{"id": 1000 + number, "name": f"c{number}", "isthing": number % 2} for number in range(300)]
-    edit(root, lambda content: content["categories"].extend(more), "train")  # val need not list what it has not
+    edit(root, lambda content: content["categories"].extend(more), "train")  # val need not list classes that it lacks
 
 
 @pytest.mark.parametrize("change", [no_area, booleans, other_order_and_colours, more_classes])
@@ -202,7 +202,7 @@ def test_weights_outlive_an_evaluation_that_fails(data: Path, tmp_path: Path, mo
 
 
 def perfect_predictions(data: Path, out: Path, ids: dict[str, Any] | None = None) -> Path:
-    """What `predict` would write if it were always right."""
+    """The files of `predict` for perfect predictions."""
     dataset = open_dataset(data, "val")
     with PredictionWriter(out, dataset.categories, ids=ids) as writer:
         for record in sorted(dataset.records, key=lambda record: record.image.name):
@@ -273,7 +273,7 @@ def test_folders_of_png_files_can_be_named(data: Path, monkeypatch: pytest.Monke
 
 
 def turned(path: Path, orientation: int) -> None:
-    """Stores a picture so that a viewer shows it as it was."""
+    """Stores a rotated image with EXIF orientation, so that a viewer shows the original."""
     back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     exif = Image.Exif()
     exif[274] = orientation
@@ -290,7 +290,7 @@ def test_exif_is_honoured_by_all_readers(data: Path, orientation: int):
     assert (open_dataset(data, "val").read(0).image == upright).all()
     report = check(data)
     assert report.ok
-    doubtful = "image turned by EXIF" in report.warnings.kinds  # a quarter turn that fits was meant
+    doubtful = "image turned by EXIF" in report.warnings.kinds  # a quarter turn with matching sizes is accepted
     assert doubtful == (orientation == 3)
 
 
@@ -394,7 +394,7 @@ def test_a_semantic_output_without_classes_is_refused(tmp_path: Path):
         train(config, data=data, out=tmp_path / "run")
 
 
-# --- going on -----------------------------------------------------------------
+# --- resuming ---------------------------------------------------------------
 
 
 def test_what_cannot_matter_may_change_and_the_rest_is_named(data: Path, tmp_path: Path):
@@ -488,7 +488,7 @@ def test_runs_and_report_go_on_behind_a_bad_record(
     assert len(broken) == 2
 
 
-# --- whose a folder is --------------------------------------------------------
+# --- owner of a folder --------------------------------------------------------
 
 
 def test_a_folder_has_one_owner_until_its_process_ends(tmp_path: Path):
@@ -545,7 +545,7 @@ def test_a_signal_saves_what_was_trained(data: Path, tmp_path: Path, number: sig
         assert time.time() < deadline
         assert run.poll() is None, run.communicate()
         time.sleep(0.05)
-    os.killpg(run.pid, number)  # as a terminal and a scheduler do: loader processes get it, too
+    os.killpg(run.pid, number)  # like a terminal or a scheduler: loader processes get the signal, too
     _, said = run.communicate(timeout=60)
     assert run.returncode == status
     assert "--resume goes on" in said.splitlines()[-1]
@@ -573,11 +573,11 @@ def test_what_is_said_of_an_interruption_is_true(trained: tuple[Path, Path], tmp
     assert said.splitlines()[-1] == f"interrupted: the predictions of {pictures} images are in {tmp_path / 'out'}"
 
 
-# --- one true line ------------------------------------------------------------
+# --- one clear line ------------------------------------------------------------
 
 
 def test_an_error_of_a_loader_process_is_one_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(spinet.training.run, "check_data", lambda *_, **__: None)  # it would find it before
+    monkeypatch.setattr(spinet.training.run, "check_data", lambda *_, **__: None)  # it would find the fault earlier
     (data / "train/train002.png").unlink()
     config = micro()
     config = replace(config, input=replace(config.input, workers=1))

@@ -1,4 +1,4 @@
-"""Verdicts on the paper's claims: the statistics against known values, and words that follow from them."""
+"""Verdicts on the paper's claims: statistics compared with known values, and the resulting text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_holm():
 
 
 def test_findable_difference():
-    # the textbook's case: ten pairs find an effect of one standard deviation with a power of 0.803
+    # textbook example: ten pairs detect an effect of one standard deviation with a power of 0.803
     assert findable(1.0, 10) == pytest.approx(1.0, abs=0.01)
     assert findable(3.0, 10) == pytest.approx(3.0 * findable(1.0, 10))
     assert findable(0.0, 5) == 0.0
@@ -61,7 +61,7 @@ def test_claims_with_enough_pairs_are_judged_and_corrected_together():
     dice, tasks = verdicts(campaign)
     assert dice.claim == CLAIMS[0]
     assert dice.differences == pytest.approx((2.0, 2.1, 1.9))
-    # alone p = 0.00083 (t = 34.64, 2 degrees of freedom); the smaller of two counts twice
+    # single test: p = 0.00083 (t = 34.64, 2 degrees of freedom); the smaller of two p is doubled
     assert dice.p == pytest.approx(2 * 0.000832, rel=0.01)
     assert tasks.claim.statement.startswith("Both auxiliary tasks")
     assert tasks.differences == pytest.approx((0.1, -0.1, 0.2))

@@ -1,4 +1,4 @@
-"""§5.2 Where masks of things overlap, the smaller thing has the location."""
+"""§5.2 If masks of things overlap, the location belongs to the smaller thing."""
 
 import json
 import os
@@ -68,11 +68,11 @@ BIG, SMALL, FAR = rectangle(4, 4, 20, 24), rectangle(10, 10, 8, 8), rectangle(2,
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    """A dog behind a sheep that hides half of it, another dog, and ground; whole masks in all forms that there are."""
+    """A dog half hidden by a sheep, another dog, and ground; whole masks in all formats."""
     root = tmp_path / "coco"
     segment_map = np.full(SIZE, 9, np.int32)
     segment_map[SMALL], segment_map[FAR] = 5, 6
-    segment_map[BIG & ~rectangle(10, 10, 4, 8)] = 4  # of the dog only its upper half is seen
+    segment_map[BIG & ~rectangle(10, 10, 4, 8)] = 4  # only the upper half of the dog is visible
     for folder in ("val", "annotations/panoptic_val"):
         (root / folder).mkdir(parents=True)
     cv2.imwrite(str(root / "val/1.png"), np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8))
@@ -119,13 +119,13 @@ def test_a_hidden_thing_has_the_locations_of_its_whole_mask(coco: Path):
     targets, without = builder(*arguments, batch.smallest_maps), builder(*arguments)
     owner = torch.tensor([-2, 0, 1, 1, -2])[whole.smallest_map[2::4, 2::4].long()]
     assert torch.equal(targets.classes[0][0], owner)
-    assert torch.equal(targets.images[0].masks, without.images[0].masks)  # what filters must produce stays
+    assert torch.equal(targets.images[0].masks, without.images[0].masks)  # the masks for the filters do not change
     assert torch.equal(targets.semantic, without.semantic)
     assert not torch.equal(targets.classes[0], without.classes[0])
 
 
 def test_both_maps_go_through_the_transform(coco: Path):
-    """The map of the smallest things becomes what it would as the map of a sample; segments may fall out of it."""
+    """The map of the smallest things is transformed like the map of a sample; segments may disappear."""
     dataset, fell_out = open_dataset(coco, "val", whole_masks=True), 0
     transform = TrainTransform(
         scale=(0.5, 2.0), scale_unit="factor", max_long_side=None, crop=(16, 16), flip=0.5, colour_jitter=0.0
@@ -168,7 +168,7 @@ def test_files_that_hold_no_masks_are_named(coco: Path, change, message: str):
 
 @pytest.mark.skipif(not REAL, reason="SPINET_REALDATA names no folder of real data")
 def test_real_coco_masks_find_their_segments(tmp_path: Path):
-    """The sample's masks are those of its segments: each finds its own, and they change nothing until one is grown."""
+    """Whole masks are matched to their segments; equal masks change nothing until one is enlarged."""
     shutil.copytree(Path(REAL or "") / "coco_sample", root := tmp_path / "coco")
     file = root / "annotations/instances_val2017.json"
     shutil.copy(root / "annotations/panoptic_val2017_detection_format.json", file)
