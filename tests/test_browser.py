@@ -1,4 +1,4 @@
-"""The course as a reader meets it: in JupyterLab, and as pages, both in a real browser."""
+"""The course in JupyterLab and as pages, in a real browser."""
 
 import functools
 import http.server
@@ -57,7 +57,7 @@ display(drawn)
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium: the system's, or the one that Playwright has fetched."""
+    """Chromium: the system's, or the one that Playwright downloaded."""
     with sync_api.sync_playwright() as playwright:
         found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         path = found or playwright.chromium.executable_path
@@ -69,7 +69,7 @@ def browser():
 
 
 class Visit:
-    """A page, with what it complained about and what it asked of other machines."""
+    """A page, with its errors and its requests to other machines."""
 
     def __init__(self, browser, home, width=1280):
         self.complaints = []
@@ -91,7 +91,7 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """A copy of the course to work in."""
+    """A copy of the course for the tests."""
     folder = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(ROOT / "figures", folder / "figures")
@@ -103,7 +103,7 @@ def course(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(course, tmp_path_factory):
-    """Address of a JupyterLab that serves the course on this machine alone, with settings of its own."""
+    """Address of a JupyterLab that serves the course only on this machine, with its own settings."""
     own = tmp_path_factory.mktemp("jupyter")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -146,7 +146,7 @@ def run_all(browser, lab, path, width=1280):
     """Opens a notebook in JupyterLab, runs all its cells and saves it."""
     address, token = lab
     visit = Visit(browser, address, width)
-    workspace = Path(path).stem  # of its own: else the tabs of the last visit open, too
+    workspace = Path(path).stem  # a separate one: otherwise earlier tabs open again
     visit.page.goto(f"{address}lab/workspaces/{workspace}/tree/{path}?token={token}")
     visit.page.wait_for_function("() => window.jupyterapp")
     visit.page.evaluate(
@@ -171,7 +171,7 @@ def run_all(browser, lab, path, width=1280):
 
 
 def picture_changes(page, picture, act):
-    """Does something and waits for other bytes in the picture."""
+    """Runs an action and waits until the image changes."""
     before = picture.get_attribute("src")
     act()
     handle = picture.element_handle()
@@ -217,7 +217,7 @@ def test_a_click_gives_the_data_coordinates_of_a_picture_that_is_scaled_down(cli
 
 
 def test_changes_are_not_queued_and_errors_are_shown(clicks):
-    """Nine steps while a picture is drawn are not nine pictures; the error of the last is shown until it is mended."""
+    """Nine quick steps do not draw nine images; an error of the last one is shown until the next success."""
     page = clicks.page
     slider, message = page.locator(".noUi-handle"), page.locator(".spinet-picture pre")
     drawn = page.get_by_text(re.compile(r"^\d+ drawn"))
@@ -250,7 +250,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(quickstart, course, tmp_path_factory):
-    """Folder and address of the course as pages: the quickstart as JupyterLab has run it, the others as stored."""
+    """Folder and address of the course as pages: the quickstart executed by JupyterLab, the others as stored."""
     folder = tmp_path_factory.mktemp("pages") / "site"
     command = [sys.executable, ROOT / "docs" / "publish.py", course / "notebooks", folder]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -263,7 +263,7 @@ def site(quickstart, course, tmp_path_factory):
 
 
 NOT_OURS = {"genindex.html", "py-modindex.html", "search.html", "report.html"}
-"""Pages of Sphinx, and the report, which has a test of its own."""
+"""Pages of Sphinx, and the report, which has its own test."""
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -330,7 +330,7 @@ def test_search_finds_a_page(browser, site):
 
 
 class Places(HTMLParser):
-    """Where a page leads, and the names of its parts."""
+    """The links of a page, and the names of its parts."""
 
     def __init__(self, text):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Data flows one way: who may import whom, read from the `import` statements of the package."""
+"""Allowed imports between modules, checked on the `import` statements of the package."""
 
 import ast
 import subprocess
@@ -11,8 +11,8 @@ import spinet
 
 ROOT = Path(spinet.__file__).parent
 
-# The parts of the package from the bottom to the top. A part may import those of its list. All of them stand above it
-# here, so no arrow runs back up. Inside a package arrows are free, but the parts of the model know only the layers.
+# The parts of the package, lowest first. A part may import the parts in its list, all of which are listed before it, so
+# imports have one direction. Inside a package imports are free, but the parts of the model import only the layers.
 ARROWS = {
     "paper": "",
     "files": "",
@@ -42,11 +42,11 @@ ARROWS = {
 }
 
 DOORS = ["reproduce", "figures.__main__", "cli"]
-"""They stand on top of all that: each may import everything above, and the doors before it."""
+"""The top modules: each may import all parts above, and the top modules before it."""
 
 PARTS_OF_THE_MODEL = ["backbone", "filter_sampling", "fpn", "panoptic_feature", "single_shot"]
 
-# Heavy libraries, and the parts that may import them.
+# Heavy libraries and the parts that may import them.
 HEAVY = {
     "matplotlib": ["figures"],
     "umap": ["evaluation.clustering"],
@@ -69,11 +69,11 @@ def modules():
 
 
 MODULES = modules()
-INSIDE = {name: path for name, path in MODULES.items() if name}  # all but spinet/__init__.py
+INSIDE = {name: path for name, path in MODULES.items() if name}  # all except spinet/__init__.py
 
 
 def imports(source, name="", package=False):
-    """The full names of what a module imports, wherever in it the statements stand."""
+    """The full names of a module's imports, anywhere in the module."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -89,7 +89,7 @@ def imports(source, name="", package=False):
 
 
 def local(names):
-    """Of full names those in the package, each as the module that it names or lies in; "" is the package itself."""
+    """The modules of the package among full names or around them; "" is the package itself."""
     found = set()
     for name in names:
         head, *parts = name.split(".")
@@ -148,7 +148,7 @@ def test_arrows_point_down(part):
 
 
 def test_no_arrow_runs_back_up():
-    """The table is in order, so the packages have no cycle either."""
+    """The table is ordered, so packages have no cycles."""
     above = set()
     for part, arrows in ARROWS.items():
         assert set(arrows.split()) <= above, f"{part}: {set(arrows.split()) - above}"
