@@ -6,6 +6,7 @@
 # make lab: opens the course. make notebooks: executes it in build/notebooks.
 # make notebook NB=60 ARGS="-p scene 2": executes one notebook with other parameters; ARGS=--help-notebook lists them.
 # make figure-5 SWEEP=folder, make figure-targets: draws one figure; python -m spinet.figures --help lists them.
+# make exercises: student copies of the notebooks in build/exercises, without the solutions, and a table of points.
 # make site: the course, docs/ and an API reference as pages in build/site.
 # make bench: measures times. make faults: injects faults for some minutes; writes docs/faults.md.
 # make gpu-wheels: fetches into build/wheels what benchmarks/gpu.sh brings to a machine without a network.
@@ -33,6 +34,7 @@ lint: .venv/installed
 docs: .venv/installed
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/unstated.py
+	$(BIN)/python docs/paper_map.py
 
 faults: .venv/installed
 	$(BIN)/python -m pytest tests/test_faults.py --faults docs/faults.md
@@ -62,6 +64,9 @@ notebook: .venv/installed
 		build/notebook/$(notdir $(firstword $(wildcard notebooks/$(NB)*.ipynb)))
 
 notebooks: $(EXECUTED)
+
+exercises: .venv/installed
+	$(BIN)/python docs/exercises.py build/exercises
 
 site: $(EXECUTED)
 	$(BIN)/python docs/publish.py build/notebooks build/site
