@@ -15,7 +15,7 @@ BIN := .venv/bin
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
 
-.PHONY: reproduce test check lint docs faults bench gpu-wheels lab notebook notebooks site figures clean
+.PHONY: reproduce test check lint docs faults bench gpu-wheels lab notebook notebooks exercises site figures clean
 
 reproduce: .venv/installed
 	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
