@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import html
 import inspect
-import io
-import json
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,9 @@ import torch
 import traitlets
 from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
-from PIL import Image
 
 from spinet.figures.style import Figure, to_png
+from spinet.pages import flipbook
 
 
 def source(thing: Any, start: str | None = None, stop: str | None = None) -> Markdown:
@@ -163,12 +160,17 @@ class Picture(anywidget.AnyWidget):
 
 
 def explore(
-    draw: Callable[..., Figure], *, point: tuple[float, float] | None = None, description: str = "", **controls: Any
+    draw: Callable[..., Figure],
+    *,
+    point: tuple[float, float] | None = None,
+    description: str = "",
+    page: Callable[[], HTML] | None = None,
+    **controls: Any,
 ) -> None:
     """Shows `draw(**values)` and redraws it when a control changes; a static image if the front end runs no widgets.
 
     If the environment variable SPINET_PAGES is set, the output also has a flipbook for pages without a kernel: one
-    series per control, in which the other controls keep their start values.
+    series per control, in which the other controls keep their start values. `page` replaces the flipbook.
 
     The front end sends a change only after the previous one is drawn, and then only the newest. An error in the first
     drawing is raised in the cell; an error in a later drawing is shown below the image.
@@ -177,6 +179,7 @@ def explore(
         draw: makes a figure from the controls' values, and from `point` if that is given.
         point: makes the image clickable: the start point (x, y), in data coordinates of the figure's first axes.
         description: text alternative of the image.
+        page: makes what pages without a kernel show, such as a `similarity_map`.
         controls: widgets with a `value`.
     """
     picture = Picture(description=description, clickable=point is not None)
@@ -216,7 +219,9 @@ def explore(
         "image/png": base64.b64encode(static).decode(),
         "text/plain": description,
     }
-    if os.environ.get(PAGES) and controls and point is None:
+    if os.environ.get(PAGES) and page:
+        forms["text/html"] = page().data
+    elif os.environ.get(PAGES) and controls and point is None:
         books, first = {}, {}
         for name, control in controls.items():
             label, positions = control.description or name, _positions(control)
@@ -227,76 +232,10 @@ def explore(
 
 
 PAGES = "SPINET_PAGES"
-"""Environment variable: `explore` also draws the frames of a flipbook, which takes time; `make notebooks` sets it."""
+"""Environment variable: `explore` also makes what pages without a kernel show, which takes time (`make notebooks`)."""
 
 FRAMES = 7
 """Number of a slider's positions in a flipbook."""
-
-
-def flipbook(
-    books: Mapping[str, Sequence[tuple[str, Figure]]], *, description: str, first: Mapping[str, int] | None = None
-) -> HTML:
-    """Series of figures with a slider in plain HTML, without a kernel, for pages and JupyterLab.
-
-    Args:
-        books: named series of figures, each figure with its title. The reader chooses a series if there are several.
-        description: text alternative of the images.
-        first: index of the first figure to show of each series; by default 0.
-    """
-    series = {
-        name: {
-            "first": (first or {}).get(name, 0),
-            "frames": [{"title": title, "webp": _webp(figure)} for title, figure in frames],
-        }
-        for name, frames in books.items()
-    }
-    options = "".join(f"<option>{html.escape(name)}</option>" for name in series)
-    return HTML(
-        FLIPBOOK.replace("OPTIONS", options)
-        .replace("MANY", "" if len(series) > 1 else "hidden")
-        .replace("DESCRIPTION", html.escape(description, quote=True))
-        .replace("WIDTH", str(round(max(figure.bbox.width for frames in books.values() for _, figure in frames))))
-        .replace("SERIES", json.dumps(list(series.values())).replace("</", "<\\/"))
-    )
-
-
-FLIPBOOK = """
-<div class="spinet-flipbook">
-  <select aria-label="what to change" MANY>OPTIONS</select>
-  <input type="range" min="0" value="0" step="1" aria-label="DESCRIPTION">
-  <output></output><br>
-  <img alt="DESCRIPTION" style="width: WIDTHpx; max-width: 100%">
-  <script>
-    (() => {
-      const book = document.currentScript.parentElement, series = SERIES;
-      const [select, range, output, image] = ["select", "input", "output", "img"].map(tag => book.querySelector(tag));
-      const show = () => {
-        const frame = series[select.selectedIndex].frames[range.value];
-        output.textContent = frame.title;
-        image.src = "data:image/webp;base64," + frame.webp;
-      };
-      const open = () => {
-        const { first, frames } = series[select.selectedIndex];
-        range.max = frames.length - 1;
-        range.value = first;
-        show();
-      };
-      select.addEventListener("change", open);
-      range.addEventListener("input", show);
-      open();
-    })();
-  </script>
-</div>
-"""
-
-
-def _webp(figure: Figure) -> str:
-    """A figure as WebP, at most 900 pixels wide, in base64."""
-    picture = Image.open(io.BytesIO(to_png(figure))).convert("RGB")
-    picture.thumbnail((900, 4000))
-    buffer = io.BytesIO()
-    picture.save(buffer, "webp", quality=75, method=4)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _positions(control: Any) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import itertools
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
 import nbformat
+import numpy as np
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -316,6 +318,37 @@ def test_an_interactive_figure_is_a_flipbook_on_a_page(browser, site):
     picture_changes(page, picture, lambda: book.locator("input").press("ArrowRight"))
     picture_changes(page, picture, lambda: book.locator("select").select_option("mask"))
     assert book.locator("output").inner_text() == "0.5"
+    assert not visit.complaints
+    page.close()
+
+
+def test_a_click_compares_features_on_a_page(browser, site):
+    visit = Visit(browser, site[1])
+    page = visit.page
+    page.goto(f"{site[1]}notebooks/33_panoptic_feature.html")
+    part = page.locator(".spinet-similarity")
+    image, canvas = part.locator("img"), part.locator("canvas")
+    canvas.wait_for()
+
+    def pixels():
+        """The colours of the map, [height, width, 4]."""
+        drawn = canvas.evaluate(
+            "c => [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        )
+        return np.array(drawn[2:]).reshape(*drawn[:2], 4)
+
+    seen = [pixels()]
+    box = image.bounding_box()
+    for x, y in ((0.3, 0.8), (0.7, 0.1)):
+        image.click(position={"x": x * box["width"], "y": y * box["height"]})
+        row, column = map(int, re.findall(r"\d+", part.locator("output").inner_text()))
+        seen.append(pixels())
+        height, width = seen[-1].shape[:2]
+        assert (row, column) == (pytest.approx(y * height, abs=1), pytest.approx(x * width, abs=1))
+        assert tuple(seen[-1][row, column]) == (253, 231, 36, 255)  # a vector is most similar to itself
+    part.locator("select").select_option("minus distance")
+    seen.append(pixels())
+    assert all((first != second).any() for first, second in itertools.pairwise(seen))
     assert not visit.complaints
     page.close()
 

@@ -37,7 +37,8 @@ ARROWS = {
     "experiments": "paper files config records data synthcity objective system weights training",
     "figures": "paper files data model inference evaluation",
     "report": "paper files config records experiments figures",
-    "notebook": "figures",
+    "pages": "figures",
+    "notebook": "figures pages",
     "options": "config",
 }
 
@@ -48,10 +49,10 @@ PARTS_OF_THE_MODEL = ["backbone", "filter_sampling", "fpn", "panoptic_feature", 
 
 # Heavy libraries and the parts that may import them.
 HEAVY = {
-    "matplotlib": ["figures"],
+    "matplotlib": ["figures", "pages"],
     "umap": ["evaluation.clustering"],
     "seaborn": ["figures"],
-    "IPython": ["notebook"],
+    "IPython": ["notebook", "pages"],
     "anywidget": ["notebook"],
     "ipywidgets": ["notebook"],
     "notebooks": [],
