@@ -1,6 +1,6 @@
 """Recall of things (matched with IoU > 0.5) by size, by touching others or not, and by number of things in the image.
 
-python benchmarks/instances.py --weights runs/mine/model.safetensors --data ROOT
+python benchmarks/instances.py --weights runs/mine/model.safetensors --data ROOT --json FILE
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from spinet.data import open_dataset
 from spinet.data.segments import decode_ids
 from spinet.evaluation.components import components
+from spinet.files import write_json
 from spinet.inference.predict import predict
 from spinet.weights import load_model
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
+    parser.add_argument("--json", type=Path, help="also write the counts to this file")
     arguments = parser.parse_args()
     model, dataset = load_model(arguments.weights), open_dataset(arguments.data, arguments.split)
     things = {category.id for category in dataset.categories.things}
@@ -61,6 +63,10 @@ def main() -> None:
             for trait in traits(ids, segment["id"], object_ids, segment["area"], len(objects)):
                 for column, value in enumerate((1, *hits)):
                     tally[trait][column] += int(value)
+    names = ("number", "spinet", "components")
+    if arguments.json:
+        counts = {trait: dict(zip(names, tally[trait], strict=True)) for trait in sorted(tally)}
+        write_json({"data": arguments.data.name, "split": arguments.split, "found": counts}, arguments.json)
     print(f"{'things':28} {'number':>8} {'SPINet':>8} {'components':>11}   (found, percent)")
     for trait in sorted(tally):
         number, spinet, parts = tally[trait]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spinet.files import atomic_write
+from spinet.files import atomic_write, read_json
 from spinet.records import find_records
 from spinet.report.grid import Grid
 from spinet.report.single import QUALITIES, cost, is_single, percent, results_table
@@ -68,13 +68,38 @@ def replaced(text: str, content: str) -> str:
     return f"{before}{START}\n\n{content}\n{END}{after}"
 
 
+def class_table(folder: Path) -> Grid:
+    """PQ of each class in percent, with the things' AP, of the packaged weights on SynthCity and on KITTI's photos."""
+    city = read_json(folder / "synthcity.json")["metrics"]
+    kitti = read_json(folder / "kitti.json")
+    rows = []
+    for key, one in city["per_class"].items():
+        photos = kitti["per_class"].get(key, {})
+        precision = city["average_precision"]["per_class"].get(key, {})
+        scores = [percent(share and 100 * share) for share in (one["pq"], precision.get("AP"), photos.get("pq"))]
+        rows.append([one["name"], str(one["tp"] + one["fn"]), *scores, str(photos.get("tp", 0) + photos.get("fn", 0))])
+    columns = ["class", "segments", "PQ", "AP", "PQ on KITTI", "segments there"]
+    return Grid([("", name) for name in columns], rows)
+
+
+def size_table(folder: Path) -> Grid:
+    """Which share of the things the packaged weights find, by size and by what is around them."""
+    found = read_json(folder / "instances.json")["found"]
+    rows = [
+        [trait, str(one["number"]), *(percent(100 * one[name] / one["number"]) for name in ("spinet", "components"))]
+        for trait, one in found.items()
+    ]
+    return Grid([("", name) for name in ("things", "number", "found", "found by components")], rows)
+
+
 def pages() -> dict[Path, str]:
     """The current text of every page with generated numbers."""
+    card = (results_table(card_records()), class_table(CARD.parent), size_table(CARD.parent))
     content = {
         README: short_table(single_records()).markdown(),
         RESULTS: results_table(single_records()).markdown(),
         SPEED: speed_tables(read_benchmarks(RUNS)),
-        CARD: results_table(card_records()).markdown(),
+        CARD: "\n".join(grid.markdown() for grid in card),
     }
     return {path: replaced(path.read_text(encoding="utf-8"), new) for path, new in content.items()}
 
