@@ -51,7 +51,7 @@ def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu"
     """
     tensors, facts = _read(path)
     if "categories" not in facts:
-        raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors beside them")
+        raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors in the same folder")
     categories = Categories.of([Category(**{**c, "color": tuple(c["color"])}) for c in facts["categories"]])
     model = build_model(from_dict(facts["config"]), categories, weights_follow=True)
     _fill(model.network, tensors, path, device)
@@ -124,7 +124,7 @@ def read_config(path: str | Path) -> Config:
     """
     _, facts = _read(path)
     if "categories" not in facts:
-        raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors beside them")
+        raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors in the same folder")
     return from_dict(facts["config"])
 
 

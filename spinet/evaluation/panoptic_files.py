@@ -50,7 +50,7 @@ def evaluate_files(
     categories = _categories(truth, gt_json)
     predicted = _read_json(pred_json)
     if not is_intact(predicted):
-        message = f"{pred_json}: edited or damaged since it was written (its sha256 differs); evaluated as it is"
+        message = f"{pred_json}: edited or damaged since it was written (its sha256 differs); evaluated anyway"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     gt = _annotations(truth, gt_json, _folder(gt_json, gt_dir))
     pred = _annotations(predicted, pred_json, _folder(pred_json, pred_dir))

@@ -75,7 +75,7 @@ def figure_targets(sample: Sample, targets: Any, strides: Sequence[int], categor
     return figure
 
 
-def _show(axes: Axes, picture: np.ndarray, title: str, cmap: str | None = None) -> None:
-    axes.imshow(picture, cmap=cmap, vmin=0, vmax=1 if cmap else None)
+def _show(axes: Axes, image: np.ndarray, title: str, cmap: str | None = None) -> None:
+    axes.imshow(image, cmap=cmap, vmin=0, vmax=1 if cmap else None)
     axes.set_title(title, fontsize=8)
     axes.set_axis_off()

@@ -44,6 +44,6 @@ def render(scene: Scene, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray,
             number_of[i] = thing.label * 1000 + seen[thing.label]
             seen[thing.label] += 1
     smooth = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_AREA)
-    picture = np.stack(cv2.split(smooth)[:3]).astype(np.uint16)
-    texture(picture, names, scene, view)
-    return develop(picture, scene, view), label_of[names], number_of[names]
+    image = np.stack(cv2.split(smooth)[:3]).astype(np.uint16)
+    texture(image, names, scene, view)
+    return develop(image, scene, view), label_of[names], number_of[names]

@@ -46,10 +46,10 @@ def _shadows(scene: Scene, view: View, h: int, w: int) -> np.ndarray:
 GRAINY = {VEGETATION: 3, BUILDING: 4, WALL: 4} | dict.fromkeys(GROUND, 1) | {SIDEWALK: 2}
 
 
-def texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: View) -> None:
+def texture(image: np.ndarray, names: np.ndarray, scene: Scene, view: View) -> None:
     """Adds texture to ground, leaves, walls and sky, and shadows, reflections and haze to the ground, in place.
 
-    `picture` is uint16 [3, h, w], 0 … 255. `names`, uint8 [h, w], is the canvas' fourth channel.
+    `image` is uint16 [3, h, w], 0 … 255. `names`, uint8 [h, w], is the canvas' fourth channel.
     """
     h, w = names.shape
     light, grain = scene.light, grains()
@@ -70,18 +70,18 @@ def texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: View) ->
     ground = (128 + (rough * fade >> 8)).astype(np.uint16)
     ground = ground * (256 - _shadows(scene, view, h, w)[top:].astype(np.uint16)) >> 8
     np.copyto(gain[top:], ground, where=flat)
-    picture *= gain
-    picture >>= 7
-    np.minimum(picture, 255, out=picture)
+    image *= gain
+    image >>= 7
+    np.minimum(image, 255, out=image)
 
-    rows = picture[:, top:]
+    rows = image[:, top:]
     if light.wet and top:
         mirrored = np.clip(2 * top - 1 - np.arange(top, h), int(scene.border * h) + 1, top - 1)
         share = int(light.wet * 256)
         shine = np.where(names[top:] == ROAD, np.clip(share + (rough.astype(np.int32) * share >> 7), 0, 220), 0).astype(
             np.uint16
         )
-        rows[:] = rows * (256 - shine) + picture[:, mirrored] * shine >> 8
+        rows[:] = rows * (256 - shine) + image[:, mirrored] * shine >> 8
     veil = np.where(flat, np.rint(haze_at(depth, light.fog) * 256).astype(np.uint16), np.uint16(0))
     rows[:] = rows * (256 - veil) + np.rint(light.sky_bottom).astype(np.uint16)[:, None, None] * veil >> 8
 
@@ -93,20 +93,20 @@ def texture(picture: np.ndarray, names: np.ndarray, scene: Scene, view: View) ->
         cloud = grain.clouds.ravel()[(v.astype(np.int32) & TILE - 1) * TILE + (u.astype(np.int32) & TILE - 1)]
         share = np.clip((cloud + int(60 * (2 * light.clouds - 1))) * 3, 0, 200)
         share = np.where(names[:bottom] == SKY, share, 0).astype(np.uint16)
-        part = picture[:, :bottom]
+        part = image[:, :bottom]
         part[:] = part * (256 - share) + (40 if light.dark else 246) * share >> 8
 
 
-def _halo(picture: np.ndarray, scene: Scene, view: View) -> np.ndarray:
+def _halo(image: np.ndarray, scene: Scene, view: View) -> np.ndarray:
     """The light of lamps, uint8 [h, w, 3]; a lamp on a dark part of the image is occluded and adds none."""
-    h, w = picture.shape[1:]
+    h, w = image.shape[1:]
     rows, columns = max(h // 8, 4), max(w // 8, 4)
     total = np.zeros((3, rows, columns))
     v, u = (np.arange(rows)[:, None] + 0.5) * (h / rows), (np.arange(columns)[None] + 0.5) * (w / columns)
     points, depth = view.project(np.array([glow.place for glow in scene.glows]))
     for glow, (x, y), far in zip(scene.glows, (points + 0.5) / (FINE << SHIFT), depth, strict=True):
         row, column = min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)
-        around = picture[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        around = image[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
         if glow.place[1] > 0 and around.max() < 190:
             continue
         reach = min(glow.reach * view.focal / far, 0.05 * w)
@@ -124,11 +124,11 @@ def _vignette(h: int, w: int) -> np.ndarray:
     return np.rint(256 - 100 * (u * u + v * v)).astype(np.uint16)
 
 
-def develop(picture: np.ndarray, scene: Scene, view: View) -> np.ndarray:
+def develop(image: np.ndarray, scene: Scene, view: View) -> np.ndarray:
     """Adds lamps, rain, lens, colour cast and sensor noise: from uint16 [3, h, w] to the image, uint8 [h, w, 3]."""
-    h, w = picture.shape[1:]
+    h, w = image.shape[1:]
     if scene.glows:
-        picture += _halo(picture, scene, view).transpose(2, 0, 1)
+        image += _halo(image, scene, view).transpose(2, 0, 1)
     if scene.light.rain:
         streaks = np.zeros((h, w), np.uint8)
         dice = Dice(*scene.texture)
@@ -136,14 +136,14 @@ def develop(picture: np.ndarray, scene: Scene, view: View) -> np.ndarray:
             x, y, length = dice.unit() * w, dice.unit() * h, dice.between(0.03, 0.09) * h
             x0, y0, x1, y1 = (int(c * (1 << SHIFT)) for c in (x, y, x - 0.12 * length, y + length))
             cv2.line(streaks, (x0, y0), (x1, y1), 26, 1, cv2.LINE_8, SHIFT)
-        picture += streaks
-    np.minimum(picture, 255, out=picture)
-    picture *= np.rint(np.array(scene.light.cast) * 128).astype(np.uint16)[:, None, None]
-    picture >>= 7
-    np.minimum(picture, 255, out=picture)
-    picture *= _vignette(h, w)
-    picture >>= 8
-    noisy = picture.view(np.int16)
+        image += streaks
+    np.minimum(image, 255, out=image)
+    image *= np.rint(np.array(scene.light.cast) * 128).astype(np.uint16)[:, None, None]
+    image >>= 7
+    np.minimum(image, 255, out=image)
+    image *= _vignette(h, w)
+    image >>= 8
+    noisy = image.view(np.int16)
     noisy += cut("white", (scene.texture[1], scene.texture[0]), h, w) * np.int16(scene.noise * 8) >> 9
     np.clip(noisy, 0, 255, out=noisy)
     return cv2.merge(list(noisy.astype(np.uint8)))

@@ -43,9 +43,9 @@ def _check_size(size: tuple[int, int]) -> None:
         raise ValueError(f"the smallest size is 64 x 128 pixels (height x width), not {size[0]} x {size[1]}")
 
 
-def _png(path: Path, picture: np.ndarray) -> None:
+def _png(path: Path, image: np.ndarray) -> None:
     """Writes a PNG file atomically."""
-    _, data = cv2.imencode(".png", picture)  # OpenCV's default settings were the fastest in our measurements
+    _, data = cv2.imencode(".png", image)  # OpenCV's default settings were the fastest in our measurements
     atomic_write(path, data.tobytes())
 
 
