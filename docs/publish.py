@@ -23,6 +23,9 @@ from spinet.report import report
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET_ALONE = {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
+BESIDE = ("paper_map", "glossary", "references")
+"""Pages of docs/ that belong to the course."""
+
 INTRODUCTION = f"""# SPINet, taken apart
 
 [Single-shot Path Integrated Panoptic Segmentation]({URL}) (Hwang, Oh, Kim), re-implemented and explained. The outputs
@@ -55,7 +58,9 @@ def publish(notebooks: Path, out: Path) -> None:
             prepare(notebook)
             nbformat.write(notebook, source / "notebooks" / f"{stem}.ipynb")
             entries.append(f"{title} <notebooks/{stem}>")
-        pages = [f"docs/{path.stem}" for path in sorted(source.glob("docs/*.md")) if path.stem != "course"]
+        entries += [f"docs/{name}" for name in BESIDE]
+        others = [path.stem for path in sorted(source.glob("docs/*.md")) if path.stem not in {"course", *BESIDE}]
+        pages = [f"docs/{name}" for name in others]
         index = [
             course.replace("# The course\n", INTRODUCTION, 1),
             toctree("The course", entries),
