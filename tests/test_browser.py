@@ -252,8 +252,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(quickstart, course, tmp_path_factory):
-    """Folder and address of the course as pages: the quickstart executed by JupyterLab, the others as stored."""
-    folder = tmp_path_factory.mktemp("pages") / "site"
+    """Folder and address of the course as pages: 00 executed by JupyterLab, 33 by papermill, the others as stored."""
+    folder, executed = tmp_path_factory.mktemp("pages") / "site", course / "notebooks" / "33_panoptic_feature.ipynb"
+    execute = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", executed.parent, executed, executed]
+    subprocess.run(execute, env=os.environ | {"SPINET_PAGES": "1"}, check=True, capture_output=True)
     command = [sys.executable, ROOT / "docs" / "publish.py", course / "notebooks", folder]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
