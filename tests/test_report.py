@@ -16,7 +16,7 @@ from spinet.paper import TABLE_3
 from spinet.records import new_record, write_record
 from spinet.report import find_campaigns, read_runs, report, table_sections
 from spinet.report.page import environment, not_run, settings
-from spinet.report.tables import compared, spread
+from spinet.report.tables import beyond_paper, compared, spread
 
 SCORES = {"PQ_th": 10.0, "PQ_st": 30.0, "AP": 5.0, "mIoU": 40.0}
 
@@ -75,6 +75,12 @@ def test_differences_are_paired_and_said_in_words():
     assert compared([0.18, 0.279, 0.381], [0.2, 0.3, 0.4], digits=3, falling=True) == (
         "-0.020 (-0.022 … -0.018); better, more than noise (p = 0.00083)"
     )
+
+
+def test_settings_beyond_the_paper_are_named_with_both_values():
+    assert beyond_paper(to_dict(PRESETS["cityscapes_r50"].config)) == {}
+    other = override(PRESETS["cityscapes_r50"], {"model.reach": 64, "inference.threshold": 0.3})
+    assert beyond_paper(to_dict(other.config)) == {"model.reach": (64, None)}
 
 
 def test_a_table_keeps_paper_and_ours_apart():

@@ -48,6 +48,10 @@ def test_words_follow_from_the_numbers(differences: tuple[float, ...], p: float,
     assert verdict.words == words
     low, high = verdict.interval
     assert low < np.mean(differences) < high
+    assert verdict.sentence == (
+        f"{CLAIMS[0].statement}: {words} (+0.5 PQ in the paper, {np.mean(differences):+.1f} here, 95 % interval "
+        f"{low:+.1f} … {high:+.1f}, 3 pairs of runs)"
+    )
 
 
 def test_claims_with_enough_pairs_are_judged_and_corrected_together():

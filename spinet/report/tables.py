@@ -120,13 +120,20 @@ def run_conditions(records: Sequence[Record]) -> str:
 def _extras(campaign: Campaign) -> str:
     """Settings of SPINet that neither the paper nor the other systems have."""
 
-    def setting(config: Config, name: str) -> Any:
-        section, field = name.split(".")
-        return getattr(getattr(config, section), field)
-
-    start = from_dict(campaign.base)
-    extras = [f"{n} {setting(start, n)}" for n in OF_SPINET if setting(start, n) != setting(CITYSCAPES_R50, n)]
+    extras = [f"{name} {ours}" for name, (ours, _) in beyond_paper(campaign.base).items()]
     return f"Only SPINet has {', '.join(extras)}." if extras else "SPINet has no settings beyond the paper."
+
+
+def beyond_paper(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings `OF_SPINET` of a stored configuration that differ from the paper's preset, with both values."""
+
+    def setting(values: Config, name: str) -> Any:
+        section, field = name.split(".")
+        return getattr(getattr(values, section), field)
+
+    start = from_dict(dict(config))
+    pairs = {name: (setting(start, name), setting(CITYSCAPES_R50, name)) for name in OF_SPINET}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def scores(table: Table, runs: Runs, data: str) -> Grid:

@@ -88,6 +88,16 @@ class Verdict:
             return "holds here" if self.mean > 0 else "fails here"
         return f"cannot be judged here: a difference of {self.findable:.1f} would have been found"
 
+    @property
+    def sentence(self) -> str:
+        """Claim, verdict, and both differences, in one line."""
+        published, (low, high) = self.claim.published, self.interval
+        paper = "" if published is None else f"{published:+.1f} PQ in the paper, "
+        return (
+            f"{self.claim.statement}: {self.words} ({paper}{self.mean:+.1f} here, 95 % interval {low:+.1f} … "
+            f"{high:+.1f}, {len(self.differences)} pairs of runs)"
+        )
+
 
 def findable(spread: float, pairs: int, *, level: float = LEVEL, power: float = POWER) -> float:
     """The true mean difference that a two-sided paired t-test finds with probability `power`.
