@@ -573,7 +573,7 @@ def test_ap_refuses_what_it_cannot_count():
     ids = strips((1, 10))
     good = {"category_id": 3, "score": 0.5, "mask": ids == 1}
     faults = {
-        "no thing": {"category_id": 7},
+        "not a thing": {"category_id": 7},
         "the score nan": {"score": float("nan")},
         r"size \(1, 9\)": {"mask": ids[:, 1:] == 1},
         "give bool": {"mask": ids},
@@ -739,7 +739,7 @@ def test_cityscapes_ap_refuses_what_it_cannot_count():
         CityscapesPrecision(CATEGORIES)
     measure, (ids, instances) = CityscapesPrecision(STREET), street(0)
     assert np.isnan(measure.result()["AP"])
-    faults = {"is no thing": {"category_id": 7}, "finite": {"score": np.nan}, "size": {"mask": ids[1:] > 0}}
+    faults = {"is not a thing": {"category_id": 7}, "finite": {"score": np.nan}, "size": {"mask": ids[1:] > 0}}
     for message, wrong in faults.items():
         with pytest.raises(EvaluationError, match=message):
             measure.update("a", ids, [instances[0] | wrong])

@@ -119,5 +119,5 @@ class CityscapesPrecision:
 
     def _name(self, category_id: int, image_id: int | str) -> str:
         if category_id not in THINGS:
-            raise EvaluationError(f"image {image_id!r}: category_id {category_id!r} is no thing")
+            raise EvaluationError(f"image {image_id!r}: category_id {category_id!r} is not a thing")
         return id2label[category_id].name
