@@ -61,7 +61,7 @@ class AveragePrecision:
         for instance in instances:
             score = float(instance["score"])
             if instance["category_id"] not in thing_ids:
-                raise EvaluationError(f"image {image_id!r}: category_id {instance['category_id']!r} is no thing")
+                raise EvaluationError(f"image {image_id!r}: category_id {instance['category_id']!r} is not a thing")
             if not np.isfinite(score):
                 raise EvaluationError(f"image {image_id!r}: an instance has the score {score}: give a finite one")
             mask = instance["mask"]
