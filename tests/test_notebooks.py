@@ -76,6 +76,10 @@ def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
         output for cell in executed.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
     assert pictures, "shows no picture"
+    words = [
+        output.metadata["image/png"].get("alt") for output in pictures if "image/png" in output.get("metadata", {})
+    ]
+    assert all(alt and alt != "a figure" for alt in words), "a figure has no words: described(figure, …)"
     assert not list(place.iterdir()), "writes beside itself"
     assert sorted(p for p in tmp_path.iterdir() if p.name != "ipython") == here, "writes into the project"
 
