@@ -151,16 +151,16 @@ def test_cells_are_drawn_evenly_and_alike_for_every_feature(sample, monkeypatch)
     drawn = sample_pixels(field, pixels=5, seed=0)
     counts = np.bincount(drawn.segment)
     assert set(counts) == {5}
-    row, column = drawn.place.T
+    row, column = drawn.cell.T
     assert np.array_equal(field.segment_map[row, column], drawn.segment + 1)
     assert np.array_equal(sample.labels.numpy()[drawn.segment], drawn.label)
     assert np.array_equal(field.phi[:, row, column].T, drawn.phi)
     other = sample_pixels(FeatureMap(field.phi * 2, field.segment_map, field.labels), pixels=5, seed=0)
-    assert np.array_equal(other.place, drawn.place)
-    assert not np.array_equal(sample_pixels(field, pixels=5, seed=1).place, drawn.place)
+    assert np.array_equal(other.cell, drawn.cell)
+    assert not np.array_equal(sample_pixels(field, pixels=5, seed=1).cell, drawn.cell)
     mask = np.zeros(field.segment_map.shape, dtype=bool)
     mask[::2] = True
-    assert not (sample_pixels(field, pixels=5, seed=0, mask=mask).place[:, 0] % 2).any()
+    assert not (sample_pixels(field, pixels=5, seed=0, mask=mask).cell[:, 0] % 2).any()
 
 
 @pytest.mark.parametrize("scale", [None, 64])
@@ -235,4 +235,4 @@ def test_a_quarter_of_the_cells_comes_from_one_quarter_of_the_deconvolution():
     assert np.allclose(phi[:, inside], phi[:, :1, :1].reshape(-1, 1), atol=1e-6)
     assert (np.abs(phi[:, ~inside] - phi[:, :1, :1].reshape(-1, 1)).max(0) > 1e-3).all()
     drawn = sample_pixels(field, pixels=5, seed=0, mask=inside)
-    assert (drawn.place % 2 == 0).all()
+    assert (drawn.cell % 2 == 0).all()

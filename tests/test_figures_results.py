@@ -96,10 +96,10 @@ def test_the_map_colours_classes_above_and_the_commonest_things_below():
         per_instance = [{tuple(color) for color in colors[pixels.segment == i]} for i in range(3)]
         assert all(len(found) == 1 for found in per_instance)
         assert len(set.union(*per_instance)) == 3
-    assert np.allclose(above[0].collections[0].get_offsets(), (pixels.place[:, ::-1] + 0.5) * 4)
+    assert np.allclose(above[0].collections[0].get_offsets(), (pixels.cell[:, ::-1] + 0.5) * 4)
     assert "3" not in below[0].get_title()
     halved = feature_map(image, pixels, {"": points}, CATEGORIES, stride=8)  # image at half the size
-    assert np.allclose(halved.axes[0].collections[0].get_offsets(), (pixels.place[:, ::-1] + 0.5) * 8)
+    assert np.allclose(halved.axes[0].collections[0].get_offsets(), (pixels.cell[:, ::-1] + 0.5) * 8)
     crowded = feature_map(image, pixels, {"": points * [0, 1] * 0}, CATEGORIES)
     assert [text.get_text() for text in crowded.axes[1].texts] == ["class 1"]  # the most frequent one only
 

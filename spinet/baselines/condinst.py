@@ -107,10 +107,10 @@ class CondInst(Baseline[CondInstOutputs]):
 
         one_hot = torch.zeros_like(outputs.classes)
         one_hot[image, location, labels] = 1
-        sides = (boxes - grid.places[location].repeat(1, 2)) * boxes.new_tensor([-1, -1, 1, 1])
+        sides = (boxes - grid.positions[location].repeat(1, 2)) * boxes.new_tensor([-1, -1, 1, 1])
         short, long = torch.stack([sides[:, 0::2], sides[:, 1::2]]).aminmax(dim=2)
         centreness = (short / long).prod(0).sqrt()
-        found = to_boxes(grid.places[location], outputs.sides[image, location] * grid.strides[location, None])
+        found = to_boxes(grid.positions[location], outputs.sides[image, location] * grid.strides[location, None])
         overlap = generalized_box_iou_loss(found, boxes) * centreness
         quality = F.binary_cross_entropy_with_logits(outputs.centreness[image, location], centreness, reduction="sum")
         semantic = upsampled(outputs.semantic, targets.size, MASK_STRIDE)
@@ -146,7 +146,7 @@ class CondInst(Baseline[CondInstOutputs]):
         logits = draw(
             outputs.shared[index],
             outputs.filters[index, locations],
-            grid.places[locations],
+            grid.positions[locations],
             sizes[grid.level[locations]],
         )
         return _doubled(logits[:, None])[:, 0]
@@ -199,7 +199,7 @@ def dynamic_layers(channels: int) -> list[tuple[int, int]]:
 def draw(
     shared: Float[Tensor, "C h w"],
     filters: Float[Tensor, "n P"],
-    places: Float[Tensor, "n 2"],
+    positions: Float[Tensor, "n 2"],
     sizes: Float[Tensor, "n"],
 ) -> Float[Tensor, "n h w"]:
     """Applies each filter's dynamic network to the shared channels: three 1×1 convolutions with ReLU in between.
@@ -207,13 +207,13 @@ def draw(
     Args:
         shared: shared channels of one image, stride 8.
         filters: weights of the three layers, then their biases.
-        places: x, y of the locations of the filters, in pixels.
+        positions: x, y of the locations of the filters, in pixels.
         sizes: unit of the relative coordinates, in pixels.
     """
     height, width = shared.shape[-2:]
     y, x = ((torch.arange(n, device=shared.device) + 0.5) * 8 for n in (height, width))
-    relative_x = ((places[:, :1] - x) / sizes[:, None])[:, None].expand(-1, height, -1)
-    relative_y = ((places[:, 1:] - y) / sizes[:, None])[:, :, None].expand(-1, -1, width)
+    relative_x = ((positions[:, :1] - x) / sizes[:, None])[:, None].expand(-1, height, -1)
+    relative_y = ((positions[:, 1:] - y) / sizes[:, None])[:, :, None].expand(-1, -1, width)
     out = torch.cat([torch.stack([relative_x, relative_y], 1), shared.expand(len(filters), -1, -1, -1)], 1).flatten(2)
     weights, biases = zip(*dynamic_layers(len(shared)), strict=True)
     layers = filters.split([*weights, *biases], dim=1)

@@ -20,7 +20,7 @@ from spinet.model.layers import group_norm
 class Grid:
     """The L locations of all levels, in the order of the outputs."""
 
-    places: Float[Tensor, "L 2"]  # x, y, pixels
+    positions: Float[Tensor, "L 2"]  # x, y, pixels
     strides: Float[Tensor, "L"]
     level: Int[Tensor, "L"]
 
@@ -31,8 +31,8 @@ def make_grid(levels: list[Float[Tensor, "B D h w"]], strides: list[int]) -> Gri
     for index, (level, stride) in enumerate(zip(levels, strides, strict=True)):
         height, width = level.shape[-2:]
         y, x = (torch.arange(n, device=level.device).float().add(0.5).mul(stride) for n in (height, width))
-        places = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
-        parts.append((places, torch.full_like(places[:, 0], stride), places.new_full((len(places),), index).long()))
+        positions = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
+        parts.append((positions, torch.full_like(positions[:, 0], stride), positions.new_full((len(positions),), index).long()))
     return Grid(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -66,8 +66,8 @@ def assign(grid: Grid, image: ImageTruth, config: CondInstConfig) -> Int[Tensor,
     if not len(image.labels):
         return torch.full_like(grid.level, -1)
     boxes = image.boxes
-    sides = torch.cat([grid.places[:, None] - boxes[:, :2], boxes[:, 2:] - grid.places[:, None]], dim=2)  # [L, K, 4]
-    distance = (grid.places[:, None] - centres_of_mass(image).flip(1) - 0.5).abs().amax(2)
+    sides = torch.cat([grid.positions[:, None] - boxes[:, :2], boxes[:, 2:] - grid.positions[:, None]], dim=2)  # [L, K, 4]
+    distance = (grid.positions[:, None] - centres_of_mass(image).flip(1) - 0.5).abs().amax(2)
     near = (distance < config.radius * grid.strides[:, None]) & (sides.amin(2) > 0)
     limits = torch.tensor([0, *config.sizes, float("inf")], device=boxes.device)
     largest = sides.amax(2)
@@ -102,11 +102,11 @@ def detect(
         best.append(torch.stack([location[first], label[first]], dim=1))
     location, label = torch.cat(best).unbind(1)
     score = squares[location, label].sqrt()
-    boxes = to_boxes(grid.places[location], sides[location] * grid.strides[location, None])
+    boxes = to_boxes(grid.positions[location], sides[location] * grid.strides[location, None])
     kept = batched_nms(boxes, score, label, own.nms)[: config.top]
     return location[kept], label[kept], score[kept]
 
 
-def to_boxes(places: Float[Tensor, "n 2"], sides: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+def to_boxes(positions: Float[Tensor, "n 2"], sides: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
     """Left, top, right, bottom of boxes with sides at these distances from the locations."""
-    return torch.cat([places - sides[:, :2], places + sides[:, 2:]], dim=1)
+    return torch.cat([positions - sides[:, :2], positions + sides[:, 2:]], dim=1)

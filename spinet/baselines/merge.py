@@ -103,8 +103,8 @@ def paste(
     left, top, right, bottom = box
     rows, columns = _pixels(top, bottom, size[0]), _pixels(left, right, size[1])
     y, x = (
-        (torch.arange(place.start, place.stop, device=values.device) + 0.5 - low) * (2 / max(high - low, 1e-3)) - 1
-        for place, low, high in ((rows, top, bottom), (columns, left, right))
+        (torch.arange(span.start, span.stop, device=values.device) + 0.5 - low) * (2 / max(high - low, 1e-3)) - 1
+        for span, low, high in ((rows, top, bottom), (columns, left, right))
     )
     grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
     if grid.numel() == 0:

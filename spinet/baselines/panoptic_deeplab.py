@@ -183,8 +183,8 @@ def offsets(image: ImageTruth) -> tuple[Float[Tensor, "2 H W"], Tensor]:
 def find_centres(heat: Float[Tensor, "H W"], *, threshold: float, peak: int, top: int) -> Int[Tensor, "n 2"]:
     """Row and column of the peaks above the threshold, highest first."""
     largest = F.max_pool2d(heat[None], peak, stride=1, padding=peak // 2)[0]
-    places = torch.nonzero((heat == largest) & (heat > threshold))
-    return places[heat[places.unbind(1)].argsort(descending=True, stable=True)[:top]]
+    positions = torch.nonzero((heat == largest) & (heat > threshold))
+    return positions[heat[positions.unbind(1)].argsort(descending=True, stable=True)[:top]]
 
 
 def group(
@@ -194,8 +194,8 @@ def group(
     nearest = torch.full(where.shape, -1, dtype=torch.long, device=where.device)
     if len(centres):
         y, x = torch.nonzero(where, as_tuple=True)
-        places = torch.stack([y + offset[0, y, x], x + offset[1, y, x]], dim=1)
-        parts = [(part[:, None] - centres).square().sum(-1).argmin(1) for part in places.split(chunk)]
+        positions = torch.stack([y + offset[0, y, x], x + offset[1, y, x]], dim=1)
+        parts = [(part[:, None] - centres).square().sum(-1).argmin(1) for part in positions.split(chunk)]
         nearest[y, x] = torch.cat(parts) if parts else nearest.new_zeros(0)
     return nearest
 

@@ -123,15 +123,15 @@ class AveragePrecision:
     def _coco(self, images: Sequence[Sequence[Mapping[str, Any]]]) -> COCO:
         """A data set in pycocotools' form: images and categories are numbered from 0, annotations from 1."""
         annotations = [
-            dict(entry, image_id=place, category_id=self.categories.label_of[entry["category_id"]])
-            for place, entries in enumerate(images)
+            dict(entry, image_id=index, category_id=self.categories.label_of[entry["category_id"]])
+            for index, entries in enumerate(images)
             for entry in entries
         ]
         for number, annotation in enumerate(annotations, 1):
             annotation |= {"id": number, "area": float(rle_codec.area(annotation["segmentation"]))}
         coco: Any = COCO()
         coco.dataset = {
-            "images": [{"id": place, "height": 0, "width": 0} for place in range(len(images))],  # the codes have sizes
+            "images": [{"id": index, "height": 0, "width": 0} for index in range(len(images))],  # the codes have sizes
             "categories": [{"id": label} for label in range(self.categories.num_things)],
             "annotations": annotations,
         }

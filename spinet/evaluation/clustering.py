@@ -45,10 +45,10 @@ class Pixels:
     phi: Float[np.ndarray, "n D_phi"]
     segment: Int[np.ndarray, "n"]  # index of its segment, from 0
     label: Int[np.ndarray, "n"]  # class of its segment
-    place: Int[np.ndarray, "n 2"]  # row and column of the cell
+    cell: Int[np.ndarray, "n 2"]  # row and column of the cell
 
     def __getitem__(self, chosen: Bool[np.ndarray, "n"]) -> Pixels:
-        return Pixels(self.phi[chosen], self.segment[chosen], self.label[chosen], self.place[chosen])
+        return Pixels(self.phi[chosen], self.segment[chosen], self.label[chosen], self.cell[chosen])
 
 
 def compute_feature_map(
@@ -84,12 +84,12 @@ def sample_pixels(field: FeatureMap, *, pixels: int, seed: int, mask: Bool[np.nd
     for segment in range(len(field.labels)):
         inside = field.segment_map == segment + 1
         if np.count_nonzero(inside) >= SMALLEST:
-            places = np.argwhere(inside if mask is None else inside & mask)
-            order = rank[places[:, 0], places[:, 1]].argsort()[:pixels]
-            chosen.append(np.column_stack([places[order], np.full(len(order), segment)]))
-    place = np.concatenate([np.zeros((0, 3), dtype=int), *chosen])
-    row, column, segment = place.T
-    return Pixels(field.phi[:, row, column].T, segment, field.labels[segment], place[:, :2])
+            cells = np.argwhere(inside if mask is None else inside & mask)
+            order = rank[cells[:, 0], cells[:, 1]].argsort()[:pixels]
+            chosen.append(np.column_stack([cells[order], np.full(len(order), segment)]))
+    cell = np.concatenate([np.zeros((0, 3), dtype=int), *chosen])
+    row, column, segment = cell.T
+    return Pixels(field.phi[:, row, column].T, segment, field.labels[segment], cell[:, :2])
 
 
 def quarter(field: FeatureMap) -> Bool[np.ndarray, "h w"]:

@@ -155,8 +155,8 @@ def _categories(content: Mapping[str, Any], path: Path) -> Categories:
 def _annotations(content: Mapping[str, Any], path: Path, folder: Path) -> dict[int | str, tuple[Path, list[Any]]]:
     """PNG file and segments of each image id."""
     found: dict[int | str, tuple[Path, list[Any]]] = {}
-    for place, annotation in enumerate(content["annotations"]):
-        where = f"{path}: annotation {place}"
+    for index, annotation in enumerate(content["annotations"]):
+        where = f"{path}: annotation {index}"
         if not isinstance(annotation, dict):
             raise EvaluationError(f"{where}: {annotation!r} is not an object")
         image_id, name, segments = (annotation.get(key) for key in ("image_id", "file_name", "segments_info"))

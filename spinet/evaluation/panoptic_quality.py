@@ -161,8 +161,8 @@ def _positions(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Index of each value in (VOID, *ids), or one past the end if it is absent."""
     table = np.concatenate([[VOID], ids])
     order = np.argsort(table)
-    places = order[np.minimum(np.searchsorted(table[order], values), len(ids))]
-    return np.where(table[places] == values, places, len(table))
+    found = order[np.minimum(np.searchsorted(table[order], values), len(ids))]
+    return np.where(table[found] == values, found, len(table))
 
 
 def _check_pixels(

@@ -87,7 +87,7 @@ def feature_map(
     by_instance = np.full((len(pixels.label), 4), to_rgba(GREY, 0.35))
     for color, segment in zip(COLORS, instances, strict=False):
         by_instance[pixels.segment == segment] = to_rgba(color)
-    rows, columns = (pixels.place.T + 0.5) * stride
+    rows, columns = (pixels.cell.T + 0.5) * stride
     for axes, colors in ((above[0], by_class), (below[0], by_instance)):
         axes.imshow(image, alpha=0.45)
         axes.scatter(columns, rows, c=colors, s=3, linewidths=0)

@@ -77,13 +77,13 @@ def find_ranked(
     network = model.network
     with arithmetic(config.precision, model.device):
         thing_logits, stuff_logits = network.single_shot(output.features, 0, locations)
-    places = network.places(locations)
+    positions = network.positions(locations)
     if network.reach is None:
         masks = MaskLogits.of(thing_logits)
     else:
-        masks = MaskLogits.around(thing_logits, places, reach=network.reach, stride=network.PHI_STRIDE)
+        masks = MaskLogits.around(thing_logits, positions, reach=network.reach, stride=network.PHI_STRIDE)
     if config.connected:
-        masks = masks.connected(mask_cut(config), places / network.PHI_STRIDE)
+        masks = masks.connected(mask_cut(config), positions / network.PHI_STRIDE)
     return rank(locations, labels, confidences, masks, config), stuff_logits.float()
 
 

@@ -34,7 +34,7 @@ class MaskLogits:
 
     @classmethod
     def around(
-        cls, logits: Float[Tensor, "n h w"], places: Float[Tensor, "n 2"], *, reach: float, stride: int
+        cls, logits: Float[Tensor, "n h w"], positions: Float[Tensor, "n 2"], *, reach: float, stride: int
     ) -> MaskLogits:
         """Stores cells within `reach` pixels of each location (see `within_reach`), plus one each side, in float32."""
         cells = ceil(reach / stride) + 1
@@ -43,7 +43,7 @@ class MaskLogits:
         for axis in (0, 1):
             length = logits.shape[1 + axis]
             width = min(2 * cells + 1, length)
-            begin = ((places[:, axis] / stride).long() - cells).clamp(0, length - width)
+            begin = ((positions[:, axis] / stride).long() - cells).clamp(0, length - width)
             index = begin[:, None] + torch.arange(width, device=logits.device)
             values = values.take_along_dim(index.unsqueeze(2 - axis), 1 + axis)
             begins.append(begin)
@@ -78,15 +78,15 @@ class MaskLogits:
             check_invariants=False,
         )
 
-    def connected(self, cut: float, places: Float[Tensor, "n 2"]) -> MaskLogits:
+    def connected(self, cut: float, positions: Float[Tensor, "n 2"]) -> MaskLogits:
         """Keeps only the part of each mask that is connected to the cell nearest to its filter's location.
 
         Args:
             cut: the logit above which a cell belongs to a mask; cells that share a side are connected.
-            places: row and column of each filter, in cells of the map.
+            positions: row and column of each filter, in cells of the map.
         """
         origins = torch.stack([self.top, self.left], dim=1) + 0.5
-        inside, centres = (self.values > cut).cpu().numpy(), (places - origins).cpu().numpy()
+        inside, centres = (self.values > cut).cpu().numpy(), (positions - origins).cpu().numpy()
         other = np.zeros_like(inside)
         for number, (mask, centre) in enumerate(zip(inside.view(np.uint8), centres, strict=True)):
             count, parts = cv2.connectedComponents(mask, connectivity=4)

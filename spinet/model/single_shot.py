@@ -58,7 +58,7 @@ def batch_of_one(phi: Float[Tensor, "D_phi H W"]) -> Float[Tensor, "1 D_phi H W"
 
 
 def within_reach(
-    logits: Float[Tensor, "n H W"], places: Float[Tensor, "n 2"], *, reach: float, stride: int
+    logits: Float[Tensor, "n H W"], positions: Float[Tensor, "n 2"], *, reach: float, stride: int
 ) -> Float[Tensor, "n H W"]:
     """Limits each mask to the square of `reach` pixels on every side of the location of its filter.
 
@@ -67,11 +67,11 @@ def within_reach(
 
     Args:
         logits: of n things.
-        places: row and column of each filter, in pixels of the network's input.
+        positions: row and column of each filter, in pixels of the network's input.
         stride: pixels per cell of the logits.
     """
     far = torch.zeros_like(logits, dtype=torch.bool)
     for axis in (0, 1):
         pixels = (torch.arange(logits.shape[1 + axis], device=logits.device) + 0.5) * stride
-        far |= ((pixels - places[:, axis, None]).abs() > reach).unsqueeze(2 - axis)
+        far |= ((pixels - positions[:, axis, None]).abs() > reach).unsqueeze(2 - axis)
     return logits.masked_fill(far, -1e4)

@@ -169,10 +169,10 @@ class SPINet(Network):
             phi_things, phi_stuff = features.phi[index], features.phi_stuff[index]
             things, stuff = self.single_shot_convolution.separate(phi_things, phi_stuff, thing_filters)
         if self.reach is not None:
-            things = within_reach(things, self.places(locations), reach=self.reach, stride=self.PHI_STRIDE)
+            things = within_reach(things, self.positions(locations), reach=self.reach, stride=self.PHI_STRIDE)
         return things, stuff
 
-    def places(self, locations: Locations) -> Float[Tensor, "n 2"]:
+    def positions(self, locations: Locations) -> Float[Tensor, "n 2"]:
         """Row and column of the centre of each location's cell, in pixels of the network's input."""
         strides = torch.tensor(self.strides).to(locations.level.device, non_blocking=True)
         stride = strides[locations.level, None]

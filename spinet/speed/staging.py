@@ -200,8 +200,8 @@ def _condinst(network: CondInst, outputs: CondInstOutputs, truth: ImageTruth, la
     codes = _codes(truth, config.channels)
     classes = torch.full_like(outputs.classes, -SURE)
     classes[0, location, truth.labels[thing]] = SURE
-    boxes, places = truth.boxes[thing], grid.places[location]
-    sides = (boxes - places.repeat(1, 2)) * boxes.new_tensor([-1, -1, 1, 1])  # pixels
+    boxes, positions = truth.boxes[thing], grid.positions[location]
+    sides = (boxes - positions.repeat(1, 2)) * boxes.new_tensor([-1, -1, 1, 1])  # pixels
     staged_sides = torch.ones_like(outputs.sides)
     staged_sides[0, location] = sides / grid.strides[location, None]
     sizes = torch.tensor([*config.sizes, 2 * config.sizes[-1]], device=boxes.device)[grid.level[location]]
