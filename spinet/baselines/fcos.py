@@ -32,7 +32,9 @@ def make_grid(levels: list[Float[Tensor, "B D h w"]], strides: list[int]) -> Gri
         height, width = level.shape[-2:]
         y, x = (torch.arange(n, device=level.device).float().add(0.5).mul(stride) for n in (height, width))
         positions = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
-        parts.append((positions, torch.full_like(positions[:, 0], stride), positions.new_full((len(positions),), index).long()))
+        parts.append(
+            (positions, torch.full_like(positions[:, 0], stride), positions.new_full((len(positions),), index).long())
+        )
     return Grid(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -66,7 +68,9 @@ def assign(grid: Grid, image: ImageTruth, config: CondInstConfig) -> Int[Tensor,
     if not len(image.labels):
         return torch.full_like(grid.level, -1)
     boxes = image.boxes
-    sides = torch.cat([grid.positions[:, None] - boxes[:, :2], boxes[:, 2:] - grid.positions[:, None]], dim=2)  # [L, K, 4]
+    sides = torch.cat(
+        [grid.positions[:, None] - boxes[:, :2], boxes[:, 2:] - grid.positions[:, None]], dim=2
+    )  # [L, K, 4]
     distance = (grid.positions[:, None] - centres_of_mass(image).flip(1) - 0.5).abs().amax(2)
     near = (distance < config.radius * grid.strides[:, None]) & (sides.amin(2) > 0)
     limits = torch.tensor([0, *config.sizes, float("inf")], device=boxes.device)

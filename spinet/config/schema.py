@@ -134,7 +134,7 @@ class InferenceConfig:
 
     threshold: float = 0.45  # §5.2: minimum confidence to sample a filter
     ap_threshold: float = 0.05  # unstated: lower threshold for AP, which ranks instances
-    peak: Literal[1, 3, 5, 7] = 3  # unstated: sample only maxima of a peak × peak neighbourhood; 1 samples all
+    peak: Literal[1, 3, 5, 7] = 3  # unstated: sample maxima of peak × peak cells; 1: all. 5 finds more small things
     top: int = 100  # unstated: maximum number of filters; COCO's AP also uses at most 100
     duplicates: Literal["matrix", "mask", "none"] = "matrix"  # unstated: matrix NMS on masks, or plain mask NMS
     matrix_sigma: float = 2.0  # unstated: as in SOLOv2
