@@ -85,8 +85,8 @@ def input_path(path: str | Path | None) -> Path | None:
     """
     if path is None:
         return None
-    places = [Path.cwd(), _started_from(), PROJECT / "notebooks", PROJECT]
-    tried = list(dict.fromkeys(Path(os.path.normpath(place / path)) for place in places))
+    folders = [Path.cwd(), _started_from(), PROJECT / "notebooks", PROJECT]
+    tried = list(dict.fromkeys(Path(os.path.normpath(folder / path)) for folder in folders))
     for candidate in tried:
         if candidate.exists():
             return candidate
@@ -243,10 +243,12 @@ def _positions(control: Any) -> list[tuple[str, Any]]:
     if hasattr(control, "options"):
         pairs = [option if isinstance(option, tuple) else (option, option) for option in control.options]
         return [(str(name), value) for name, value in pairs]
+    if isinstance(control.value, bool):
+        return [("off", False), ("on", True)]
     steps = round((control.max - control.min) / control.step)
-    places = np.unique(np.linspace(0, steps, min(FRAMES, steps + 1)).round().astype(int))
+    chosen = np.unique(np.linspace(0, steps, min(FRAMES, steps + 1)).round().astype(int))
     kind = type(control.value)
-    values = {kind(round(control.min + place * control.step, 9)) for place in places.tolist()} | {control.value}
+    values = {kind(round(control.min + step * control.step, 9)) for step in chosen.tolist()} | {control.value}
     return [(f"{value:g}", value) for value in sorted(values)]
 
 

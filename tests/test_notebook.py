@@ -139,6 +139,14 @@ def test_a_page_gets_a_flipbook_of_every_control(shown, monkeypatch):
     assert pictures[3] == pictures[7] != pictures[0]  # both start with the initial values of all controls
 
 
+def test_a_flipbook_turns_a_checkbox_off_and_on(shown, monkeypatch):
+    monkeypatch.setenv(spinet.notebook.PAGES, "1")
+    explore(lambda wide: line(90 if wide else 10), description="a line", wide=widgets.Checkbox(True))
+    (book,) = json.loads(re.search(r"series = (\[.*\]);", shown[0][0]["text/html"]).group(1))
+    assert [frame["title"] for frame in book["frames"]] == ["off", "on"]
+    assert book["first"] == 1
+
+
 def test_an_output_has_two_forms_that_show_the_same(shown):
     explore(line, description="a line", number=widgets.IntSlider(50))
     ((forms, metadata, raw),) = shown

@@ -202,7 +202,7 @@ def test_the_shipped_model_says_the_same(least_channels: int, monkeypatch: pytes
     plain = replace(plain, config=replace(plain.config, inference=replace(plain.config.inference, precision="fp32")))
     fast = optimize_for_inference(plain)
     filtered = sum(isinstance(module, WinogradConv2d) for module in fast.network.modules())
-    assert filtered >= (20 if least_channels == 1 else 1)
+    assert filtered >= (14 if least_channels == 1 else 1)  # the other 3×3 convolutions of its backbone are depthwise
     qualities = {"plain": PanopticQuality(CATEGORIES), "fast": PanopticQuality(CATEGORIES)}
     shared = union = 0
     for things in (5, 10):

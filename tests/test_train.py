@@ -245,7 +245,7 @@ def test_fine_tuning_starts_from_every_tensor_that_fits(city: Path, tmp_path: Pa
 def test_a_file_that_nothing_can_start_from_is_named(city: Path, tmp_path: Path):
     config = with_training(MICRO, iterations=1)
     train(config, data=city, out=tmp_path / "run")
-    with pytest.raises(WeightsError, match=r"weights of the auxiliary heads; give the model.safetensors beside"):
+    with pytest.raises(WeightsError, match=r"auxiliary heads; give the model.safetensors in the same folder"):
         train(config, data=city, out=tmp_path / "a", init=tmp_path / "run" / "auxiliary.safetensors")
     with pytest.raises(WeightsError, match=r"nothing.safetensors: no such file"):
         train(config, data=city, out=tmp_path / "b", init=tmp_path / "nothing.safetensors")
