@@ -193,7 +193,7 @@ def test_a_slider_of_the_quickstart_redraws(quickstart):
     assert picture.get_attribute("alt")
     slider = page.locator(".widget-hslider").first.locator(".noUi-handle")
     slider.focus()
-    picture_changes(page, picture, lambda: [slider.press("ArrowRight") for _ in range(5)])
+    picture_changes(page, picture, lambda: slider.press("End"))  # 0.95 leaves fewer things
     assert page.locator(".spinet-picture pre").is_hidden()
     assert not quickstart.complaints
 
@@ -317,7 +317,7 @@ def test_an_interactive_figure_is_a_flipbook_on_a_page(browser, site):
     assert box["width"] / box["height"] == pytest.approx(ratio, rel=0.01)
     book = page.locator(".spinet-flipbook").first
     assert book.locator("output").inner_text() == "0.45"
-    picture_changes(page, picture, lambda: book.locator("input").press("ArrowRight"))
+    picture_changes(page, picture, lambda: book.locator("input").press("End"))  # 0.95 leaves fewer things
     picture_changes(page, picture, lambda: book.locator("select").select_option("mask"))
     assert book.locator("output").inner_text() == "0.5"
     assert not visit.complaints
