@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spinet.config import Config, InferenceConfig
 from spinet.data.label_space import LabelSpace
-from spinet.data.segments import Batch, Categories
+from spinet.data.segments import Batch, Categories, Category
 from spinet.model.network import Network
 
 NetworkT = TypeVar("NetworkT", bound=Network)
@@ -39,6 +39,14 @@ class Panoptic:
     instances: list[dict[str, Any]]  # category_id, score, mask bool [H, W], sorted by score; empty unless requested
     semantic: Int[np.ndarray, "H W"]  # the output of the stuff path with the largest logit (see `LabelSpace`)
     class_map: Int[np.ndarray, "H W"] | None  # the class head's best thing label, if the stuff path has one "thing"
+
+
+def segment_info(
+    identity: int, category: Category, area: int, *, score: float | None = None, box: list[int] | None = None
+) -> dict[str, Any]:
+    """A segment in the form of `Panoptic`; only things have a score and a box."""
+    info: dict[str, Any] = {"id": identity, "category_id": category.id, "isthing": category.isthing}
+    return info | ({"area": area} if score is None else {"score": score, "area": area, "bbox": box})
 
 
 class Countable(Protocol):

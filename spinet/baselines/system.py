@@ -19,7 +19,7 @@ from spinet.inference.merge import extents
 from spinet.model.backbone import Backbone
 from spinet.model.layers import group_norm
 from spinet.model.network import Network
-from spinet.system import Model, NetworkOutput, Outputs, Panoptic, Training
+from spinet.system import Model, NetworkOutput, Outputs, Panoptic, Training, segment_info
 
 
 @dataclass
@@ -65,11 +65,7 @@ class Segmentation:
         for identity, (label, score, area, box) in enumerate(found, start=1):
             if area == 0:
                 continue
-            category = categories.all[label]
-            segment = {"id": identity, "category_id": category.id, "isthing": category.isthing, "area": area}
-            if score is not None:
-                segment |= {"score": score, "bbox": box}
-            segments.append(segment)
+            segments.append(segment_info(identity, categories.all[label], area, score=score, box=box))
         return segments
 
 

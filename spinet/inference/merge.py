@@ -17,6 +17,7 @@ from spinet.data.segments import VOID, Categories
 from spinet.inference.candidates import Candidates
 from spinet.inference.mask_logits import MaskLogits, mask_cut
 from spinet.inference.resample import Resampler
+from spinet.system import segment_info
 
 
 def merge(
@@ -53,7 +54,7 @@ def merge(
     segments = _things(ids, candidates[stays], categories)
     stuff = _stuff(stuff_logits, semantic, ids == VOID, resampler, space, config)
     for identity, index, area in place_stuff(ids, stuff, space.num_stuff, len(segments), config.min_stuff_area):
-        segments.append({"id": identity, "category_id": categories.stuff[index].id, "isthing": False, "area": area})
+        segments.append(segment_info(identity, categories.stuff[index], area))
     return ids, segments
 
 
@@ -142,14 +143,7 @@ def _things(ids: Int[Tensor, "H W"], candidates: Candidates, categories: Categor
     areas = torch.bincount(ids.flatten(), minlength=count + 1)[1:].tolist()
     labels, scores = candidates.labels.tolist(), candidates.scores.tolist()
     return [
-        {
-            "id": identity,
-            "category_id": categories.all[label].id,
-            "isthing": True,
-            "score": score,
-            "area": area,
-            "bbox": box,
-        }
+        segment_info(identity, categories.all[label], area, score=score, box=box)
         for identity, (label, score, area, box) in enumerate(
             zip(labels, scores, areas, extents(ids, count), strict=True), start=1
         )

@@ -22,6 +22,7 @@ from spinet.data.segments import VOID, Categories
 from spinet.inference.candidates import Candidates
 from spinet.inference.mask_logits import mask_cut
 from spinet.inference.resample import Resampler
+from spinet.system import segment_info
 
 AT_ONCE = 16
 """Number of maps resampled at once, which limits the memory of their float32 values."""
@@ -42,21 +43,14 @@ class Merged:
     ) -> list[dict[str, Any]]:
         """The segments in the format of `Prediction`, from the fields of this class and of the candidates."""
         found = [
-            {
-                "id": identity,
-                "category_id": categories.all[label].id,
-                "isthing": True,
-                "score": score,
-                "area": area,
-                "bbox": box,
-            }
+            segment_info(identity, categories.all[label], area, score=score, box=box)
             for (identity, area, *box), label, score in zip(
                 things.tolist(), labels.tolist(), scores.tolist(), strict=True
             )
             if identity
         ]
         return found + [
-            {"id": identity, "category_id": category.id, "isthing": False, "area": area}
+            segment_info(identity, category, area)
             for (identity, area), category in zip(stuff.tolist(), categories.stuff, strict=True)
             if identity
         ]
