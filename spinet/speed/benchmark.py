@@ -106,7 +106,7 @@ def benchmark(
 
     Raises:
         ConfigError: a system does not exist, or there is nothing to time.
-        ValueError: the image is too small for so many things.
+        ValueError: the image is too small for the number of things.
     """
     if not (systems or weights) or not instances or not precision or not optimize or repeats < 1:
         raise ConfigError("nothing to time: give systems or weights, instances, precisions, and at least 1 repeat")
