@@ -38,7 +38,7 @@ ARROWS = {
     "figures": "paper files data model inference evaluation",
     "report": "paper files config records experiments figures",
     "pages": "figures",
-    "notebook": "figures pages",
+    "notebook": "data model synthcity system weights figures pages",
     "options": "config",
 }
 

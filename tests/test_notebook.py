@@ -1,9 +1,13 @@
-"""Helpers of the notebooks: displayed source code, and figures with controls and clicks."""
+"""Helpers of the notebooks: their scene and network, displayed source code, and figures with controls and clicks."""
 
 import base64
 import io
 import json
 import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -11,11 +15,53 @@ import pytest
 import torch
 from PIL import Image
 
-import spinet.notebook
+import spinet.notebook.code
+from spinet.data import Categories, Category, open_dataset
 from spinet.figures.style import COLUMN, new_figure, to_png
 from spinet.inference.candidates import find_peaks
 from spinet.inference.predict import predict
-from spinet.notebook import Picture, check, described, explore, input_path, output_path, source
+from spinet.notebook import check, described, explore, input_path, lesson, output_path, pictures, source, start
+from spinet.notebook.pictures import Picture
+from spinet.synthcity import generate
+from spinet.weights import SHIPPED, load_model
+
+
+def test_a_lesson_has_the_scene_that_generate_writes(tmp_path):
+    ours = lesson(1, size=[64, 128], scenes=3, training=2, seed=5)
+    generate(tmp_path / "city", num_train=2, num_val=3, size=(64, 128), seed=5, progress=False)
+    theirs = open_dataset(tmp_path / "city", "val")
+    assert (len(ours.city), ours.city.split, ours.city.fingerprint) == (3, "val", theirs.fingerprint)
+    assert len(open_dataset(ours.city.root, "train")) == 2
+    assert torch.equal(ours.sample.image, theirs[1].image)
+    assert torch.equal(ours.sample.segment_map, theirs[1].segment_map)
+    assert len(lesson(2, size=(64, 128)).city) == 3
+
+
+def test_a_lesson_has_the_packaged_network_and_its_features():
+    one = lesson(size=(64, 128))
+    assert one.weights == SHIPPED
+    assert one.model is one.model
+    assert torch.equal(one.features.phi, load_model().network(one.sample.image[None]).phi)
+    assert one.features.phi.shape[-2:] == (16, 32)
+
+
+def test_a_lesson_refuses_what_it_cannot_show(monkeypatch):
+    with pytest.raises(ValueError, match=r"scene = -1: give 0"):
+        lesson(-1)
+    with pytest.raises(ValueError, match=r"size = \[100, 256\]: give multiples of 32"):
+        lesson(size=[100, 256])
+    with pytest.raises(FileNotFoundError, match=r"'gone\.safetensors' does not exist"):
+        lesson(size=(64, 128), weights="gone.safetensors")
+    stranger = replace(load_model(), categories=Categories.of([Category(1, "desk", False)]))
+    monkeypatch.setattr(start, "load_model", lambda _: stranger)
+    with pytest.raises(ValueError, match=r"synthcity\.safetensors: knows other classes"):
+        _ = lesson(size=(64, 128)).model
+
+
+def test_the_folder_of_a_lesson_goes_with_the_program():
+    code = "from spinet.notebook import lesson; print(lesson(size=(64, 128)).city.root)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not Path(result.stdout.strip()).parent.exists()
 
 
 def test_source_shows_the_whole_or_a_part_and_where_it_stands():
@@ -37,7 +83,7 @@ def test_source_shows_the_whole_or_a_part_and_where_it_stands():
         lines = file.read().splitlines()
     assert lines[int(line) - 1].startswith("def predict(")
     assert lines[int(first[0].partition(", line ")[2]) - 1].strip() == "Args:"
-    assert source(spinet.notebook).data.startswith("`spinet/notebook.py`, line 1\n")
+    assert source(spinet.notebook.code).data.startswith("`spinet/notebook/code.py`, line 1\n")
 
 
 def test_source_that_is_not_there():
@@ -69,7 +115,7 @@ def test_a_path_means_the_folder_of_the_caller(tmp_path, monkeypatch):
     assert input_path("here") == kernel / "here"
     assert input_path("runs/longer") == shell / "runs" / "longer"
     assert input_path(shell) == shell
-    assert input_path("../figures/runs") == spinet.notebook.PROJECT / "figures" / "runs"
+    assert input_path("../figures/runs") == start.PROJECT / "figures" / "runs"
     assert output_path("new") == shell / "new"
     assert output_path(tmp_path / "new") == tmp_path / "new"
     with pytest.raises(FileNotFoundError, match=rf"'gone' does not exist; tried {kernel}/gone, {shell}/gone, "):
@@ -79,17 +125,17 @@ def test_a_path_means_the_folder_of_the_caller(tmp_path, monkeypatch):
 def test_a_figure_has_words():
     figure = line(50)
     assert described(figure, "a  line,\n rising") is figure
-    assert spinet.notebook._display(figure)[1]["alt"] == "a line, rising"
+    assert pictures._display(figure)[1]["alt"] == "a line, rising"
     named = line(50)
     named.axes[0].set_title("from 0\nto 50")
-    assert spinet.notebook._display(named)[1]["alt"] == "from 0 to 50"
+    assert pictures._display(named)[1]["alt"] == "from 0 to 50"
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """The displayed outputs: (forms, metadata) of each."""
     outputs = []
-    monkeypatch.setattr(spinet.notebook, "display", lambda forms, metadata, raw: outputs.append((forms, metadata, raw)))
+    monkeypatch.setattr(pictures, "display", lambda forms, metadata, raw: outputs.append((forms, metadata, raw)))
     return outputs
 
 
@@ -125,7 +171,7 @@ def test_a_page_gets_a_flipbook_of_every_control(shown, monkeypatch):
     explore(draw, description='a "line"', **controls)
     assert len(drawn) == 1
     assert "text/html" not in shown[0][0]
-    monkeypatch.setenv(spinet.notebook.PAGES, "1")
+    monkeypatch.setenv(pictures.PAGES, "1")
     explore(draw, description='a "line"', **controls)
     page = shown[1][0]["text/html"]
     assert drawn[2:] == [*((n, 1) for n in (0, 17, 33, 50, 67, 83, 100)), (50, 1), (50, 2)]
@@ -134,13 +180,13 @@ def test_a_page_gets_a_flipbook_of_every_control(shown, monkeypatch):
     assert [frame["title"] for frame in number["frames"]] == ["0", "17", "33", "50", "67", "83", "100"]
     assert [frame["title"] for frame in end["frames"]] == ["1", "2"]
     assert (number["first"], end["first"]) == (3, 0)
-    pictures = [frame["webp"] for frame in number["frames"] + end["frames"]]
-    assert len({Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures}) == 1
-    assert pictures[3] == pictures[7] != pictures[0]  # both start with the initial values of all controls
+    frames = [frame["webp"] for frame in number["frames"] + end["frames"]]
+    assert len({Image.open(io.BytesIO(base64.b64decode(frame))).size for frame in frames}) == 1
+    assert frames[3] == frames[7] != frames[0]  # both start with the initial values of all controls
 
 
 def test_a_flipbook_turns_a_checkbox_off_and_on(shown, monkeypatch):
-    monkeypatch.setenv(spinet.notebook.PAGES, "1")
+    monkeypatch.setenv(pictures.PAGES, "1")
     explore(lambda wide: line(90 if wide else 10), description="a line", wide=widgets.Checkbox(True))
     (book,) = json.loads(re.search(r"series = (\[.*\]);", shown[0][0]["text/html"]).group(1))
     assert [frame["title"] for frame in book["frames"]] == ["off", "on"]

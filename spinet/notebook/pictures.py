@@ -1,109 +1,22 @@
-"""Helpers for the notebooks: displayed source code, printed checks, and figures with controls and clicks."""
+"""Figures with text alternatives, controls and clicks."""
 
 from __future__ import annotations
 
 import base64
-import inspect
 import os
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
 import numpy as np
-import torch
 import traitlets
 from IPython import get_ipython
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, display
 
 from spinet.figures.style import Figure, to_png
 from spinet.pages import flipbook
-
-
-def source(thing: Any, start: str | None = None, stop: str | None = None) -> Markdown:
-    """The source code of a function, class or module of the package.
-
-    Args:
-        thing: the function, class or module.
-        start: text in the first line to show; by default the first line.
-        stop: text in the last line to show, at or after the first; by default the last line.
-
-    Raises:
-        ValueError: no line has that text.
-    """
-    lines, number = inspect.getsourcelines(thing)
-    first = 0 if start is None else _line(lines, start, 0, thing)
-    last = len(lines) - 1 if stop is None else _line(lines, stop, first, thing)
-    shown = inspect.cleandoc("\n" + "".join(lines[first : last + 1])).rstrip()
-    module = inspect.getmodule(thing)
-    place = f"{module.__name__.replace('.', '/')}.py" if module else ""
-    return Markdown(f"`{place}`, line {max(number, 1) + first}\n\n```python\n{shown}\n```")
-
-
-def check(what: str, ours: Any, theirs: Any, *, tolerance: float = 1e-4) -> None:
-    """Asserts that two results are equal, and prints their name and the largest difference.
-
-    Args:
-        what: name of the results.
-        ours, theirs: numbers, arrays or tensors, or lists of them.
-        tolerance: allowed difference, relative to the largest of their values.
-
-    Raises:
-        AssertionError: they differ by more than the tolerance, or in number or shape.
-    """
-    pairs = zip(ours, theirs, strict=True) if isinstance(ours, list | tuple) else [(ours, theirs)]
-    numbers, difference, largest = 0, 0.0, 0.0
-    for one, other in pairs:
-        a, b = (torch.as_tensor(value).detach().double() for value in (one, other))
-        assert a.shape == b.shape, f"{what}: shapes {tuple(a.shape)} and {tuple(b.shape)}"
-        numbers += a.numel()
-        difference = max(difference, (a - b).abs().max().item() if a.numel() else 0.0)
-        largest = max(largest, b.abs().max().item() if b.numel() else 0.0)
-    assert difference <= tolerance * max(largest, 1e-12), (
-        f"{what}: differ by {difference:.2g}, values up to {largest:.2g}"
-    )
-    print(f"{what}: {numbers:,} numbers up to {largest:.3g}, largest difference {difference:.1g}")
-
-
-def _line(lines: list[str], text: str, begin: int, thing: Any) -> int:
-    for index in range(begin, len(lines)):
-        if text in lines[index]:
-            return index
-    raise ValueError(f"no line of {thing.__name__} has {text!r}")
-
-
-def input_path(path: str | Path | None) -> Path | None:
-    """The file or folder that a parameter of a notebook names; None stays None.
-
-    A relative path is searched in the folder where the notebook runs, then in the folder from which papermill or
-    JupyterLab was started, then in the project.
-
-    Raises:
-        FileNotFoundError: it is nowhere; the message lists the absolute paths that were tried.
-    """
-    if path is None:
-        return None
-    folders = [Path.cwd(), _started_from(), PROJECT / "notebooks", PROJECT]
-    tried = list(dict.fromkeys(Path(os.path.normpath(folder / path)) for folder in folders))
-    for candidate in tried:
-        if candidate.exists():
-            return candidate
-    raise FileNotFoundError(f"{str(path)!r} does not exist; tried {', '.join(map(str, tried))}")
-
-
-def output_path(path: str | Path) -> Path:
-    """The absolute path of a folder to write to; a relative one starts where papermill or JupyterLab was started."""
-    return Path(os.path.normpath(_started_from() / path))
-
-
-PROJECT = Path(__file__).resolve().parents[1]
-
-
-def _started_from() -> Path:
-    """The folder of the shell, which a kernel inherits in PWD even if it runs in another folder."""
-    return Path(os.environ.get("PWD") or Path.cwd())
 
 
 class Picture(anywidget.AnyWidget):
