@@ -29,8 +29,9 @@ def gallery(images: Mapping[str, Any] | Sequence[tuple[str, Any]], *, columns: i
     fontsize = 9 if columns < 4 else 7
     aspect = max(image.shape[0] / image.shape[1] for _, image in pairs)
     lines = max(name.count("\n") + 1 for name, _ in pairs)
-    title = (1.2 * fontsize * lines + 12) / 72  # inches, with the layout's gaps
-    figure = new_figure(PAGE, rows * (PAGE / columns * aspect + title))
+    gap = 6 / 72  # of the layout between images, inches
+    title = 1.2 * fontsize * lines / 72 + 2 * gap
+    figure = new_figure(PAGE, rows * ((PAGE / columns - gap) * aspect + title))
     for place, (name, image) in enumerate(pairs, 1):
         axes = figure.add_subplot(rows, columns, place, xticks=[], yticks=[])
         axes.imshow(image, **look)
@@ -73,6 +74,8 @@ def line(
         axes.set(title=title, **settings)
         axes.legend().remove()
     handles, labels = grid[0].get_legend_handles_labels()
-    if len(labels) > 1:
+    if len(panels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=5)
+    elif len(labels) > 1:
         figure.legend(handles, labels, loc="outside right upper")
     return figure
