@@ -74,3 +74,4 @@ def test_panels_share_a_legend_with_the_reference_lines():
 
 def test_one_curve_needs_no_legend():
     assert not line(curves(1)).legends
+    assert not line({"left": curves(1), "right": curves(1)}, ylabel="y").legends

@@ -43,7 +43,6 @@ def gallery(images: Mapping[str, Any] | Sequence[tuple[str, Any]], *, columns: i
 def line(
     curves: pd.DataFrame | Mapping[str, pd.DataFrame],
     *,
-    height: float = 2.2,
     vertical: Mapping[str, float] | None = None,
     horizontal: Mapping[str, float] | None = None,
     **settings: Any,
@@ -52,29 +51,24 @@ def line(
 
     Args:
         curves: one column a curve; the index is x. The panels have the same columns and one legend.
-        height: inches.
         vertical, horizontal: reference lines in all panels: x or y by name.
         settings: of the axes of all panels, such as xlabel, ylabel, ylim and title.
     """
     panels = curves if isinstance(curves, Mapping) else {settings.pop("title", ""): curves}
-    figure = new_figure(PAGE, height)
+    figure = new_figure(PAGE, 2.2)
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, data) in zip(grid, panels.items(), strict=True):
-        seaborn.lineplot(
-            data,
-            ax=axes,
-            palette=COLORS[: data.shape[1]],
-            markers=len(data) <= MARKED,
-            estimator=None,
-        )
-        marks = [(axes.axvline, vertical or {}), (axes.axhline, horizontal or {})]
-        for style, (mark, places) in zip((":", "-."), marks, strict=True):
-            for name, place in places.items():
+        colors = COLORS[: data.shape[1]]
+        seaborn.lineplot(data, ax=axes, palette=colors, markers=len(data) <= MARKED, estimator=None)
+        for mark, places, style in ((axes.axvline, vertical, ":"), (axes.axhline, horizontal, "-.")):
+            for name, place in (places or {}).items():
                 mark(place, color="0.5", linestyle=style, linewidth=1, label=name)
         axes.set(title=title, **settings)
+        if axes is not grid[0]:
+            axes.set_ylabel("")
         axes.legend().remove()
     handles, labels = grid[0].get_legend_handles_labels()
-    if len(panels) > 1:
+    if len(labels) > 1 and len(panels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
     elif len(labels) > 1:
         figure.legend(handles, labels, loc="outside right upper")
