@@ -75,9 +75,9 @@ figures: .venv/installed
 	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP))
 	$(BIN)/spinet report figures/runs --out figures
 
-# figure-5 is figure_5, figure-feature-map is feature_map
+# figure-5 is figure_5, figure-2-fpn is figure_2_fpn, figure-feature-map is feature_map
 figure-%: .venv/installed
-	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP)) $(if $(filter 1 2 3 4 5,$*),figure_$*,$(subst -,_,$*))
+	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP)) $(if $(filter 1 2 2-% 3 4 5,$*),figure_)$(subst -,_,$*)
 
 # a copy in build/notebooks is whole: one that fails, or is interrupted, stays in build/running
 build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .venv/installed

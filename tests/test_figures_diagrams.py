@@ -1,6 +1,7 @@
 """Figures 1 and 2: their content comes from the network, and nothing overlaps."""
 
 from itertools import combinations, pairwise
+from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from spinet.config import COCO_R50, TINY, ModelConfig
 from spinet.figures.boxes import in_millions, size_of
-from spinet.figures.diagrams import figure_1, figure_2
+from spinet.figures.diagrams import Part, figure_1, figure_2
 from spinet.figures.shapes import shapes
 from spinet.figures.style import save
 from spinet.model.filter_sampling import Locations
@@ -32,8 +33,18 @@ def diagrams():
         "2, Cityscapes": figure_2(network(), (1024, 2048)),
         "2, COCO": figure_2(network(COCO_R50.model, things=80, stuff=54), (800, 1333)),
         "2, tiny": figure_2(network(TINY.model), (256, 512)),
+        **{f"2, {part}": figure_2(network(), (1024, 2048), here=part) for part in TITLES},
+        "2, COCO, single_shot": figure_2(network(COCO_R50.model, things=80, stuff=54), (800, 1333), here="single_shot"),
     }
 
+
+TITLES = {
+    "fpn": ["FPN §3.1", "$P_2$", "$P_5$"],
+    "filter_sampling": ["Filter sampling module §3.2", "class head", "FC"],
+    "panoptic_feature": ["Panoptic-Feature §3.3", "merge levels", "φ: "],
+    "single_shot": ["thing filters", "stuff filters", "things: ", "stuff: "],
+}
+"""Beginnings of texts in each part of Fig. 2 that can be highlighted."""
 
 DIAGRAMS = diagrams()
 
@@ -133,6 +144,23 @@ def test_figure_2_says_what_the_network_has(config, things, size):
     assert any(text.endswith(f"× {things}") and "C_l" in text for text in shown)
     for part in (model.backbone, model.fpn, model.filter_sampling.fc, model.filter_sampling.class_head):
         assert in_millions(part) in shown
+
+
+@pytest.mark.parametrize("part", TITLES)
+def test_one_part_is_highlighted_and_all_others_are_pale(part):
+    axes = DIAGRAMS[f"2, {part}"].axes[0]
+    pale = [patch.get_window_extent() for patch in axes.patches if patch.get_alpha()]
+    bright = {
+        text.get_text()
+        for text in texts(axes.figure)
+        if not any(place.contains(*axes.transData.transform(text.get_position())) for place in pale)
+    }
+    for word in TITLES[part]:
+        assert any(text.startswith(word) for text in bright), word
+    others = [word for other, words in TITLES.items() if other != part for word in words]
+    assert not [text for text in bright if text.startswith(tuple(others)) and not text.startswith(tuple(TITLES[part]))]
+    assert "you are here" in {text.get_text() for text in texts(axes.figure)}
+    assert get_args(Part) == tuple(TITLES)
 
 
 @pytest.mark.parametrize(

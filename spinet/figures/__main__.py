@@ -13,8 +13,9 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import torch
 
@@ -28,7 +29,7 @@ from spinet.experiments.pair import SweptPairs, find_pairs
 from spinet.experiments.sweep import ExperimentError
 from spinet.experiments.tables import LOSSES
 from spinet.figures.components import figure_3, figure_4
-from spinet.figures.diagrams import figure_1, figure_2
+from spinet.figures.diagrams import Part, figure_1, figure_2
 from spinet.figures.ground_truth import figure_targets
 from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, panoptic_map, speed
 from spinet.figures.runs import loss_curves, paired_dots
@@ -69,8 +70,9 @@ def overall(city: PanopticDataset) -> Drawn:
     return figure_1(), ["spinet/figures/diagrams.py"]
 
 
-def architecture(city: PanopticDataset) -> Drawn:
-    return figure_2(_on_meta(CITYSCAPES_R50), PRESETS["cityscapes_r50"].data.size), ["preset cityscapes_r50"]
+def architecture(city: PanopticDataset, *, here: Part | None = None) -> Drawn:
+    figure = figure_2(_on_meta(CITYSCAPES_R50), PRESETS["cityscapes_r50"].data.size, here=here)
+    return figure, ["preset cityscapes_r50"]
 
 
 def generator(city: PanopticDataset) -> Drawn:
@@ -197,6 +199,7 @@ def feature_metrics(runs: SweptPairs) -> Drawn:
 FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
     "figure_1": overall,
     "figure_2": architecture,
+    **{f"figure_2_{part}": partial(architecture, here=part) for part in get_args(Part)},
     "figure_3": generator,
     "figure_4": auxiliary_tasks,
     "targets": targets,

@@ -131,15 +131,19 @@ def arrow(axes: Axes, *points: Point, color: str = INK, dashed: bool = False, he
     )
 
 
-def frame(axes: Axes, members: Sequence[Box], title: str, detail: str = "", *, color: str, pad: float = 6.0) -> Box:
-    """A light background for `members`, `pad` wider on each side, with a title and a detail above them."""
-    head = 11 + 9 * bool(detail)
+def around(members: Sequence[Box], *, pad: float, head: float = 0.0) -> Box:
+    """The rectangle around `members`, `pad` wider on each side, and `head` higher."""
     left, right = (min(b.left[0] for b in members) - pad, max(b.right[0] for b in members) + pad)
     bottom, top = (min(b.bottom[1] for b in members) - pad, max(b.top[1] for b in members) + pad + head)
-    place = Box((left + right) / 2, (bottom + top) / 2, right - left, top - bottom)
+    return Box((left + right) / 2, (bottom + top) / 2, right - left, top - bottom)
+
+
+def frame(axes: Axes, members: Sequence[Box], title: str, detail: str = "", *, color: str, pad: float = 6.0) -> Box:
+    """A light background for `members`, `pad` wider on each side, with a title and a detail above them."""
+    place = around(members, pad=pad, head=11 + 9 * bool(detail))
     axes.add_patch(
         FancyBboxPatch(
-            (left, bottom),
+            (place.left[0], place.bottom[1]),
             place.width,
             place.height,
             boxstyle="round,pad=0,rounding_size=5",
@@ -149,7 +153,7 @@ def frame(axes: Axes, members: Sequence[Box], title: str, detail: str = "", *, c
             zorder=0.5,
         )
     )
-    x, y = left + pad, top - 9
+    x, y = place.left[0] + pad, place.top[1] - 9
     axes.text(x, y, title, ha="left", va="center", fontsize=TEXT, fontweight="bold", color=shade(color))
     axes.text(x, y - 9, detail, ha="left", va="center", fontsize=DETAIL, color=FAINT)
     return place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,8 +14,10 @@ from spinet.figures.boxes import (
     DETAIL,
     FAINT,
     INK,
+    TEXT,
     Box,
     Point,
+    around,
     arrow,
     box,
     canvas,
@@ -110,7 +112,11 @@ def _scene(axes: Axes, center: Point, size: tuple[float, float], *, things: bool
     return place
 
 
-def figure_2(network: Any, size: tuple[int, int]) -> Figure:
+Part = Literal["fpn", "filter_sampling", "panoptic_feature", "single_shot"]
+"""A part of Fig. 2 that can be highlighted."""
+
+
+def figure_2(network: Any, size: tuple[int, int], *, here: Part | None = None) -> Figure:
     """Fig. 2: the network's parts with their parameters, and the shape of every tensor between them.
 
     n is the number of locations whose filters are sampled.
@@ -118,6 +124,7 @@ def figure_2(network: Any, size: tuple[int, int]) -> Figure:
     Args:
         network: an integrated SPINet that reads P2 … P5, or P6 too; on the "meta" device nothing is computed.
         size: height, width of the image, in pixels.
+        here: the part that the reader is at; the others become pale.
 
     Raises:
         ValueError: the network does not read these levels.
@@ -128,10 +135,12 @@ def figure_2(network: Any, size: tuple[int, int]) -> Figure:
             f"Fig. 2 shows a network whose modules both read P2-P5 or P2-P6, not {', '.join(found.pyramid)}"
         )
     figure, axes = canvas(PAGE, 3.7)
-    pyramid = _backbone_and_pyramid(axes, network, found)
-    thing_filters = _filter_sampling(axes, network, found, pyramid)
-    phi = _generator(axes, network, found, pyramid)
-    _single_shot(axes, found, phi, thing_filters)
+    parts: dict[Part, Box] = {"fpn": _backbone_and_pyramid(axes, network, found)}
+    parts["filter_sampling"], thing_filters = _filter_sampling(axes, network, found, parts["fpn"])
+    parts["panoptic_feature"], phi = _generator(axes, network, found, parts["fpn"])
+    parts["single_shot"] = _single_shot(axes, found, phi, thing_filters)
+    if here:
+        _highlight(axes, parts[here])
     return figure
 
 
@@ -162,7 +171,7 @@ def _backbone_and_pyramid(axes: Axes, network: Any, found: Shapes) -> Box:
     return frame(axes, list(p.values()), "FPN §3.1", in_millions(network.fpn), color=BLUE, pad=5)
 
 
-def _filter_sampling(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> Box:
+def _filter_sampling(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> tuple[Box, Box]:
     module = network.filter_sampling
     k, n_t, d_f = module.kernel, found.classes["P2"][0], found.filters["P2"][0]
     class_head = box(axes, (240, 222), (64, 28), "class head", in_millions(module.class_head), color=THINGS)
@@ -182,17 +191,17 @@ def _filter_sampling(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> B
     arrow(axes, f_l.right, pool.left)
     arrow(axes, pool.right, fc.left)
     members = [class_head, filter_head, coordinates, c_l, fc]
-    frame(axes, members, f"Filter sampling module §3.2 · {in_millions(module)}", color=THINGS)
+    module_frame = frame(axes, members, f"Filter sampling module §3.2 · {in_millions(module)}", color=THINGS)
     bend = pyramid.right[0] + 7
     for head in (class_head, filter_head):
         arrow(axes, (pyramid.right[0], 180), (bend, 180), (bend, head.y), head.left)
     write(axes, (bend + 2.5, 192), "", _levels(network.filter_levels), align="left")
     result = box(axes, (463, 98), (72, 28), "thing filters", f"n × {_sides(found.thing_filter)}", color=THINGS)
     arrow(axes, fc.bottom, result.top)
-    return result
+    return module_frame, result
 
 
-def _generator(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> Box:
+def _generator(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> tuple[Box, Box]:
     strides = f"stride {network.panoptic_feature.STRIDE} → {network.PHI_STRIDE}"
     merge = box(axes, (240, 40), (64, 28), "merge levels", strides, color=BOTH)
     coordinates = box(axes, (240, 72), (64, 14), "coordinates", color=SKY)
@@ -201,13 +210,13 @@ def _generator(axes: Axes, network: Any, found: Shapes, pyramid: Box) -> Box:
     arrow(axes, coordinates.bottom, merge.top)
     arrow(axes, merge.right, (phi.left[0], merge.y))
     title = f"Panoptic-Feature §3.3 · {in_millions(network.panoptic_feature)}"
-    frame(axes, [merge, coordinates, phi], title, color=BOTH)
+    generator_frame = frame(axes, [merge, coordinates, phi], title, color=BOTH)
     arrow(axes, (pyramid.right[0], merge.y), merge.left)
     write(axes, (pyramid.right[0] + 15, merge.y + 6), "", _levels(network.feature_levels))
-    return phi
+    return generator_frame, phi
 
 
-def _single_shot(axes: Axes, found: Shapes, phi: Box, thing_filters: Box) -> None:
+def _single_shot(axes: Axes, found: Shapes, phi: Box, thing_filters: Box) -> Box:
     count, *one = found.stuff_filters
     stuff_filters = box(axes, (387, 98), (72, 28), "stuff filters", f"{count} × {_sides(one)}", color=STUFF)
     convolution = symbol(axes, (394, 48), "∗", color=INK)
@@ -215,10 +224,30 @@ def _single_shot(axes: Axes, found: Shapes, phi: Box, thing_filters: Box) -> Non
         arrow(axes, filters.bottom, (filters.x, 77), (convolution.x, 77), convolution.top)
     arrow(axes, (phi.right[0], convolution.y), convolution.left)
     height, width = found.things[1:]
+    members = [stuff_filters, thing_filters, convolution]
     for name, number, y, color in (("things", "n", 62, THINGS), ("stuff", count, 26, STUFF)):
         masks = sheets(axes, (463, y), (46, 15), 3, color=color)
         arrow(axes, convolution.right, (420, convolution.y), (420, y), masks.left)
         write(axes, (463, y - 15), "", f"{name}: {height} × {width} × {number}")
+        members += [masks, Box(463, y - 15, 72, 8)]
+    return around(members, pad=1)
+
+
+def _highlight(axes: Axes, part: Box) -> None:
+    """Makes everything pale except a part, which gets a border and the words "you are here"."""
+    (left, bottom), (_, width), (_, height) = (part.left[0], part.bottom[1]), axes.get_xlim(), axes.get_ylim()
+    right, top = left + part.width, bottom + part.height
+    for x, y, to_x, to_y in (
+        (0, 0, left, height),
+        (right, 0, width, height),
+        (left, 0, right, bottom),
+        (left, top, right, height),
+    ):
+        pale = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "antialiased": False}
+        axes.add_patch(Rectangle((x, y), to_x - x, to_y - y, zorder=4, **pale))
+    border = {"facecolor": "none", "edgecolor": INK, "linewidth": 1.5}
+    axes.add_patch(Rectangle((left, bottom), part.width, part.height, zorder=5, **border))
+    axes.text(left, top + 5.5, "you are here", fontsize=TEXT, fontweight="bold", va="center", color=INK, zorder=5)
 
 
 def _levels(levels: Sequence[str]) -> str:
