@@ -64,7 +64,7 @@ FIGURES = (
     ),
     Entry("Fig. 2", "the whole network", "30", "The shapes", "make figure-2", "redrawn"),
     Entry("Fig. 3", "the Panoptic-Feature generator", "33", "An image passes through", "make figure-3", "redrawn"),
-    Entry("Fig. 4", "the intra-class triplet loss", "40", "Halves: Eq. 3", "make figure-4", "redrawn"),
+    Entry("Fig. 4", "the intra-class triplet loss", "40", "On the real φ", "make figure-4", "redrawn"),
     Entry(
         "Fig. 5",
         "results without and with the tasks",
@@ -126,8 +126,8 @@ EQUATIONS = (
     Entry("Eq. 3", "random halves of an instance", "40", "Halves: Eq. 3", TEST, "checked"),
     Entry("Eq. 4", "a vector for each half", "40", "A vector for each half: Eq. 4", TEST, "checked"),
     Entry("Eq. 5", "intra-class triplet loss", "40", "The loss: Eq. 5", TEST, "checked"),
-    Entry("Eq. 6", "inter-class contour loss", "40", "Contours: Eq. 6", TEST, "checked"),
-    Entry("Eq. 7", "the sum of all losses", "40", "All together: Eq. 7", TEST, "checked"),
+    Entry("Eq. 6", "inter-class contour loss", "41", "Contours: Eq. 6", TEST, "checked"),
+    Entry("Eq. 7", "the sum of all losses", "41", "All together: Eq. 7", TEST, "checked"),
 )
 
 CLAIMS = (
@@ -199,9 +199,9 @@ CLAIMS = (
     Entry(
         "§3.3",
         "stride 8 inside the generator",
-        "33",
+        "55",
         "Resize first, or convolve first?",
-        "make notebook NB=33",
+        "make notebook NB=55",
         "checked",
     ),
     Entry(
@@ -256,7 +256,7 @@ CLAIMS = (
         "in miniature",
         record="reproduce.json",
     ),
-    Entry("§5.2", "the merge of Panoptic-FPN", "34", "The merge", "make notebook NB=34", "checked"),
+    Entry("§5.2", "the merge of Panoptic-FPN", "35", "The merge", "make notebook NB=35", "checked"),
     Entry(
         "§5.4",
         "the tasks keep masks from spilling",

@@ -104,7 +104,7 @@ PINNED = (
         "stem (§5.2)",
         "32-32-64",
         "the cited paper's; 64-64-64 fits as well; 64-64-128 with a learned halving of C2 and 12 stuff outputs has the"
-        " published parameters, but 4.7 % too many MACs (notebook 30)",
+        " published parameters, but 4.7 % too many MACs (notebook 55)",
     ),
     (
         "biases of the single-shot convolution (§3.4)",

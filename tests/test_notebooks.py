@@ -237,8 +237,39 @@ def test_the_readme_is_one_screen():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
 
 
-def test_the_page_of_the_course_lists_the_notebooks_in_order():
-    text = (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\|.*<img src=\"\.\./([^\"]+)\".*\]\(\.\./notebooks/(\w+)\.ipynb\)", text, flags=re.MULTILINE)
-    firsts = [re.search(r"!\[.+?\]\(\.\./(.+?)\)", prose(path), flags=re.DOTALL).group(1) for path in NOTEBOOKS]
-    assert rows == list(zip(firsts, [path.stem for path in NOTEBOOKS], strict=True))
+# --- the page of the course -------------------------------------------------------------------------------------------
+
+ROW = re.compile(
+    r"^\| <img src=\"\.\./(?P<picture>[^\"]+)\".* \| \[.+\]\(\.\./notebooks/(?P<stem>\w+)\.ipynb\) \| .+ \| "
+    r"(?P<minutes>\d+) \| (?P<part>core|optional) \|$",
+    flags=re.MULTILINE,
+)
+ROWS = {row["stem"]: row for row in ROW.finditer((ROOT / "docs" / "course.md").read_text(encoding="utf-8"))}
+"""Rows of the table, in the order of reading."""
+
+
+def is_core(stem):
+    return ROWS[stem]["part"] == "core"
+
+
+def test_the_page_of_the_course_lists_every_notebook_with_its_picture():
+    firsts = {
+        path.stem: re.search(r"!\[.+?\]\(\.\./(.+?)\)", prose(path), flags=re.DOTALL).group(1) for path in NOTEBOOKS
+    }
+    assert {stem: row["picture"] for stem, row in ROWS.items()} == firsts
+
+
+def test_the_core_takes_three_hours():
+    assert 170 <= sum(int(row["minutes"]) for stem, row in ROWS.items() if is_core(stem)) <= 190
+
+
+@every_notebook
+def test_it_needs_only_what_is_read_before(path):
+    """And a notebook of the core needs only the core."""
+    opening = "\n\n".join(cell.source for cell in read(path).cells[:4] if cell.cell_type == "markdown")
+    needs = re.search(r"\*\*You need\b.*?(?=\n\n)", opening, flags=re.DOTALL).group()
+    needed = [] if "Nothing" in needs else re.findall(r"\((\w+)\.ipynb", needs)
+    order = list(ROWS)
+    assert all(order.index(stem) < order.index(path.stem) for stem in needed)
+    assert all(is_core(stem) for stem in needed) or not is_core(path.stem)
+    assert not is_core(path.stem) or "*Optional" not in opening
