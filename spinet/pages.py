@@ -191,8 +191,8 @@ SIMILARITY = """
 
 
 def _encoded(picture: Image.Image) -> str:
-    """An image as WebP, at most 900 pixels wide, in base64."""
-    picture.thumbnail((900, 4000))
+    """An image as WebP, at most 800 pixels wide, in base64."""
+    picture.thumbnail((800, 4000))
     buffer = io.BytesIO()
-    picture.save(buffer, "webp", quality=75, method=4)
+    picture.save(buffer, "webp", quality=68, method=6)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -36,8 +36,16 @@ def save_objective(objective: nn.Module, config: Config, path: str | Path) -> No
     _write(path, objective, {"config": to_dict(config)})
 
 
-SHIPPED = Path(__file__).parent / "checkpoints" / "synthcity.safetensors"
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+SHIPPED = CHECKPOINTS / "synthcity.safetensors"
 """A SPINet trained on SynthCity, part of the package; its model card is in the same folder."""
+
+SHIPPED_HEADS = CHECKPOINTS / "synthcity_auxiliary.safetensors"
+"""The heads of the auxiliary tasks (§4) that it was trained with."""
+
+SHIPPED_WITHOUT_TASKS = CHECKPOINTS / "synthcity_no_tasks.safetensors"
+"""A SPINet trained in the same way, but without the auxiliary tasks."""
 
 
 def load_model(path: str | Path = SHIPPED, *, device: str | torch.device = "cpu") -> Model:

@@ -52,6 +52,7 @@ class CategoryEntry(_Entry):
     name: Annotated[str, Field(min_length=1)]
     isthing: Flag
     color: Annotated[list[Byte], Field(min_length=3, max_length=3)] = [128, 128, 128]
+    supercategory: str = ""
 
 
 class ImageEntry(_Entry):
@@ -204,7 +205,10 @@ def parse(split: Split, faults: Faults) -> Document:
             if segment.category_id not in bad_categories:
                 faults.add("unknown category", place, f"segment {segment.id} has category_id {segment.category_id}")
         records.append(_record(split, image, annotation.file_name, usable, frozenset(left_out)))
-    kinds = [Category(c.id, c.name, bool(c.isthing), (c.color[0], c.color[1], c.color[2])) for c in categories]
+    kinds = [
+        Category(c.id, c.name, bool(c.isthing), (c.color[0], c.color[1], c.color[2]), c.supercategory)
+        for c in categories
+    ]
     return Document(Categories.of(kinds), records, hashlib.sha256(raw).hexdigest())
 
 

@@ -26,12 +26,16 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Category:
-    """A class of the data set: its id and name, and whether its objects are counted (things) or not."""
+    """A class of the data set: its id and name, and whether its objects are counted (things) or not.
+
+    `supercategory` is the name of a group of classes, such as "vehicle", or empty. Classes are equal without it.
+    """
 
     id: int
     name: str
     isthing: bool
     color: tuple[int, int, int] = (128, 128, 128)
+    supercategory: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

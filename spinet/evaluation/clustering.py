@@ -7,8 +7,8 @@ only; use it for viewing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from dataclasses import field as dataclass_field
 
 import numpy as np
@@ -40,15 +40,16 @@ class FeatureMap:
 
 @dataclass
 class Pixels:
-    """n cells of a `FeatureMap`."""
+    """n cells of one `FeatureMap`, or of several."""
 
     phi: Float[np.ndarray, "n D_phi"]
-    segment: Int[np.ndarray, "n"]  # index of its segment, from 0
+    segment: Int[np.ndarray, "n"]  # index of its segment, from 0; segments of two images have different numbers
     label: Int[np.ndarray, "n"]  # class of its segment
     cell: Int[np.ndarray, "n 2"]  # row and column of the cell
+    image: Int[np.ndarray, "n"]  # index of its feature map, from 0
 
     def __getitem__(self, chosen: Bool[np.ndarray, "n"]) -> Pixels:
-        return Pixels(self.phi[chosen], self.segment[chosen], self.label[chosen], self.cell[chosen])
+        return Pixels(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
 
 def compute_feature_map(
@@ -89,7 +90,26 @@ def sample_pixels(field: FeatureMap, *, pixels: int, seed: int, mask: Bool[np.nd
             chosen.append(np.column_stack([cells[order], np.full(len(order), segment)]))
     cell = np.concatenate([np.zeros((0, 3), dtype=int), *chosen])
     row, column, segment = cell.T
-    return Pixels(field.phi[:, row, column].T, segment, field.labels[segment], cell[:, :2])
+    image = np.zeros_like(segment)
+    return Pixels(field.phi[:, row, column].T, segment, field.labels[segment], cell[:, :2], image)
+
+
+def pool(images: Sequence[Pixels]) -> Pixels:
+    """The cells of several images in one, with the images and their segments numbered on."""
+    first = np.cumsum([0, *(pixels.segment.max(initial=-1) + 1 for pixels in images)])
+    numbered = [
+        replace(pixels, segment=pixels.segment + start, image=np.full(len(pixels.segment), index))
+        for index, (pixels, start) in enumerate(zip(images, first, strict=False))
+    ]
+    return Pixels(*(np.concatenate([getattr(each, name.name) for each in numbered]) for name in fields(Pixels)))
+
+
+def purity(vectors: Float[np.ndarray, "n D"], cluster: Int[np.ndarray, "n"], *, neighbors: int = 10) -> float:
+    """The share of the nearest neighbours of each vector, the vector itself excluded, that are of its cluster."""
+    from sklearn.neighbors import NearestNeighbors
+
+    nearest = NearestNeighbors(n_neighbors=neighbors).fit(vectors).kneighbors(return_distance=False)
+    return float((cluster[nearest] == cluster[:, None]).mean())
 
 
 def quarter(field: FeatureMap) -> Bool[np.ndarray, "h w"]:

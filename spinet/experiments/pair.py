@@ -6,27 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spinet.config import ConfigError
-from spinet.config.overrides import differences, find_preset, override
+from spinet.config.overrides import differences, find_preset
 from spinet.experiments.sweep import PLAN, ExperimentError, Plan
 from spinet.experiments.tables import WITH_TASKS, WITHOUT_TASKS
 from spinet.objective.auxiliary import InterClassContour
-from spinet.synthcity import generate
 from spinet.system import Model
-from spinet.training.loop import train
-from spinet.weights import load_model, load_objective
+from spinet.weights import SHIPPED, SHIPPED_HEADS, SHIPPED_WITHOUT_TASKS, load_model, load_objective
 
 TASKS_OFF = {"objective.inter_class_contour": 0.0, "objective.intra_class_triplet": 0.0}
-
-BRIEF = {
-    "model.fpn_channels": 32,
-    "model.filter_channels": 32,
-    "model.feature_channels": 32,
-    "model.head_convs": 1,
-    "input.crop": [128, 256],
-    "input.workers": 0,
-    "train.warmup": 10,
-}
-"""Settings in which `train_pair` differs from the preset "tiny"."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +76,20 @@ def load_pair(with_tasks: str | Path, without_tasks: str | Path) -> Pair:
         ConfigError: the runs differ in other settings, or the first had no contour task.
     """
     with_tasks, without_tasks = Path(with_tasks), Path(without_tasks)
-    first, second = (load_model(folder / "model.safetensors") for folder in (with_tasks, without_tasks))
-    contour = load_objective(with_tasks / "auxiliary.safetensors").inter
+    heads = with_tasks / "auxiliary.safetensors"
+    return _load(with_tasks / "model.safetensors", heads, without_tasks / "model.safetensors")
+
+
+def load_shipped_pair() -> Pair:
+    """Loads the weights in the package, and those that were trained in the same way without the auxiliary tasks."""
+    return _load(SHIPPED, SHIPPED_HEADS, SHIPPED_WITHOUT_TASKS)
+
+
+def _load(with_tasks: Path, heads: Path, without_tasks: Path) -> Pair:
+    first, second = load_model(with_tasks), load_model(without_tasks)
+    contour = load_objective(heads).inter
     if contour is None:
-        raise ConfigError(f"{with_tasks}: a run without the contour task; give one with both tasks")
+        raise ConfigError(f"{heads}: a run without the contour task; give one with both tasks")
     apart = differences(second.config, replace(find_preset("tiny"), config=first.config))
     apart.pop("train.seed", None)
     if apart | TASKS_OFF != apart:
@@ -102,18 +99,3 @@ def load_pair(with_tasks: str | Path, without_tasks: str | Path) -> Pair:
     if first.categories != second.categories:
         raise ConfigError(f"{without_tasks}: was trained on other classes than {with_tasks}")
     return Pair(first, second, contour)
-
-
-def train_pair(folder: str | Path, *, iterations: int, seed: int = 0) -> Pair:
-    """Trains two networks for some seconds on a few scenes, for demonstrations; this is too short for conclusions.
-
-    Args:
-        folder: output folder for the scenes and both runs; a second call with it does not train again.
-        iterations: iterations of each network, with 4 crops of 128 × 256 pixels from scenes of 256 × 512.
-    """
-    folder = Path(folder)
-    generate(folder / "synthcity", num_train=48, num_val=2, size=(256, 512), seed=seed, progress=False)
-    start = override(find_preset("tiny"), {**BRIEF, "train.iterations": iterations, "train.seed": seed})
-    for name, config in (("with", start.config), ("without", override(start, TASKS_OFF).config)):
-        train(config, data=folder / "synthcity", out=folder / name, resume=True, experiment=f"{name} auxiliary tasks")
-    return load_pair(folder / "with", folder / "without")

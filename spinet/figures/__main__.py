@@ -1,8 +1,7 @@
 """`python -m spinet.figures [NAME …] [--sweep FOLDER]`: writes the figures of the README and the course, with sources.
 
-Figures that compare networks trained with and without the auxiliary tasks need the folder of a finished sweep of Table
-3; its weights are not part of the project. If the input of a figure is missing, the figure is kept and the reason is
-printed.
+Figures that compare networks trained with and without the auxiliary tasks show the weights in the package, or those of
+a finished sweep of Table 3. If the input of a figure is missing, the figure is kept and the reason is printed.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import cast, get_args
 
 import torch
@@ -23,15 +24,15 @@ from spinet.config import CITYSCAPES_R50, PRESETS, Config
 from spinet.config.baselines import TITLES
 from spinet.data import PanopticDataset, Sample, open_dataset
 from spinet.data.label_space import LabelSpace
-from spinet.evaluation.clustering import compute_feature_map, contour_map, embed, quarter, sample_pixels
+from spinet.evaluation.clustering import compute_feature_map, contour_map, embed, pool, quarter, sample_pixels
 from spinet.experiments.campaigns import find_campaigns
-from spinet.experiments.pair import SweptPairs, find_pairs
-from spinet.experiments.sweep import ExperimentError
-from spinet.experiments.tables import LOSSES
+from spinet.experiments.pair import Pair, SweptPairs, find_pairs, load_shipped_pair
+from spinet.experiments.tables import LOSSES, WITH_TASKS, WITHOUT_TASKS
+from spinet.figures.clusters import feature_map
 from spinet.figures.components import figure_3, figure_4
 from spinet.figures.diagrams import Part, figure_1, figure_2
 from spinet.figures.ground_truth import figure_targets
-from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, panoptic_map, speed
+from spinet.figures.results import Seen, balance, figure_5, gains, panoptic_map, speed
 from spinet.figures.runs import loss_curves, paired_dots
 from spinet.figures.style import Figure, save
 from spinet.inference.predict import postprocess, predict, run_network
@@ -39,23 +40,23 @@ from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import TargetBuilder, Targets
 from spinet.paper import TABLE_1, TABLE_2
-from spinet.records import find_records, read_record
+from spinet.records import find_records
 from spinet.report.tables import FEATURES
 from spinet.speed.summary import read_benchmarks
 from spinet.synthcity import VERSION, generate
 from spinet.system import Model
-from spinet.training.outcome import RECORD
-from spinet.weights import SHIPPED, load_model
+from spinet.weights import SHIPPED, SHIPPED_WITHOUT_TASKS, load_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 RUNS = FOLDER / "runs"
 
 SIZE, SCENES, SEED = (512, 1024), 4, 0
 CITY = f"SynthCity {VERSION}, seed {SEED}, validation, {SIZE[0]} × {SIZE[1]}"
-EXPLAINED, COMPARED, MAPPED = 3, (0, 2, 4), 4
-"""Scene for the figures of targets and tasks; images of Fig. 5; image for the map of the Panoptic-Feature."""
+EXPLAINED, COMPARED, MAPPED = 3, (0, 2, 3), (3, 0, 1, 2)
+"""Scene for the figures of targets and tasks; images of Fig. 5; images for the map of the Panoptic-Feature, of which
+the first, a street with many cars, is shown."""
 
-POINTS = 60
+POINTS = 20
 """Cells per segment on that map."""
 
 Drawn = tuple[Figure, list[str]]
@@ -64,6 +65,30 @@ Drawn = tuple[Figure, list[str]]
 
 class MissingError(RuntimeError):
     """The input of a figure is missing."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Networks trained without and with the auxiliary tasks, their images, and the names of both as sources."""
+
+    pair: Pair
+    images: PanopticDataset
+    data: str
+    weights: list[str]
+
+    def shown(self, wanted: tuple[int, ...]) -> list[int]:
+        """The images of these indices that exist."""
+        return [index for index in wanted if index < len(self.images)]
+
+    @classmethod
+    def shipped(cls, city: PanopticDataset) -> Compared:
+        return cls(load_shipped_pair(), city, CITY, [_file(SHIPPED), _file(SHIPPED_WITHOUT_TASKS)])
+
+    @classmethod
+    def swept(cls, runs: SweptPairs) -> Compared:
+        folders = (runs.without_tasks[runs.seed], runs.with_tasks[runs.seed])
+        weights = [f"{one.parent.name}/{one.name}: {_file(one / 'model.safetensors')}" for one in folders]
+        return cls(runs.load(), open_dataset(runs.data, "val"), f"{runs.data.name} val", weights)
 
 
 def overall(city: PanopticDataset) -> Drawn:
@@ -155,45 +180,53 @@ def ablations(city: PanopticDataset) -> Drawn:
     return gains(panels, label=f"PQ − PQ of “{start.title}”"), sources
 
 
-def effect_of_tasks(runs: SweptPairs) -> Drawn:
-    pair, city = runs.load(), open_dataset(runs.data, "val")
-    rows = []
-    shown = [index for index in COMPARED if index < len(city)]
+def feature_metrics(city: PanopticDataset) -> Drawn:
+    """The measures of the campaign with the most pairs of runs, the longest of several."""
+    campaigns = []
+    for campaign in find_campaigns(r for r in find_records(RUNS).values() if r["status"] == "finished"):
+        without, with_tasks = (campaign.rows(LOSSES)[row.title] for row in (WITHOUT_TASKS, WITH_TASKS))
+        if pairs := [(without[seed], with_tasks[seed]) for seed in sorted(without.keys() & with_tasks.keys())]:
+            campaigns.append((len(pairs), pairs[0][0]["iterations"], campaign.data, pairs))
+    if not campaigns:
+        raise MissingError(f"{RUNS}: no records of Table 3 without and with the tasks; spinet sweep writes them")
+    _, iterations, data, pairs = max(campaigns, key=lambda one: one[:2])
+
+    def values(name: str) -> list[dict[int, float]]:
+        rows = zip(*pairs, strict=True)
+        found = [{one["seed"]: one["metrics"].get("features", {}).get(name) for one in row} for row in rows]
+        return [{seed: value for seed, value in row.items() if value is not None} for row in found]
+
+    guesses = [value for row in values("pixel_chance") for value in row.values()]
+    chance = {"distance_ratio": 1.0, "triplet_accuracy": 0.5} | ({"pixel_accuracy": fmean(guesses)} if guesses else {})
+    panels = {title: tuple(values(name)) for name, title in FEATURES.items()}
+    lines = {FEATURES[name]: value for name, value in chance.items()}
+    figure = paired_dots(panels, names=("without", "with"), chance=lines)
+    used = [record for pair in pairs for record in pair]
+    records = find_records(RUNS)
+    sources = [str(path.relative_to(FOLDER)) for path, record in records.items() if record in used]
+    return figure, [*sources, f"{data}, {iterations} iterations"]
+
+
+def effect_of_tasks(compared: Compared) -> Drawn:
+    pair, rows, shown = compared.pair, [], compared.shown(COMPARED)
     for index in shown:
-        image = city[index].pixels
+        image = compared.images[index].pixels
         encoded = run_network(pair.with_tasks, image)
         contour = contour_map(pair.contour, encoded)
         rows.append(Seen(image, predict(pair.without_tasks, image), contour, postprocess(pair.with_tasks, encoded)))
-    return figure_5(rows, city.categories), [*_looked_at(runs), f"{runs.data.name} val, images {shown}"]
+    return figure_5(rows, compared.images.categories), [*compared.weights, f"{compared.data}, images {shown}"]
 
 
-def panoptic_feature(runs: SweptPairs) -> Drawn:
-    pair, city = runs.load(), open_dataset(runs.data, "val")
-    shown = min(MAPPED, len(city) - 1)
-    fields = {
-        "without auxiliary tasks": compute_feature_map(pair.without_tasks, city[shown]),
-        "with": compute_feature_map(pair.with_tasks, city[shown]),
-    }
-    drawn = {
-        title: sample_pixels(field, pixels=POINTS, seed=SEED, mask=quarter(field)) for title, field in fields.items()
-    }
+def panoptic_feature(compared: Compared) -> Drawn:
+    pair, images, shown = compared.pair, compared.images, compared.shown(MAPPED) or [0]
+    drawn, stride = {}, 4.0
+    for title, model in {"without auxiliary tasks": pair.without_tasks, "with": pair.with_tasks}.items():
+        fields = [compute_feature_map(model, images[index]) for index in shown]
+        stride = images[shown[0]].image.shape[1] / len(fields[0].segment_map)
+        drawn[title] = pool([sample_pixels(one, pixels=POINTS, seed=SEED, mask=quarter(one)) for one in fields])
     maps = {title: embed(pixels.phi, seed=SEED) for title, pixels in drawn.items()}
-    image = city[shown].pixels
-    stride = len(image) / len(fields["with"].segment_map)
-    figure = feature_map(image, drawn["with"], maps, city.categories, stride=stride)
-    return figure, [*_looked_at(runs), f"{runs.data.name} val, image {shown}"]
-
-
-def feature_metrics(runs: SweptPairs) -> Drawn:
-    both = (runs.without_tasks, runs.with_tasks)
-    measured = [{seed: read_record(run / RECORD)["metrics"] for seed, run in of_row.items()} for of_row in both]
-    panels = {}
-    for name, title in FEATURES.items():
-        found = [{seed: one.get("features", {}).get(name) for seed, one in of_row.items()} for of_row in measured]
-        panels[title] = tuple({seed: value for seed, value in of_row.items() if value is not None} for of_row in found)
-    if not any(of_row for rows in panels.values() for of_row in rows):
-        raise ExperimentError(f"{runs.with_tasks[runs.seed] / RECORD}: no measures of the feature; repeat the sweep")
-    return paired_dots(panels, names=("without", "with")), [_run(run) for of_row in both for run in of_row.values()]
+    figure = feature_map(images[shown[0]].pixels, drawn["with"], maps, images.categories, stride=stride)
+    return figure, [*compared.weights, f"{compared.data}, images {shown}"]
 
 
 FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
@@ -207,14 +240,11 @@ FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
     "training": training,
     "published": published,
     "ablations": ablations,
+    "feature_metrics": feature_metrics,
     "speed": times,
 }
 
-OF_A_SWEEP: dict[str, Callable[[SweptPairs], Drawn]] = {
-    "figure_5": effect_of_tasks,
-    "feature_map": panoptic_feature,
-    "feature_metrics": feature_metrics,
-}
+COMPARISONS: dict[str, Callable[[Compared], Drawn]] = {"figure_5": effect_of_tasks, "feature_map": panoptic_feature}
 
 
 def _on_meta(config: Config) -> SPINet:
@@ -222,15 +252,6 @@ def _on_meta(config: Config) -> SPINet:
     outputs = LabelSpace(config.objective.semantic_classes, things, stuff).num_outputs
     with torch.device("meta"):
         return SPINet.from_config(config.model, num_things=things, num_stuff=outputs, weights_follow=True)
-
-
-def _looked_at(runs: SweptPairs) -> list[str]:
-    folders = (runs.without_tasks[runs.seed], runs.with_tasks[runs.seed])
-    return [f"{_run(folder)}: {_file(folder / 'model.safetensors')}" for folder in folders]
-
-
-def _run(folder: Path) -> str:
-    return f"{folder.parent.name}/{folder.name}"
 
 
 def _targets(model: Model, sample: Sample) -> Targets:
@@ -245,14 +266,16 @@ def _file(path: Path) -> str:
 def main(arguments: list[str]) -> None:
     """Writes the named figures, or all."""
     parser = argparse.ArgumentParser(prog="python -m spinet.figures", description="Writes the figures of the course.")
-    known = ", ".join([*FIGURES, *OF_A_SWEEP])
+    known = ", ".join([*FIGURES, *COMPARISONS])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"figures to draw, of {known}; default: all")
-    of_a_sweep = f"folder of a finished sweep, for {', '.join(OF_A_SWEEP)}"
-    parser.add_argument("--sweep", type=Path, metavar="FOLDER", help=of_a_sweep)
+    swept = (
+        f"folder of a finished sweep of Table 3 for {' and '.join(COMPARISONS)}; default: the weights in the package"
+    )
+    parser.add_argument("--sweep", type=Path, metavar="FOLDER", help=swept)
     given = parser.parse_args(arguments)
-    if unknown := [name for name in given.names if name not in FIGURES | OF_A_SWEEP]:
-        raise SystemExit(f"error: no figure {unknown[0]!r}; there are {', '.join(FIGURES | OF_A_SWEEP)}")
-    names = given.names or [*FIGURES, *OF_A_SWEEP]
+    if unknown := [name for name in given.names if name not in FIGURES | COMPARISONS]:
+        raise SystemExit(f"error: no figure {unknown[0]!r}; there are {', '.join(FIGURES | COMPARISONS)}")
+    names = given.names or [*FIGURES, *COMPARISONS]
     try:
         runs = find_pairs(given.sweep) if given.sweep else None
         with tempfile.TemporaryDirectory() as folder:
@@ -260,7 +283,10 @@ def main(arguments: list[str]) -> None:
             city = open_dataset(folder, "val")
             for name in names:
                 try:
-                    figure, sources = _draw(name, city, runs)
+                    if name in FIGURES:
+                        figure, sources = FIGURES[name](city)
+                    else:
+                        figure, sources = COMPARISONS[name](Compared.swept(runs) if runs else Compared.shipped(city))
                 except MissingError as reason:
                     print(f"{name}: not changed: {reason}")
                     continue
@@ -268,14 +294,6 @@ def main(arguments: list[str]) -> None:
                 print(FOLDER / f"{name}.png")
     except (ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
-
-
-def _draw(name: str, city: PanopticDataset, runs: SweptPairs | None) -> Drawn:
-    if name in FIGURES:
-        return FIGURES[name](city)
-    if runs is None:
-        raise MissingError("compares runs of a sweep of Table 3: give --sweep FOLDER, or make figures SWEEP=FOLDER")
-    return OF_A_SWEEP[name](runs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures of predictions and scores: Fig. 5, the map of the Panoptic-Feature, plots of Tables 1 to 3."""
+"""Figures of predictions and scores: Fig. 5, plots of Tables 1 to 3."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-import matplotlib.colors
 import matplotlib.patheffects
 import numpy as np
 import pandas as pd
 import seaborn
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories
-from spinet.evaluation.clustering import Pixels
 from spinet.figures.style import COLORS, PAGE, new_figure
 from spinet.inference.predict import Prediction
 from spinet.paper import Comparison, Quality
 
-GREY = "#b8b8b8"
 BESIDE = ((0, 7, "center"), (0, -12, "center"), (8, -2, "left"), (-8, -2, "right"), (0, 15, "center"))
 """Candidate positions of a label: offset from its point, in points, and alignment."""
 
@@ -63,76 +59,6 @@ def figure_5(rows: Sequence[Seen], categories: Categories) -> Figure:
     return figure
 
 
-def feature_map(
-    image: UInt8[np.ndarray, "H W 3"],
-    pixels: Pixels,
-    maps: Mapping[str, Float[np.ndarray, "n 2"]],
-    categories: Categories,
-    *,
-    stride: float = 4,
-) -> Figure:
-    """n cells of the Panoptic-Feature on maps, coloured by class (above) and by instance (below).
-
-    The coloured instances are those of the class with the most instances; all other cells are grey.
-
-    Args:
-        pixels: the cells, all from this image.
-        maps: positions of the cells, by the map's title.
-        stride: image pixels per cell: 4 if the network got the image without resizing.
-    """
-    figure = new_figure(PAGE, 4.4)
-    above, below = figure.subplots(2, 1 + len(maps), width_ratios=(1.25, *[1] * len(maps)))
-    by_class = np.array([categories.all[label].color for label in pixels.label]) / 255
-    label, instances = most_frequent_thing(pixels, categories)
-    by_instance = np.full((len(pixels.label), 4), to_rgba(GREY, 0.35))
-    for color, segment in zip(COLORS, instances, strict=False):
-        by_instance[pixels.segment == segment] = to_rgba(color)
-    rows, columns = (pixels.cell.T + 0.5) * stride
-    for axes, colors in ((above[0], by_class), (below[0], by_instance)):
-        axes.imshow(image, alpha=0.45)
-        axes.scatter(columns, rows, c=colors, s=3, linewidths=0)
-        axes.set_axis_off()
-    above[0].set_title("cells of the image, by class")
-    shown = f"{min(len(instances), len(COLORS))} of {len(instances)}" if len(instances) > len(COLORS) else "each"
-    name = categories.all[label].name
-    below[0].set_title(f"by instance: {shown} {name}" if instances else "by instance: none in the image")
-    names: list[Named] = []
-    for place, (title, points) in enumerate(maps.items(), start=1):
-        for axes, colors in ((above[place], by_class), (below[place], by_instance)):
-            axes.scatter(*points.T, c=colors, s=4, linewidths=0)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        above[place].set_title(title)
-        names += _class_names(above[place], pixels.label, points, categories)
-    _write(figure, names, offsets=((0, 0, "center"),), crowded=False)
-    return figure
-
-
-def most_frequent_thing(pixels: Pixels, categories: Categories) -> tuple[int, list[int]]:
-    """The thing class with the most instances among the cells, and these instances, most cells first."""
-    found: dict[int, dict[int, int]] = {}
-    for label, segment in zip(pixels.label.tolist(), pixels.segment.tolist(), strict=True):
-        if label < categories.num_things:
-            counts = found.setdefault(label, {})
-            counts[segment] = counts.get(segment, 0) + 1
-    if not found:
-        return 0, []
-    label = max(found, key=lambda one: (len(found[one]), -one))
-    return label, sorted(found[label], key=lambda segment: (-found[label][segment], segment))
-
-
-def _class_names(
-    axes: Axes, labels: Int[np.ndarray, "n"], points: Float[np.ndarray, "n 2"], categories: Categories
-) -> list[Named]:
-    """The name of each class at the middle of its points, classes with the most points first."""
-    names = []
-    for label in np.argsort(-np.bincount(labels), kind="stable")[: len(np.unique(labels))]:
-        own = points[labels == label]
-        middle = own[np.abs(own - np.median(own, axis=0)).sum(1).argmin()]
-        names.append((axes, categories.all[label].name, tuple(middle)))
-    return names
-
-
 def balance(table: Sequence[Comparison]) -> Figure:
     """Table 1: PQ on things against PQ on stuff, for systems where both are published."""
     figure = new_figure(PAGE, 3.2)
@@ -160,7 +86,7 @@ def balance(table: Sequence[Comparison]) -> Figure:
     for name, (marker, color) in kinds.items():
         grid[0].scatter([], [], marker=marker, color=color, s=30, label=name)
     figure.legend(loc="outside lower center", ncols=len(kinds))
-    _write(figure, named, offsets=BESIDE)
+    _write(figure, named)
     return figure
 
 
@@ -184,32 +110,26 @@ def speed(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
         axes.set_xlim(0, 1.25 * max(seconds for seconds, _ in systems.values()))
         axes.margins(y=0.25)
         axes.set(title=title, xlabel="seconds per image", ylabel="PQ, Cityscapes val (paper)")
-    _write(figure, named, offsets=BESIDE)
+    _write(figure, named)
     return figure
 
 
-def _write(
-    figure: Figure, named: Sequence[Named], *, offsets: Sequence[tuple[int, int, str]], crowded: bool = True
-) -> None:
-    """Writes the labels in order, each at the offset where it overlaps the fewest earlier labels.
-
-    If `crowded`, overlaps with points count too, and all labels are written. Otherwise a label that overlaps is
-    skipped.
-    """
+def _write(figure: Figure, named: Sequence[Named]) -> None:
+    """Writes the labels in order, each at the offset where it overlaps the fewest points and earlier labels."""
     figure.draw_without_rendering()  # fixes the positions of the axes
-    places = [axes.transData.transform(place) for axes, _, place in named] if crowded else []
+    places = [axes.transData.transform(place) for axes, _, place in named]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
     for axes, name, place in named:
         tried = []
-        for x, y, align in offsets:
+        for x, y, align in BESIDE:
             text = axes.annotate(
                 name, place, (x, y), textcoords="offset points", ha=align, fontsize=6, path_effects=HALO
             )
             extent = text.get_window_extent()
             tried.append((sum(extent.overlaps(other) for other in taken), len(tried), text, extent))
         best = min(tried, key=lambda one: one[:2])
-        for hidden, number, text, extent in tried:
-            if number == best[1] and (crowded or not hidden):
+        for _, number, text, extent in tried:
+            if number == best[1]:
                 taken.append(extent)
             else:
                 text.remove()

@@ -97,13 +97,17 @@ def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], label: str) -> None:
 
 
 def paired_dots(
-    panels: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]], *, names: tuple[str, str]
+    panels: Mapping[str, Sequence[Mapping[int, float]]],
+    *,
+    names: tuple[str, str],
+    chance: Mapping[str, float] | None = None,
 ) -> Figure:
     """Two rows of a table, one panel per measure: a dot per run, a line between runs with the same seed.
 
     Args:
         panels: by title of the measure, the values by seed of the first and of the second row; both may be empty.
         names: names of the two rows.
+        chance: by title, the value of a feature that says nothing, as a dashed line.
     """
     columns = 4
     lines = -(-len(panels) // columns)
@@ -120,6 +124,8 @@ def paired_dots(
             seaborn.stripplot(**named, **colors, jitter=False, size=3.5)
             means: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 16, "markeredgewidth": 2}
             seaborn.pointplot(**named, **colors, **means, errorbar=None)
+        if chance and title in chance:
+            axes.axhline(chance[title], color="0.3", linewidth=0.8, linestyle="--", zorder=0)
         axes.set_xticks([0, 1], names)
         axes.set(xlabel="", ylabel="", xlim=(-0.4, 1.4))
         axes.set_title("\n".join(textwrap.wrap(title, 24)), fontsize=8)

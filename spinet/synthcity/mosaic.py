@@ -13,7 +13,7 @@ from spinet.synthcity.write import render_scene
 
 CATEGORIES = Categories.of(
     [
-        Category(label.id, label.name, bool(label.hasInstances), label.color)
+        Category(label.id, label.name, bool(label.hasInstances), label.color, label.category)
         for label in cityscapes_labels
         if not label.ignoreInEval
     ]
