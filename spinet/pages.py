@@ -7,34 +7,35 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 from IPython.display import HTML
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from spinet.figures.style import to_png
 
 
 def flipbook(
-    books: Mapping[str, Sequence[tuple[str, Figure]]], *, description: str, first: Mapping[str, int] | None = None
+    books: Mapping[str, Sequence[tuple[str, Figure | Image.Image]]],
+    *,
+    description: str,
+    first: Mapping[str, int] | None = None,
 ) -> HTML:
     """Series of figures with a slider in plain HTML, without a kernel, for pages and JupyterLab.
 
     Args:
-        books: named series of figures, each figure with its title. The reader chooses a series if there are several.
+        books: named series of figures or images, each with its title. The reader chooses a series if there are several.
         description: text alternative of the images.
         first: index of the first figure to show of each series; by default 0.
     """
     series = {
         name: {
             "first": (first or {}).get(name, 0),
-            "frames": [
-                {"title": title, "webp": _encoded(Image.open(io.BytesIO(to_png(figure))).convert("RGB"))}
-                for title, figure in frames
-            ],
+            "frames": [{"title": title, "webp": _encoded(_image(frame))} for title, frame in frames],
         }
         for name, frames in books.items()
     }
@@ -43,9 +44,17 @@ def flipbook(
         FLIPBOOK.replace("OPTIONS", options)
         .replace("MANY", "" if len(series) > 1 else "hidden")
         .replace("DESCRIPTION", html.escape(description, quote=True))
-        .replace("WIDTH", str(round(max(figure.bbox.width for frames in books.values() for _, figure in frames))))
+        .replace("WIDTH", str(round(max(_width(frame) for frames in books.values() for _, frame in frames))))
         .replace("SERIES", json.dumps(list(series.values())).replace("</", "<\\/"))
     )
+
+
+def film(path: str | Path, *, description: str) -> HTML:
+    """The frames of an animated image with a slider."""
+    with Image.open(path) as movie:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(movie)]
+    titled = [(f"{number} of {len(frames)}", frame) for number, frame in enumerate(frames, start=1)]
+    return flipbook({"film": titled}, description=description)
 
 
 FLIPBOOK = """
@@ -188,6 +197,15 @@ SIMILARITY = """
   </script>
 </div>
 """
+
+
+def _image(frame: Figure | Image.Image) -> Image.Image:
+    return frame if isinstance(frame, Image.Image) else Image.open(io.BytesIO(to_png(frame))).convert("RGB")
+
+
+def _width(frame: Figure | Image.Image) -> float:
+    """Width on a page, CSS pixels."""
+    return frame.width if isinstance(frame, Image.Image) else frame.bbox.width
 
 
 def _encoded(picture: Image.Image) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from spinet.config import PRESETS, ConfigError, PresetName
 from spinet.config.baselines import TITLES
@@ -14,20 +16,26 @@ from spinet.config.overrides import override, system_of
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.overlay import draw_panoptic, sheet
 from spinet.data.segments import decode_ids
+from spinet.evaluation.clustering import contour_map
 from spinet.evaluation.components import components
 from spinet.experiments.sweep import sweep
 from spinet.experiments.tables import CAMPAIGNS, PAPER_GROUPS
+from spinet.figures.film import feature_image, film_frame, principal_components, save_film
 from spinet.files import atomic_write
-from spinet.inference.predict import predict
+from spinet.inference.predict import predict, run_network
 from spinet.records import read_record
 from spinet.report import report
 from spinet.report.single import results_table
 from spinet.synthcity import generate
 from spinet.system import Model
 from spinet.training.loop import train
-from spinet.weights import load_model
+from spinet.training.run import SNAPSHOTS
+from spinet.weights import load_model, load_objective
 
 NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
+
+FILM = (0, 25, 50, 100, 200, 400, 800, 1200, 1600)
+"""The film of the main job shows the network after these iterations."""
 
 
 def reproduce(
@@ -39,8 +47,8 @@ def reproduce(
         preset: "tiny" makes its data, trains, and runs shorter ablations. With other presets the main job is the
             complete row of the ablations.
         data: a folder in Cityscapes or COCO panoptic layout; the default for "tiny" is SynthCity.
-        out: output folder: `model.safetensors`, `record.json`, `results.md`, `overlays.jpg` of the main job, the runs
-            of the ablations in `ablations/`, and `tables.md`, `report.html`.
+        out: output folder: `model.safetensors`, `record.json`, `results.md`, `overlays.jpg`, `film.webp` of the main
+            job, the runs of the ablations in `ablations/`, and `tables.md`, `report.html`.
         seeds: seeds of the ablations.
 
     Returns:
@@ -58,8 +66,9 @@ def reproduce(
         generate(data, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE, seed=0, workers=2)
     made = []
     if preset == "tiny":
-        train(PRESETS[preset].config, data=data, out=out, resume=True, experiment="reproduce")
-        made += show(out, data, out)
+        config = override(PRESETS[preset], {"train.snapshots": FILM}).config
+        train(config, data=data, out=out, resume=True, experiment="reproduce")
+        made += [*show(out, data, out), film(out, data)]
     folders = sweep(
         preset=preset,
         data=data,
@@ -83,6 +92,35 @@ def show(run: Path, data: Path, out: Path) -> list[Path]:
     _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
     atomic_write(out / "overlays.jpg", content.tobytes())
     return [run / "model.safetensors", run / "record.json", out / "results.md", out / "overlays.jpg"]
+
+
+def film(run: Path, data: Path, *, scene: int = 0) -> Path:
+    """Writes `film.webp` from the snapshots of a run: one validation image after more and more iterations."""
+    dataset = open_dataset(data, "val")
+    image = dataset[scene].pixels
+    folders = sorted((run / SNAPSHOTS).iterdir())
+    axes = principal_components(_computed(folders[-1], image)[1])  # those of the last frame for all frames
+    frames = []
+    for folder in folders:
+        model, phi, contour, confidence = _computed(folder, image)
+        title = f"after {int(folder.name)} of {model.config.train.iterations} iterations"
+        feature, prediction = feature_image(phi, axes), predict(model, image)
+        frames.append(film_frame(image, prediction, feature, contour, confidence, dataset.categories, title=title))
+    save_film(frames, run / "film.webp")
+    return run / "film.webp"
+
+
+def _computed(folder: Path, image: np.ndarray) -> tuple[Model, np.ndarray, np.ndarray, np.ndarray]:
+    """The network of a snapshot, with its φ, its contour map and its class head's largest score at each location."""
+    model = load_model(folder / "model.safetensors")
+    output = run_network(model, image)
+    contour = load_objective(folder / "auxiliary.safetensors").inter
+    assert contour is not None  # the main job trains all tasks
+    levels = [logits[0].amax(0).float() for logits in output.features.class_logits]
+    finest = levels[0].shape
+    scores = [F.interpolate(level[None, None], size=finest, mode="nearest")[0, 0] for level in levels]
+    confidence = torch.stack(scores).amax(0).sigmoid().numpy()
+    return model, output.features.phi[0].float().numpy(), contour_map(contour, output), confidence
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:

@@ -22,6 +22,8 @@ from spinet.evaluation.clustering import (
     contour_map,
     embed,
     feature_metrics,
+    pool,
+    purity,
     quarter,
     sample_pixels,
 )
@@ -178,6 +180,28 @@ def test_a_cell_shows_what_lies_under_its_centre(sample, scale):
     assert field.segment_map[y, x] == truth
     encoded = run_network(model, part.pixels)
     assert np.allclose(field.phi, encoded.features.phi[0, :, :height, :width].float())
+
+
+def test_cells_of_several_images_keep_their_image_and_their_segments_apart(sample, monkeypatch):
+    arranged(monkeypatch, sample, one_hot(torch.arange(1, 10)))
+    field = compute_feature_map(MODEL, sample)
+    first, second = (sample_pixels(field, pixels=count, seed=0) for count in (3, 5))
+    both = pool([first, second])
+    assert np.array_equal(both.image, np.repeat([0, 1], [len(first.label), len(second.label)]))
+    assert np.array_equal(both[both.image == 1].phi, second.phi)
+    assert np.array_equal(both[both.image == 0].segment, first.segment)
+    assert not set(both.segment[both.image == 0]) & set(both.segment[both.image == 1])
+    assert len(np.unique(both.segment)) == 2 * len(np.unique(first.segment))
+
+
+def test_purity_is_one_for_separate_clusters_and_a_guess_for_random_ones():
+    generator = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(4), 50)
+    vectors = generator.standard_normal((200, 8))
+    assert purity(vectors + 100 * cluster[:, None], cluster) == 1
+    assert purity(vectors, cluster) == pytest.approx(49 / 199, abs=0.05)
+    pairs = np.array([[0.0], [1.0], [10.0], [11.0]])
+    assert purity(pairs, np.array([0, 0, 1, 2]), neighbors=1) == 0.5
 
 
 def test_border_score_counts_both_ways():

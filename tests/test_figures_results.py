@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
 from spinet.config import PRESETS, ConfigError, to_dict
 from spinet.config.overrides import differences, override
@@ -19,11 +20,13 @@ from spinet.data.label_space import LabelSpace
 from spinet.data.overlay import draw_panoptic
 from spinet.data.segments import Categories, Category, Sample
 from spinet.evaluation.clustering import Pixels
-from spinet.experiments.pair import TASKS_OFF, find_pairs, load_pair
+from spinet.experiments.pair import TASKS_OFF, find_pairs, load_pair, load_shipped_pair
 from spinet.experiments.sweep import NOTEBOOK, PLAN, ExperimentError, Plan, make_plan
 from spinet.figures import __main__ as command
+from spinet.figures.clusters import class_groups, feature_map, group_maps, most_frequent_thing
+from spinet.figures.film import feature_image, film_frame, principal_components, save_film
 from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
-from spinet.figures.results import Seen, balance, feature_map, figure_5, gains, most_frequent_thing, speed
+from spinet.figures.results import Seen, balance, figure_5, gains, speed
 from spinet.figures.runs import paired_dots
 from spinet.files import write_json
 from spinet.inference.predict import Prediction
@@ -37,7 +40,10 @@ from spinet.training.outcome import RECORD
 from spinet.weights import WeightsError, load_model, save_model, save_objective
 
 COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]
-CATEGORIES = Categories.of([Category(i + 1, f"class {i}", i < 2, color) for i, color in enumerate(COLORS)])
+GROUPS = ("group a", "group b", "group a", "")
+CATEGORIES = Categories.of(
+    [Category(i + 1, f"class {i}", i < 2, *more) for i, more in enumerate(zip(COLORS, GROUPS, strict=True))]
+)
 
 
 def prediction(ids, categories):
@@ -74,34 +80,98 @@ def cells():
     label = np.array([1, 1, 1, 0, 2])[segment]
     generator = np.random.default_rng(0)
     place = np.column_stack([np.arange(125) // 16, np.arange(125) % 16])
-    return Pixels(generator.random((125, 8), dtype=np.float32), segment, label, place)
+    return Pixels(generator.random((125, 8), dtype=np.float32), segment, label, place, np.zeros(125, dtype=int))
 
 
-def test_the_map_colours_classes_above_and_the_commonest_things_below():
+def test_the_map_colours_groups_above_and_the_commonest_things_below():
     pixels = cells()
     points = np.random.default_rng(1).random((125, 2)) + 5 * pixels.label[:, None]
     image = np.zeros((64, 64, 3), dtype=np.uint8)
     figure = feature_map(image, pixels, {"without": points, "with": points + 1}, CATEGORIES)
     above, below = figure.axes[:3], figure.axes[3:]
+    group_a = pixels.label != 1  # classes 0 and 2
     for axes, places in zip(above[1:], (points, points + 1), strict=True):
-        assert np.allclose(axes.collections[0].get_offsets(), places)
-        assert {text.get_text() for text in axes.texts} == {"class 0", "class 1", "class 2"}
-    for axes in above:
-        colors = axes.collections[0].get_facecolors()[:, :3]
-        assert np.allclose(colors, np.array(COLORS)[pixels.label] / 255)
-    for axes in below:
-        colors = axes.collections[0].get_facecolors()
-        grey = (colors[:, 3] < 1) & (np.ptp(colors[:, :3], axis=1) < 0.01)
-        assert np.array_equal(grey, pixels.label != 1)
-        per_instance = [{tuple(color) for color in colors[pixels.segment == i]} for i in range(3)]
-        assert all(len(found) == 1 for found in per_instance)
-        assert len(set.union(*per_instance)) == 3
-    assert np.allclose(above[0].collections[0].get_offsets(), (pixels.cell[:, ::-1] + 0.5) * 4)
-    assert "3" not in below[0].get_title()
+        first, *_ = axes.collections
+        assert np.allclose(first.get_offsets(), places[group_a])
+        assert {text.get_text() for text in axes.texts} == {"group a", "group b"}
+        drawn = {tuple(line.get_edgecolor()[0][:3]) for line in axes.collections if not len(line.get_offsets()) > 1}
+        assert len(drawn) == 2  # lines of density in the colour of each group
+    for axes in below[1:]:
+        grey, *instances = axes.collections
+        assert len(grey.get_offsets()) == np.count_nonzero(pixels.label != 1)
+        assert [len(one.get_offsets()) for one in instances] == [25, 25, 25]
+        assert len({tuple(one.get_facecolor()[0]) for one in instances}) == 3
+        assert len({one.get_paths()[0].vertices.tobytes() for one in instances}) == 3  # a marker each
+    shown = np.concatenate([one.get_offsets() for one in above[0].collections])
+    assert sorted(map(tuple, shown)) == sorted(map(tuple, (pixels.cell[:, ::-1] + 0.5) * 4))
+    assert below[0].get_title() == "by instance: each class 1"
     halved = feature_map(image, pixels, {"": points}, CATEGORIES, stride=8)  # image at half the size
-    assert np.allclose(halved.axes[0].collections[0].get_offsets(), (pixels.cell[:, ::-1] + 0.5) * 8)
-    crowded = feature_map(image, pixels, {"": points * [0, 1] * 0}, CATEGORIES)
-    assert [text.get_text() for text in crowded.axes[1].texts] == ["class 1"]  # the most frequent one only
+    shown = np.concatenate([one.get_offsets() for one in halved.axes[0].collections])
+    assert sorted(map(tuple, shown)) == sorted(map(tuple, (pixels.cell[:, ::-1] + 0.5) * 8))
+
+
+def test_the_map_shows_the_cells_of_one_image_on_it():
+    pixels = cells()
+    pixels.image[25:] = 1  # the first instance of class 1 in image 0, all others in image 1
+    figure = feature_map(
+        np.zeros((64, 64, 3), np.uint8), pixels, {"": np.random.default_rng(0).random((125, 2))}, CATEGORIES
+    )
+    shown = np.concatenate([one.get_offsets() for one in figure.axes[0].collections])
+    assert np.count_nonzero(~np.isnan(np.ma.filled(shown, np.nan)).any(1)) == 25
+    assert [len(one.get_offsets()) for one in figure.axes[3].collections] == [100, 25]
+
+
+def test_a_class_without_a_group_is_one_of_its_own():
+    groups = class_groups(np.array([0, 1, 2, 3, 3]), CATEGORIES)
+    assert {name: found.tolist() for name, found in groups.items()} == {
+        "group a": [True, False, True, False, False],
+        "group b": [False, True, False, False, False],
+        "class 3": [False, False, False, True, True],
+    }
+
+
+def test_maps_beside_each_other_have_titles_and_no_empty_axes():
+    pixels = cells()
+    points = np.random.default_rng(0).random((125, 2))
+    figure = group_maps(dict.fromkeys("abcd", points), pixels.label, CATEGORIES)
+    assert [axes.get_title() for axes in figure.axes] == list("abcd")
+
+
+# --- the film ---------------------------------------------------------------------------------------------------------
+
+
+def test_components_are_the_directions_of_largest_variance():
+    generator = np.random.default_rng(0)
+    phi = generator.standard_normal((5, 8, 9)) * np.array([1, 9, 3, 0.1, 5])[:, None, None]
+    axes = principal_components(phi)
+    assert np.abs(axes).argmax(1).tolist() == [1, 4, 2]
+    assert np.allclose(axes @ axes.T, np.eye(3))
+    shown = feature_image(phi, axes)
+    assert shown.shape == (8, 9, 3)
+    assert (shown.min(), shown.max()) == (0, 1)
+    along = np.tensordot(axes, phi, 1)[0]
+    inside = (shown[..., 0] > 0) & (shown[..., 0] < 1)
+    assert np.corrcoef(shown[..., 0][inside], along[inside])[0, 1] == pytest.approx(1)
+
+
+def test_a_film_has_a_frame_for_each_moment(tmp_path):
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    said = prediction(generator.integers(0, 3, (32, 64)).astype(np.int32), (1, 3))
+    contour, confidence, feature = generator.random((32, 64)), generator.random((4, 8)), generator.random((8, 16, 3))
+    frames = [
+        film_frame(image, said, feature, contour, confidence, CATEGORIES, title=f"after {count}") for count in (0, 9)
+    ]
+    panels = [axes.images[0].get_array() for axes in frames[0].axes]
+    for panel, expected in zip(panels[:3], (confidence, feature, contour), strict=True):
+        assert np.array_equal(panel, expected)
+    assert np.array_equal(panels[3], draw_panoptic(image, said.ids, said.segments, CATEGORIES))
+    save_film(frames, tmp_path / "film.webp", seconds=0.5)
+    with Image.open(tmp_path / "film.webp") as film:
+        assert film.n_frames == 2
+        film.seek(1)
+        film.load()
+        assert film.info["duration"] == 1500
 
 
 def test_the_commonest_thing_has_most_instances_whatever_their_size():
@@ -214,6 +284,18 @@ def test_a_pair_differs_in_the_tasks_alone(tmp_path):
         load_pair(first, tmp_path / "gone")
 
 
+def test_the_packaged_pair_differs_in_the_tasks_alone():
+    pair = load_shipped_pair()
+    assert pair.with_tasks.config.objective.intra_class_triplet > 0
+    assert pair.without_tasks.config == override(replace(START, config=pair.with_tasks.config), TASKS_OFF).config
+    different = [
+        name
+        for name, tensor in pair.without_tasks.network.state_dict().items()
+        if not torch.equal(tensor, pair.with_tasks.network.state_dict()[name])
+    ]
+    assert any(name.startswith("panoptic_feature") for name in different)
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A finished sweep of Table 3 with two seeds and random networks."""
@@ -234,11 +316,12 @@ def swept(tmp_path_factory):
             experiment=run.experiment,
             seed=run.seed,
             config=to_dict(config),
-            data={"name": "data"},
+            data={"name": "data", "fingerprint": ""},
             iterations=1,
             hours=0.0,
             metrics={"features": {"distance_ratio": 0.9 - 0.1 * run.seed - 0.3 * with_tasks, "contour_f": None}},
         )
+        record["base"] = to_dict(START.config)
         write_record(record, place / RECORD)
         (place / NOTEBOOK.name).touch()
     return folder / "sweep"
@@ -296,14 +379,13 @@ def files(*names):
 
 
 def test_command_writes_the_same_bytes_twice_and_says_what_is_missing(folder, capsys):
-    command.main(["published", "ablations", "figure_5", "training"])
+    command.main(["published", "ablations", "feature_metrics", "training"])
     first = written(folder)
     command.main(["published", "ablations"])
     assert written(folder) == first
     assert first.keys() == files("published", "ablations")
     said = capsys.readouterr().out
-    assert "figure_5: not changed: " in said
-    assert "make figures SWEEP=FOLDER" in said
+    assert "feature_metrics: not changed: " in said
     assert "training: not changed: " in said
     with pytest.raises(SystemExit, match=r"no figure 'figure_9'; there are figure_1"):
         command.main(["figure_9"])
@@ -313,12 +395,15 @@ def test_command_writes_the_same_bytes_twice_and_says_what_is_missing(folder, ca
 
 def test_figures_of_a_sweep_name_its_runs(folder, swept, monkeypatch):
     monkeypatch.setattr(command, "POINTS", 4)
+    monkeypatch.setattr(command, "RUNS", swept)
+    monkeypatch.setattr(command, "FOLDER", swept.parent)
     names = ["figure_5", "feature_map", "feature_metrics"]
     command.main([*names, "--sweep", str(swept)])
-    first = written(folder)
+    folder = swept.parent
+    first = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in files(*names)}
     assert first.keys() == files(*names)
     command.main([*names, "--sweep", str(swept)])
-    assert written(folder) == first
+    assert {name: (folder / name).read_bytes() for name in first} == first
     runs = find_pairs(swept)
     for name in names:
         sources = json.loads(first[f"{name}.json"])["sources"]
@@ -329,8 +414,10 @@ def test_figures_of_a_sweep_name_its_runs(folder, swept, monkeypatch):
 
 def test_paired_dots_join_runs_with_one_seed():
     without, with_tasks = {0: 0.5, 1: 0.6, 2: 0.9}, {0: 0.3, 1: 0.5}
-    figure = paired_dots({"ratio": (without, with_tasks), "of one row": ({}, {0: 0.7})}, names=("without", "with"))
+    panels = {"ratio": (without, with_tasks), "of one row": ({}, {0: 0.7})}
+    figure = paired_dots(panels, names=("without", "with"), chance={"of one row": 0.25})
     first, second = figure.axes[:2]
+    assert [0.25, 0.25] in [list(line.get_ydata()) for line in second.lines]
     *pairs, unpaired, mean_without, mean_with = [list(line.get_ydata()) for line in first.lines]
     assert pairs == [[0.5, 0.3], [0.6, 0.5]]
     assert unpaired == [0.9]

@@ -34,7 +34,7 @@ ARROWS = {
         "paper files config machine records data synthcity model objective system inference baselines systems weights"
     ),
     "training": "files config machine records data synthcity model system systems weights evaluation",
-    "experiments": "paper files config records data synthcity objective system weights training",
+    "experiments": "paper files config records data objective system weights training",
     "figures": "paper files data model inference evaluation",
     "report": "paper files config records experiments figures",
     "pages": "figures",

@@ -26,7 +26,7 @@ from spinet.systems import build_model
 from spinet.training.checkpoint import CheckpointError, TrainError, find_checkpoints, load_checkpoint, save_checkpoint
 from spinet.training.loop import train
 from spinet.training.step import learning_rate, make_optimizer
-from spinet.weights import WeightsError, initialise, load_model
+from spinet.weights import WeightsError, initialise, load_model, load_objective
 
 MICRO = replace(
     TINY,
@@ -129,6 +129,20 @@ def test_training_changes_the_weights_and_lowers_the_loss(city: Path, tmp_path: 
     model = load_model(tmp_path / "model.safetensors")
     for name, tensor in model.network.state_dict().items():
         assert torch.equal(tensor, weights[name])
+
+
+def test_snapshots_are_the_weights_after_their_iterations(city: Path, tmp_path: Path):
+    train(with_training(MICRO, iterations=3, snapshots=(0, 2, 3)), data=city, out=tmp_path / "a")
+    train(with_training(MICRO, iterations=3, snapshots=()), data=city, out=tmp_path / "b")
+    assert not (tmp_path / "b" / "snapshots").exists()
+    folders = sorted((tmp_path / "a" / "snapshots").iterdir())
+    assert [folder.name for folder in folders] == ["0000000", "0000002", "0000003"]
+    start, second, last = (load_file(folder / "model.safetensors") for folder in folders)
+    end = load_file(tmp_path / "b" / "model.safetensors")  # snapshots change nothing
+    assert all(torch.equal(last[name], end[name]) for name in end)
+    for before, after in ((start, second), (second, last)):
+        assert any(not torch.equal(before[name], after[name]) for name in end)
+    assert load_objective(folders[1] / "auxiliary.safetensors").inter is not None
 
 
 def test_a_crowd_of_nothing_trains(city: Path, tmp_path: Path):

@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 FROM_ZERO = set(
-    "freeze_stages coordinate_frequencies head_convs workers warmup seed evaluate_every min_component_area small_area"
-    " semantic_layers".split()
+    "freeze_stages coordinate_frequencies head_convs workers warmup seed evaluate_every snapshots min_component_area"
+    " small_area semantic_layers".split()
 )
 """Integers with minimum 0; all others have minimum 1."""
 

@@ -123,6 +123,7 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every: int = 1000
     evaluate_every: int = 5000
+    snapshots: tuple[int, ...] = ()  # keep the weights after these iterations, 0 for the start: frames of a film
     log: Literal["csv", "tensorboard"] = "csv"
 
 

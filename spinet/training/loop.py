@@ -16,7 +16,7 @@ from spinet.files import owned
 from spinet.machine import exact_float32, tuned_convolutions
 from spinet.training.interruption import Interruption
 from spinet.training.outcome import RECORD, note_end, stored
-from spinet.training.run import Run
+from spinet.training.run import SNAPSHOTS, Run
 from spinet.training.step import Step
 
 
@@ -36,7 +36,8 @@ def train(
     Args:
         data: a folder in Cityscapes or COCO panoptic layout with the splits "train" and "val".
         out: folder for `checkpoint_*.pt`, `log.csv` (or TensorBoard's files), `model.safetensors`,
-            `auxiliary.safetensors` (the heads of SPINet's auxiliary tasks) and `record.json`.
+            `auxiliary.safetensors` (the heads of SPINet's auxiliary tasks) and `record.json`; the same weights after
+            the iterations `train.snapshots` in `snapshots/<iteration>/`.
         init: initial weights, see `initialise`; `config` should have their network (`read_config`).
         resume: continue from the last checkpoint in `out`, if there is one.
         experiment: name of the record.
@@ -80,6 +81,8 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
     """The training loop. `train` locks the folder before it and records how it ended."""
     settings = run.config.train
     run.record("running", run.start, {})
+    if run.start == 0 in settings.snapshots:
+        run.save_weights(run.out / SNAPSHOTS / f"{0:07}")
     run.training.train()
     step: Step | None = None
     asked = False
@@ -103,6 +106,8 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
             step = None
         if store:
             run.save(done)
+        if done in settings.snapshots:
+            run.save_weights(run.out / SNAPSHOTS / f"{done:07}")
         if stop:
             raise interruption.error(f"saved {done} of {settings.iterations} iterations in {run.out}; --resume goes on")
         if judge:

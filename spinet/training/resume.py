@@ -14,7 +14,7 @@ FREE = {"input.workers", "train.images_per_device", "train.log"}
 
 ADJUSTABLE = {
     *("train.learning_rate", "train.warmup", "train.clip_norm", "train.precision"),
-    *("train.iterations", "train.evaluate_every", "train.checkpoint_every"),
+    *("train.iterations", "train.evaluate_every", "train.checkpoint_every", "train.snapshots"),
 }
 """Settings that may change, like all of `inference`; the history in the record lists the changes."""
 

@@ -30,6 +30,9 @@ from spinet.training.resume import existing_checkpoints, remedy_for_non_finite, 
 from spinet.training.step import Part, PendingLosses, Prepare, Step, learning_rate, make_optimizer, take_step
 from spinet.weights import initialise, save_model, save_objective
 
+SNAPSHOTS = "snapshots"
+"""Folder with the weights after the iterations `train.snapshots`, one folder each."""
+
 HALVINGS = 16
 """Maximum number of consecutive overflows in fp16: they halve the loss scale from its initial value to 1."""
 
@@ -198,6 +201,13 @@ class Run:
             }
             save_checkpoint(self.out, done, state)
 
+    def save_weights(self, folder: Path) -> None:
+        """Writes the network, and the heads of SPINet's auxiliary tasks."""
+        if self.main:
+            save_model(self.model, folder / "model.safetensors")
+            if self.training.train_only is not None:
+                save_objective(self.training.train_only, self.config, folder / OBJECTIVE)
+
     def judge(self, done: int) -> None:
         """Evaluates during training."""
         self.training.eval()
@@ -210,10 +220,7 @@ class Run:
         """Writes the weights, evaluates them, and returns the record."""
         if self.log:
             self.log.close()
-        if self.main:
-            save_model(self.model, self.out / "model.safetensors")
-            if self.training.train_only is not None:
-                save_objective(self.training.train_only, self.config, self.out / OBJECTIVE)
+        self.save_weights(self.out)
         done = self.config.train.iterations
         self.record("trained", done, {})
         self.training.eval()
