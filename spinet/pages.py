@@ -199,6 +199,79 @@ SIMILARITY = """
 """
 
 
+def power_calculator(*, gap: float, spread: float, seeds: int, critical: Sequence[float], description: str) -> HTML:
+    """How often a paired t-test over seeds sees a gap between two settings, computed in the page.
+
+    For n seeds the statistic has a noncentral t-distribution; the page integrates over the sample's standard deviation.
+
+    Args:
+        gap: first difference of the settings, PQ.
+        spread: first standard deviation of a setting over its seeds, PQ.
+        seeds: first number of seeds.
+        critical: critical values of the two-sided test for 2, 3, … seeds.
+        description: text alternative.
+    """
+    return HTML(
+        POWER.replace("DESCRIPTION", html.escape(description, quote=True))
+        .replace("START", json.dumps([gap, spread, seeds]))
+        .replace("MOST", str(len(critical) + 1))
+        .replace("CRITICAL", json.dumps([round(value, 6) for value in critical]))
+    )
+
+
+POWER = """
+<div class="spinet-power">
+  <label>gap, PQ <input type="range" min="0" max="3" step="0.1"> <output></output></label><br>
+  <label>spread, PQ <input type="range" min="0.1" max="2" step="0.1"> <output></output></label><br>
+  <label>seeds <input type="range" min="2" max="MOST" step="1"> <output></output></label>
+  <p role="status"></p>
+  <svg viewBox="0 0 400 170" role="img" aria-label="DESCRIPTION"
+    style="width: 100%; max-width: 640px; font: 9px sans-serif">
+    <path d="M40 10V140H390" fill="none" stroke="currentColor"/>
+    <text x="36" y="14" text-anchor="end">100 %</text><text x="36" y="143" text-anchor="end">0 %</text>
+    <text x="40" y="153">2</text><text x="390" y="153" text-anchor="end">MOST</text>
+    <text x="215" y="165" text-anchor="middle">seeds of each setting</text>
+    <line y1="10" y2="140" stroke="grey"/><polyline fill="none" stroke="#0072B2" stroke-width="2"/>
+  </svg>
+  <script>
+    (() => {
+      const root = document.currentScript.parentElement, critical = CRITICAL;
+      const inputs = [...root.querySelectorAll("input")], outputs = [...root.querySelectorAll("output")];
+      START.forEach((value, index) => { inputs[index].value = value; });
+      const normal = x => {  // distribution function; Abramowitz and Stegun, 7.1.26
+        const z = Math.abs(x) / Math.SQRT2, t = 1 / (1 + 0.3275911 * z);
+        const factors = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
+        const erf = 1 - factors.reduce((sum, factor) => (sum + factor) * t, 0) * Math.exp(-z * z);
+        return x < 0 ? (1 - erf) / 2 : (1 + erf) / 2;
+      };
+      const power = (gap, spread, seeds) => {
+        const freedom = seeds - 1, shift = gap / (spread * Math.SQRT2) * Math.sqrt(seeds), limit = critical[seeds - 2];
+        let found = 0, all = 0;
+        for (let s = 0.002; s < 6; s += 0.004) {  // sample standard deviation / true one, with its density
+          const density = Math.exp((freedom - 1) * Math.log(s) - freedom * (s * s - 1) / 2);
+          found += density * normal(shift - limit * s);
+          all += density;
+        }
+        return found / all;
+      };
+      const show = () => {
+        const [gap, spread, seeds] = inputs.map(input => Number(input.value));
+        outputs.forEach((output, index) => { output.textContent = inputs[index].value; });
+        const share = Math.round(100 * power(gap, spread, seeds));
+        root.querySelector("p").textContent = `With ${seeds} seeds ${share} % of such studies see the gap.`;
+        const column = count => 40 + 350 * (count - 2) / (MOST - 2);
+        const line = critical.map((_, index) => [column(index + 2), 140 - 130 * power(gap, spread, index + 2)]);
+        root.querySelector("polyline").setAttribute("points", line.map(point => point.join()).join(" "));
+        for (const side of ["x1", "x2"]) root.querySelector("line").setAttribute(side, column(seeds));
+      };
+      for (const input of inputs) input.addEventListener("input", show);
+      show();
+    })();
+  </script>
+</div>
+"""
+
+
 def _image(frame: Figure | Image.Image) -> Image.Image:
     return frame if isinstance(frame, Image.Image) else Image.open(io.BytesIO(to_png(frame))).convert("RGB")
 

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 import nbformat
 import numpy as np
 import pytest
+from scipy import stats
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -250,12 +251,18 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+ALIVE = ("33_panoptic_feature", "40_auxiliary_tasks", "54_ablations", "60_feature_clustering")
+"""Notebooks whose pages are moved and clicked."""
+
+
 @pytest.fixture(scope="module")
 def site(quickstart, course, tmp_path_factory):
-    """Folder and address of the course as pages: 00 executed by JupyterLab, 33 by papermill, the others as stored."""
-    folder, executed = tmp_path_factory.mktemp("pages") / "site", course / "notebooks" / "33_panoptic_feature.ipynb"
-    execute = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", executed.parent, executed, executed]
-    subprocess.run(execute, env=os.environ | {"SPINET_PAGES": "1"}, check=True, capture_output=True)
+    """Folder and address of the course as pages: 00 executed by JupyterLab, `ALIVE` by papermill, others as stored."""
+    folder = tmp_path_factory.mktemp("pages") / "site"
+    for name in ALIVE:
+        executed = course / "notebooks" / f"{name}.ipynb"
+        execute = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", executed.parent, executed, executed]
+        subprocess.run(execute, env=os.environ | {"SPINET_PAGES": "1"}, check=True, capture_output=True)
     command = [sys.executable, ROOT / "docs" / "publish.py", course / "notebooks", folder]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -279,6 +286,7 @@ def test_pages_are_whole_and_need_nothing_from_elsewhere(browser, site, width):
     assert len([name for name in names if name.startswith("notebooks/")]) > 13
     assert {"index.html", "docs/speed.html", "api/spinet.model.html", "notebooks/00_quickstart.html"} <= set(names)
     for name in names:
+        assert (folder / name).stat().st_size < 2e6, name
         visit.page.goto(address + name)
         visit.page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise }")
         facts = visit.page.evaluate(
@@ -324,12 +332,43 @@ def test_an_interactive_figure_is_a_flipbook_on_a_page(browser, site):
     page.close()
 
 
-def test_a_click_compares_features_on_a_page(browser, site):
+def test_a_slider_moves_on_another_page(browser, site):
     visit = Visit(browser, site[1])
     page = visit.page
-    page.goto(f"{site[1]}notebooks/33_panoptic_feature.html")
+    page.goto(f"{site[1]}notebooks/40_auxiliary_tasks.html")
+    books = page.locator(".spinet-flipbook")
+    assert books.count() > 0
+    for book in books.all():
+        moved = "End" if book.locator("input").input_value() == "0" else "Home"
+        picture_changes(page, book.locator("img"), lambda book=book, key=moved: book.locator("input").press(key))
+    assert not visit.complaints
+    page.close()
+
+
+def test_power_is_computed_on_a_page(browser, site):
+    visit = Visit(browser, site[1])
+    page = visit.page
+    page.goto(f"{site[1]}notebooks/54_ablations.html")
+    part = page.locator(".spinet-power")
+    inputs = part.locator("input")
+    for gap, spread, seeds in ((1.2, 0.5, 3), (0.0, 0.5, 10), (3.0, 0.1, 2), (0.5, 1.0, 30)):
+        for number, value in enumerate((gap, spread, seeds)):
+            inputs.nth(number).fill(f"{value:g}")
+        shift = gap / (spread * np.sqrt(2)) * np.sqrt(seeds)
+        share = stats.nct.sf(stats.t.ppf(0.975, seeds - 1), seeds - 1, shift)
+        shown = int(re.search(rf"With {seeds} seeds (\d+) %", part.get_by_role("status").inner_text()).group(1))
+        assert shown == pytest.approx(100 * share, abs=0.6), (gap, spread, seeds)
+    assert not visit.complaints
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["33_panoptic_feature", "60_feature_clustering"])
+def test_a_click_compares_features_on_a_page(browser, site, name):
+    visit = Visit(browser, site[1])
+    page = visit.page
+    page.goto(f"{site[1]}notebooks/{name}.html")
     part = page.locator(".spinet-similarity")
-    image, canvas = part.locator("img"), part.locator("canvas")
+    image, canvas = part.locator("img"), part.locator("canvas").last
     canvas.wait_for()
 
     def pixels():
