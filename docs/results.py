@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spinet.files import atomic_write, read_json
-from spinet.records import find_records
+from spinet.records import find_records, read_record
 from spinet.report.grid import Grid
 from spinet.report.single import QUALITIES, cost, is_single, percent, results_table
 from spinet.speed.summary import read_benchmarks, summary
@@ -20,14 +20,18 @@ RESULTS, SPEED = ROOT / "docs" / "results.md", ROOT / "docs" / "speed.md"
 START, END = "<!-- generated from records by make docs -->", "<!-- end of what is generated -->"
 
 
+NETWORKS = {"with the auxiliary tasks": "", "without them": "_no_tasks"}
+"""The networks in the package, with the ends of their files' names."""
+
+
 def single_records() -> list[dict[str, Any]]:
     """Records of single runs, and last the record of the weights in the package."""
-    return [*filter(is_single, find_records(RUNS).values()), *card_records()]
+    return [*filter(is_single, find_records(RUNS).values()), packaged_record("")]
 
 
-def card_records() -> list[dict[str, Any]]:
-    """The record of the weights in the package."""
-    return list(find_records(CARD.parent).values())
+def packaged_record(end: str) -> dict[str, Any]:
+    """The record of one of the networks in the package."""
+    return read_record(CARD.parent / f"synthcity{end}.json")
 
 
 def short_table(records: Iterable[Mapping[str, Any]]) -> Grid:
@@ -68,33 +72,56 @@ def replaced(text: str, content: str) -> str:
     return f"{before}{START}\n\n{content}\n{END}{after}"
 
 
-def class_table(folder: Path) -> Grid:
-    """PQ of each class in percent, with the things' AP, of the packaged weights on SynthCity and on KITTI's photos."""
-    city = read_json(folder / "synthcity.json")["metrics"]
-    kitti = read_json(folder / "kitti.json")
+def network_table() -> Grid:
+    """The scores of both networks in percent, on SynthCity and on KITTI's photos, which neither was trained on."""
     rows = []
-    for key, one in city["per_class"].items():
-        photos = kitti["per_class"].get(key, {})
-        precision = city["average_precision"]["per_class"].get(key, {})
-        scores = [percent(share and 100 * share) for share in (one["pq"], precision.get("AP"), photos.get("pq"))]
-        rows.append([one["name"], str(one["tp"] + one["fn"]), *scores, str(photos.get("tp", 0) + photos.get("fn", 0))])
-    columns = ["class", "segments", "PQ", "AP", "PQ on KITTI", "segments there"]
+    for name, end in NETWORKS.items():
+        record, photos = packaged_record(end), read_json(CARD.parent / f"kitti{end}.json")
+        city = record["metrics"]
+        parts = [100 * photos[part]["pq"] for part in ("All", "Things", "Stuff")] + [
+            100 * photos[part] for part in ("AP", "mIoU")
+        ]
+        scores = [city[name] for name in (*QUALITIES, "AP", "mIoU")]
+        semantic = [city[f"{quality}_components"] for quality in QUALITIES] + [None, city["mIoU"]]
+        images = f"{record['data']['name']}, {city['images']} scenes"
+        rows.append([images, name, *map(percent, scores)])
+        rows.append([images, f"{name}: its semantic output + connected components", *map(percent, semantic)])
+        rows.append([f"KITTI, {photos['images']} photos", name, *map(percent, parts)])
+    rows.sort(key=lambda row: row[0].startswith("KITTI"))
+    return Grid([("", name) for name in ("data", "network", *QUALITIES, "AP", "mIoU")], rows)
+
+
+def class_table() -> Grid:
+    """PQ of each class in percent, with the things' AP, of both networks on SynthCity and on KITTI's photos."""
+    ends = NETWORKS.values()
+    cities = [packaged_record(end)["metrics"] for end in ends]
+    photos = [read_json(CARD.parent / f"kitti{end}.json")["per_class"] for end in ends]
+    rows = []
+    for key, one in cities[0]["per_class"].items():
+        scores = [city["per_class"][key]["pq"] for city in cities]
+        scores += [city["average_precision"]["per_class"].get(key, {}).get("AP") for city in cities]
+        scores += [photo.get(key, {}).get("pq") for photo in photos]
+        there = photos[0].get(key, {})
+        counts = one["tp"] + one["fn"], there.get("tp", 0) + there.get("fn", 0)
+        rows.append([one["name"], str(counts[0]), *(percent(s and 100 * s) for s in scores), str(counts[1])])
+    columns = ["PQ", "PQ without tasks", "AP", "AP without", "PQ on KITTI", "PQ on KITTI without"]
+    return Grid([("", name) for name in ("class", "segments", *columns, "segments there")], rows)
+
+
+def size_table() -> Grid:
+    """Which share of the things both networks find, by size and by what is around them."""
+    ours, without = (read_json(CARD.parent / f"instances{end}.json")["found"] for end in NETWORKS.values())
+    rows = []
+    for trait, one in ours.items():
+        found = (one["spinet"], without[trait]["spinet"], one["components"])
+        rows.append([trait, str(one["number"]), *(percent(100 * each / one["number"]) for each in found)])
+    columns = ("things", "number", "found", "found without tasks", "found by components of the first")
     return Grid([("", name) for name in columns], rows)
-
-
-def size_table(folder: Path) -> Grid:
-    """Which share of the things the packaged weights find, by size and by what is around them."""
-    found = read_json(folder / "instances.json")["found"]
-    rows = [
-        [trait, str(one["number"]), *(percent(100 * one[name] / one["number"]) for name in ("spinet", "components"))]
-        for trait, one in found.items()
-    ]
-    return Grid([("", name) for name in ("things", "number", "found", "found by components")], rows)
 
 
 def pages() -> dict[Path, str]:
     """The current text of every page with generated numbers."""
-    card = (results_table(card_records()), class_table(CARD.parent), size_table(CARD.parent))
+    card = (network_table(), class_table(), size_table())
     content = {
         README: short_table(single_records()).markdown(),
         RESULTS: results_table(single_records()).markdown(),
