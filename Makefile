@@ -14,6 +14,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
+# what an executed notebook shows: code, weights, records and figures
+SHOWN := $(shell find spinet figures -name '*.py' -o -name '*.safetensors' -o -name '*.json' -o -name '*.png' -o -name '*.webp')
 
 .PHONY: reproduce test check lint docs faults bench gpu-wheels lab notebook notebooks exercises site figures clean
 
@@ -80,7 +82,7 @@ figure-%: .venv/installed
 	$(BIN)/python -m spinet.figures $(if $(SWEEP),--sweep $(SWEEP)) $(if $(filter 1 2 2-% 3 4 5,$*),figure_)$(subst -,_,$*)
 
 # a copy in build/notebooks is whole: one that fails, or is interrupted, stays in build/running
-build/notebooks/%.ipynb: notebooks/%.ipynb $(shell find spinet -name '*.py') .venv/installed
+build/notebooks/%.ipynb: notebooks/%.ipynb $(SHOWN) .venv/installed
 	@mkdir -p build/notebooks build/running
 	SPINET_PAGES=1 $(BIN)/papermill --cwd notebooks --execution-timeout 600 --no-progress-bar $< build/running/$*.ipynb
 	@mv build/running/$*.ipynb $@

@@ -12,12 +12,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
 from sphinx.cmd.build import build_main
 
 from spinet.paper import URL
+from spinet.records import source_state
 from spinet.report import report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +31,7 @@ BESIDE = ("paper_map", "glossary", "references")
 INTRODUCTION = f"""# SPINet, taken apart
 
 [Single-shot Path Integrated Panoptic Segmentation]({URL}) (Hwang, Oh, Kim), re-implemented and explained. The outputs
-on these pages come from the run that built them.
+on these pages come from the run that built them. MADE
 
 <p><a href="report.html">All runs in one report</a></p>
 
@@ -62,7 +64,7 @@ def publish(notebooks: Path, out: Path) -> None:
         others = [path.stem for path in sorted(source.glob("docs/*.md")) if path.stem not in {"course", *BESIDE}]
         pages = [f"docs/{name}" for name in others]
         index = [
-            course.replace("# The course\n", INTRODUCTION, 1),
+            course.replace("# The course\n", INTRODUCTION.replace("MADE", made()), 1),
             toctree("The course", entries),
             toctree(
                 "Documentation",
@@ -76,6 +78,13 @@ def publish(notebooks: Path, out: Path) -> None:
         shutil.rmtree(out, ignore_errors=True)
         if code := build_main(["-q", "--fail-on-warning", "--keep-going", *settings, str(source), str(out)]):
             raise SystemExit(code)
+
+
+def made() -> str:
+    """A sentence: when the site is built, and from which commit."""
+    commit, dirty = source_state()
+    source = f" from commit `{commit[:12]}`{', with changes' if dirty else ''}" if commit else ""
+    return f"Built on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC{source}."
 
 
 def toctree(caption: str, entries: Iterable[str]) -> str:

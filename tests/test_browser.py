@@ -309,6 +309,8 @@ def test_pages_are_whole_and_need_nothing_from_elsewhere(browser, site, width):
         assert (facts["formulas"], facts["wrong"], facts["tex"]) == (facts["set"], 0, []), name
         assert facts["pictures"] or name.startswith(("api/", "data/", "docs/", "figures/", "spinet/")), name
         assert (facts["missing"], facts["unnamed"]) == ([], []), name
+    visit.page.goto(address + "index.html")
+    assert re.search(r"Built on \d{4}-\d\d-\d\d at \d\d:\d\d UTC", visit.page.locator("article").inner_text())
     assert not visit.complaints
     visit.page.close()
 
