@@ -2,10 +2,10 @@
 # make reproduce PROFILE=cityscapes_r50 DATA=folder: the same with the paper's settings, on the paper's data.
 # make test: sets up; linting, types and all tests. make check: linting, types and the quick tests, in 3 minutes.
 # make docs: writes the generated parts of the README and of docs/ from records and from the configuration.
-# make figures: draws the course's figures and writes the tables; SWEEP=folder: also those of a finished sweep of Table 3.
+# make figures: draws the course's figures and writes the tables; SWEEP=folder: Fig. 5 and the map of φ from that sweep.
 # make lab: opens the course. make notebooks: executes it in build/notebooks.
 # make notebook NB=60 ARGS="-p scene 2": executes one notebook with other parameters; ARGS=--help-notebook lists them.
-# make figure-5 SWEEP=folder, make figure-targets: draws one figure; python -m spinet.figures --help lists them.
+# make figure-5, make figure-targets: draws one figure; python -m spinet.figures --help lists them.
 # make exercises: student copies of the notebooks in build/exercises, without the solutions, and a table of points.
 # make site: the course, docs/ and an API reference as pages in build/site.
 # make bench: measures times. make faults: injects faults for some minutes; writes docs/faults.md.

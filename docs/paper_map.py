@@ -70,7 +70,7 @@ FIGURES = (
         "results without and with the tasks",
         "61",
         "Fig. 5",
-        "make figure-5 SWEEP=runs/synthcity",
+        "make figure-5",
         "in miniature",
     ),
 )

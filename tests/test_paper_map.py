@@ -7,7 +7,7 @@ import pytest
 from paper_map import PAGE, PARTS, ROOT, notebook, page
 
 from spinet.cli import parse
-from spinet.figures.__main__ import FIGURES, OF_A_SWEEP
+from spinet.figures.__main__ import COMPARISONS, FIGURES
 
 ENTRIES = [entry for entries in PARTS.values() for entry in entries]
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.place} {entry.what}")
@@ -43,10 +43,10 @@ def test_its_command_exists(entry):
         figure = target.removeprefix("figure-")
         if figure != target:
             assert re.search(r"^figure-%:", makefile, flags=re.MULTILINE)
-            assert {figure, f"figure_{figure}"} & {*FIGURES, *OF_A_SWEEP}
+            assert {figure, f"figure_{figure}"} & {*FIGURES, *COMPARISONS}
         else:
             assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
-        assert settings in ([], ["SWEEP=runs/synthcity"], [f"NB={entry.notebook}"])
+        assert settings in ([], [f"NB={entry.notebook}"])
     else:
         assert words[:2] == ["-m", "pytest"]
         assert (ROOT / words[2]).is_file()
