@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from spinet.config import PRESETS, ConfigError, PresetName
 from spinet.config.baselines import TITLES
@@ -20,7 +21,8 @@ from spinet.evaluation.clustering import contour_map
 from spinet.evaluation.components import components
 from spinet.experiments.sweep import sweep
 from spinet.experiments.tables import CAMPAIGNS, PAPER_GROUPS
-from spinet.figures.film import feature_image, film_frame, principal_components, save_film
+from spinet.figures.components import feature_picture, principal_axes
+from spinet.figures.film import film_frame, save_film
 from spinet.files import atomic_write
 from spinet.inference.predict import predict, run_network
 from spinet.records import read_record
@@ -99,18 +101,18 @@ def film(run: Path, data: Path, *, scene: int = 0) -> Path:
     dataset = open_dataset(data, "val")
     image = dataset[scene].pixels
     folders = sorted((run / SNAPSHOTS).iterdir())
-    axes = principal_components(_computed(folders[-1], image)[1])  # those of the last frame for all frames
+    axes = principal_axes(_computed(folders[-1], image)[1])  # those of the last frame for all frames
     frames = []
     for folder in folders:
         model, phi, contour, confidence = _computed(folder, image)
         title = f"after {int(folder.name)} of {model.config.train.iterations} iterations"
-        feature, prediction = feature_image(phi, axes), predict(model, image)
+        feature, prediction = feature_picture(phi, axes), predict(model, image)
         frames.append(film_frame(image, prediction, feature, contour, confidence, dataset.categories, title=title))
     save_film(frames, run / "film.webp")
     return run / "film.webp"
 
 
-def _computed(folder: Path, image: np.ndarray) -> tuple[Model, np.ndarray, np.ndarray, np.ndarray]:
+def _computed(folder: Path, image: np.ndarray) -> tuple[Model, Tensor, np.ndarray, np.ndarray]:
     """The network of a snapshot, with its φ, its contour map and its class head's largest score at each location."""
     model = load_model(folder / "model.safetensors")
     output = run_network(model, image)
@@ -120,7 +122,7 @@ def _computed(folder: Path, image: np.ndarray) -> tuple[Model, np.ndarray, np.nd
     finest = levels[0].shape
     scores = [F.interpolate(level[None, None], size=finest, mode="nearest")[0, 0] for level in levels]
     confidence = torch.stack(scores).amax(0).sigmoid().numpy()
-    return model, output.features.phi[0].float().numpy(), contour_map(contour, output), confidence
+    return model, output.features.phi[0].float(), contour_map(contour, output), confidence
 
 
 def overlay_sheet(model: Model, dataset: PanopticDataset, *, rows: int = 6) -> np.ndarray:

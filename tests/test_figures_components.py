@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from spinet.config import COCO_R50, TINY, ModelConfig, ObjectiveConfig
 from spinet.data.label_space import LabelSpace
 from spinet.figures.boxes import in_millions, size_of
-from spinet.figures.components import _around, _choose, feature_picture, figure_3, figure_4
+from spinet.figures.components import _around, _choose, feature_picture, figure_3, figure_4, principal_axes
 from spinet.figures.style import save, to_png
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
@@ -203,6 +203,20 @@ def test_colours_know_no_scale_no_offset_and_no_order_of_channels():
     colors = feature_picture(phi)
     moved = 3 * phi[torch.randperm(6, generator=generator)] + 7
     np.testing.assert_allclose(feature_picture(moved), colors, atol=1e-6)
+
+
+def test_the_axes_of_one_feature_map_may_colour_another():
+    generator = torch.Generator().manual_seed(0)
+    phi = torch.randn(5, 8, 9, generator=generator) * torch.tensor([1, 9, 3, 0.1, 5])[:, None, None]
+    axes = principal_axes(phi)
+    assert axes.abs().argmax(0).tolist() == [1, 4, 2]
+    torch.testing.assert_close(axes.T @ axes, torch.eye(3, dtype=torch.double))
+    assert np.array_equal(feature_picture(phi, axes), feature_picture(phi))
+    other = phi.flip(0)
+    along = np.tensordot(axes.numpy(), other.double().numpy(), ((0,), (0,)))[0]
+    red = feature_picture(other, axes)[..., 0]
+    inside = (red > 0) & (red < 1)
+    assert np.corrcoef(red[inside], along[inside])[0, 1] > 1 - 1e-9
 
 
 def test_a_feature_without_variation_is_grey():

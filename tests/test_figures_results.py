@@ -24,7 +24,7 @@ from spinet.experiments.pair import TASKS_OFF, find_pairs, load_pair, load_shipp
 from spinet.experiments.sweep import NOTEBOOK, PLAN, ExperimentError, Plan, make_plan
 from spinet.figures import __main__ as command
 from spinet.figures.clusters import class_groups, feature_map, group_maps, most_frequent_thing
-from spinet.figures.film import feature_image, film_frame, principal_components, save_film
+from spinet.figures.film import film_frame, save_film
 from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
 from spinet.figures.results import Seen, balance, figure_5, gains, speed
 from spinet.figures.runs import paired_dots
@@ -138,20 +138,6 @@ def test_maps_beside_each_other_have_titles_and_no_empty_axes():
 
 
 # --- the film ---------------------------------------------------------------------------------------------------------
-
-
-def test_components_are_the_directions_of_largest_variance():
-    generator = np.random.default_rng(0)
-    phi = generator.standard_normal((5, 8, 9)) * np.array([1, 9, 3, 0.1, 5])[:, None, None]
-    axes = principal_components(phi)
-    assert np.abs(axes).argmax(1).tolist() == [1, 4, 2]
-    assert np.allclose(axes @ axes.T, np.eye(3))
-    shown = feature_image(phi, axes)
-    assert shown.shape == (8, 9, 3)
-    assert (shown.min(), shown.max()) == (0, 1)
-    along = np.tensordot(axes, phi, 1)[0]
-    inside = (shown[..., 0] > 0) & (shown[..., 0] < 1)
-    assert np.corrcoef(shown[..., 0][inside], along[inside])[0, 1] == pytest.approx(1)
 
 
 def test_a_film_has_a_frame_for_each_moment(tmp_path):

@@ -20,16 +20,31 @@ LEVEL, COORDINATES, FEATURE = COLORS[0], COLORS[4], COLORS[3]
 ANCHOR, NEGATIVE, CONTOUR = COLORS[5], COLORS[0], COLORS[2]
 
 
-def feature_picture(phi: Float[Tensor, "D_phi h w"]) -> Float[np.ndarray, "h w 3"]:
-    """The three principal components of a feature map as red, green and blue, 0 … 1."""
-    points = phi.detach().double().flatten(1)
-    points = points - points.mean(1, keepdim=True)
+def principal_axes(phi: Float[Tensor, "D_phi h w"]) -> Float[Tensor, "D_phi 3"]:
+    """The three directions in which the vectors of a feature map vary most."""
+    points = _centred(phi)
     axes = torch.linalg.eigh(points @ points.T).eigenvectors[:, -3:].flip(1)
-    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # fix the sign of each eigenvector
-    values = axes.T @ points
+    return axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # fix the sign of each eigenvector
+
+
+def feature_picture(
+    phi: Float[Tensor, "D_phi h w"], axes: Float[Tensor, "D_phi 3"] | None = None
+) -> Float[np.ndarray, "h w 3"]:
+    """Three components of a feature map as red, green and blue, 0 … 1.
+
+    Args:
+        axes: their directions; by default the principal axes of this feature map.
+    """
+    points = _centred(phi)
+    values = (principal_axes(phi) if axes is None else axes).T @ points
     spread = values.std(1, keepdim=True).clamp(min=1e-12)
     colors = (0.5 + values / (4 * spread)).clamp(0, 1)  # two standard deviations to each side
     return colors.view(3, *phi.shape[1:]).permute(1, 2, 0).numpy()
+
+
+def _centred(phi: Float[Tensor, "D_phi h w"]) -> Float[Tensor, "D_phi n"]:
+    points = phi.detach().double().flatten(1)
+    return points - points.mean(1, keepdim=True)
 
 
 def figure_3(network: Any, size: tuple[int, int]) -> Figure:

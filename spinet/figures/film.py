@@ -17,20 +17,6 @@ from spinet.files import atomic_write
 from spinet.inference.predict import Prediction
 
 
-def principal_components(phi: Float[np.ndarray, "D h w"], *, number: int = 3) -> Float[np.ndarray, "k D"]:
-    """The directions in which the vectors of φ vary most, largest first."""
-    vectors = phi.reshape(len(phi), -1)
-    covariance = np.cov(vectors)
-    return np.linalg.eigh(covariance)[1].T[::-1][:number]
-
-
-def feature_image(phi: Float[np.ndarray, "D h w"], axes: Float[np.ndarray, "3 D"]) -> Float[np.ndarray, "h w 3"]:
-    """φ along three directions as red, green and blue, each from its 2nd to its 98th percentile."""
-    parts = np.tensordot(axes, phi, 1)
-    low, high = np.percentile(parts, [2, 98], axis=(1, 2), keepdims=True)
-    return ((parts - low) / np.maximum(high - low, 1e-12)).clip(0, 1).transpose(1, 2, 0)
-
-
 def film_frame(
     image: UInt8[np.ndarray, "H W 3"],
     prediction: Prediction,
@@ -45,7 +31,7 @@ def film_frame(
 
     Args:
         prediction: the panoptic map.
-        feature: φ as an image, see `feature_image`.
+        feature: φ as an image, see `feature_picture`.
         contour: probability of a border between classes.
         confidence: the largest score of any thing class at each location.
         title: which moment it is.
