@@ -32,10 +32,14 @@ def flipbook(
         description: text alternative of the images.
         first: index of the first figure to show of each series; by default 0.
     """
+    pictures: dict[str, int] = {}  # a setting that changes nothing repeats a picture, which the page holds once
     series = {
         name: {
             "first": (first or {}).get(name, 0),
-            "frames": [{"title": title, "webp": _encoded(_image(frame))} for title, frame in frames],
+            "frames": [
+                {"title": title, "picture": pictures.setdefault(_encoded(_image(frame)), len(pictures))}
+                for title, frame in frames
+            ],
         }
         for name, frames in books.items()
     }
@@ -46,6 +50,7 @@ def flipbook(
         .replace("DESCRIPTION", html.escape(description, quote=True))
         .replace("WIDTH", str(round(max(_width(frame) for frames in books.values() for _, frame in frames))))
         .replace("SERIES", json.dumps(list(series.values())).replace("</", "<\\/"))
+        .replace("PICTURES", json.dumps(list(pictures)))
     )
 
 
@@ -66,11 +71,12 @@ FLIPBOOK = """
   <script>
     (() => {
       const book = document.currentScript.parentElement, series = SERIES;
+      const pictures = PICTURES;
       const [select, range, output, image] = ["select", "input", "output", "img"].map(tag => book.querySelector(tag));
       const show = () => {
         const frame = series[select.selectedIndex].frames[range.value];
         output.textContent = frame.title;
-        image.src = "data:image/webp;base64," + frame.webp;
+        image.src = "data:image/webp;base64," + pictures[frame.picture];
       };
       const open = () => {
         const { first, frames } = series[select.selectedIndex];

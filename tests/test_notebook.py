@@ -180,9 +180,11 @@ def test_a_page_gets_a_flipbook_of_every_control(shown, monkeypatch):
     assert [frame["title"] for frame in number["frames"]] == ["0", "17", "33", "50", "67", "83", "100"]
     assert [frame["title"] for frame in end["frames"]] == ["1", "2"]
     assert (number["first"], end["first"]) == (3, 0)
-    frames = [frame["webp"] for frame in number["frames"] + end["frames"]]
-    assert len({Image.open(io.BytesIO(base64.b64decode(frame))).size for frame in frames}) == 1
+    frames = [frame["picture"] for frame in number["frames"] + end["frames"]]
     assert frames[3] == frames[7] != frames[0]  # both start with the initial values of all controls
+    stored = json.loads(re.search(r"pictures = (\[.*\]);", page).group(1))
+    assert len(stored) == len(set(stored)) == max(frames) + 1 == len(set(frames))
+    assert len({Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in stored}) == 1
 
 
 def test_a_flipbook_turns_a_checkbox_off_and_on(shown, monkeypatch):
