@@ -200,6 +200,37 @@ def test_a_slider_of_the_quickstart_redraws(quickstart):
 
 
 @pytest.fixture(scope="module")
+def triplets(browser, lab):
+    return run_all(browser, lab, "notebooks/40_auxiliary_tasks.ipynb")
+
+
+def test_a_slider_of_the_triplet_task_redraws(triplets):
+    page = triplets.page
+    picture = page.locator(".spinet-picture img").first
+    picture.scroll_into_view_if_needed()
+    slider = page.locator(".widget-hslider").first.locator(".noUi-handle")
+    slider.focus()
+    picture_changes(page, picture, lambda: slider.press("End"))
+    assert not triplets.complaints
+
+
+@pytest.fixture(scope="module")
+def clusters(browser, lab):
+    return run_all(browser, lab, "notebooks/60_feature_clustering.ipynb")
+
+
+def test_a_click_on_a_scene_shows_other_distances(clusters):
+    page = clusters.page
+    picture = page.locator(".spinet-picture img").first
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    at = {"x": 0.2 * box["width"], "y": 0.3 * box["height"]}  # in the image, left above in the figure
+    picture_changes(page, picture, lambda: picture.click(position=at))
+    assert page.locator(".spinet-picture pre").first.is_hidden()
+    assert not clusters.complaints
+
+
+@pytest.fixture(scope="module")
 def clicks(browser, lab):
     return run_all(browser, lab, "clicks.ipynb", width=700)
 
@@ -251,15 +282,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-ALIVE = ("33_panoptic_feature", "40_auxiliary_tasks", "54_ablations", "60_feature_clustering")
-"""Notebooks whose pages are moved and clicked."""
-
-
 @pytest.fixture(scope="module")
-def site(quickstart, course, tmp_path_factory):
-    """Folder and address of the course as pages: 00 executed by JupyterLab, `ALIVE` by papermill, others as stored."""
+def site(quickstart, triplets, clusters, course, tmp_path_factory):
+    """Folder and address of the course as pages: 00, 40, 60 executed by JupyterLab, 33, 54 by papermill."""
     folder = tmp_path_factory.mktemp("pages") / "site"
-    for name in ALIVE:
+    for name in ("33_panoptic_feature", "54_ablations"):
         executed = course / "notebooks" / f"{name}.ipynb"
         execute = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", executed.parent, executed, executed]
         subprocess.run(execute, env=os.environ | {"SPINET_PAGES": "1"}, check=True, capture_output=True)
