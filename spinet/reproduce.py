@@ -70,7 +70,7 @@ def reproduce(
     if preset == "tiny":
         config = override(PRESETS[preset], {"train.snapshots": FILM}).config
         train(config, data=data, out=out, resume=True, experiment="reproduce")
-        made += [*show(out, data, out), film(out, data)]
+        made += [*show(out, data, out), *film(out, data)]
     folders = sweep(
         preset=preset,
         data=data,
@@ -96,11 +96,17 @@ def show(run: Path, data: Path, out: Path) -> list[Path]:
     return [run / "model.safetensors", run / "record.json", out / "results.md", out / "overlays.jpg"]
 
 
-def film(run: Path, data: Path, *, scene: int = 0) -> Path:
-    """Writes `film.webp` from the snapshots of a run: one validation image after more and more iterations."""
+def film(run: Path, data: Path) -> list[Path]:
+    """Writes `film.webp` from the snapshots of a run: one validation image after more and more iterations.
+
+    Returns:
+        The path of the film; nothing if the run has no snapshots, because it began before there were any.
+    """
+    folders = sorted((run / SNAPSHOTS).glob("*"))
+    if not folders:
+        return []
     dataset = open_dataset(data, "val")
-    image = dataset[scene].pixels
-    folders = sorted((run / SNAPSHOTS).iterdir())
+    image = dataset[0].pixels
     axes = principal_axes(_computed(folders[-1], image)[1])  # those of the last frame for all frames
     frames = []
     for folder in folders:
@@ -109,7 +115,7 @@ def film(run: Path, data: Path, *, scene: int = 0) -> Path:
         feature, prediction = feature_picture(phi, axes), predict(model, image)
         frames.append(film_frame(image, prediction, feature, contour, confidence, dataset.categories, title=title))
     save_film(frames, run / "film.webp")
-    return run / "film.webp"
+    return [run / "film.webp"]
 
 
 def _computed(folder: Path, image: np.ndarray) -> tuple[Model, Tensor, np.ndarray, np.ndarray]:

@@ -187,31 +187,23 @@ def quickstart(browser, lab):
     return run_all(browser, lab, "notebooks/00_quickstart.ipynb")
 
 
-def test_a_slider_of_the_quickstart_redraws(quickstart):
-    page = quickstart.page
-    picture = page.locator(".spinet-picture img")
-    picture.scroll_into_view_if_needed()
-    assert picture.get_attribute("alt")
-    slider = page.locator(".widget-hslider").first.locator(".noUi-handle")
-    slider.focus()
-    picture_changes(page, picture, lambda: slider.press("End"))  # 0.95 leaves fewer things
-    assert page.locator(".spinet-picture pre").is_hidden()
-    assert not quickstart.complaints
-
-
 @pytest.fixture(scope="module")
 def triplets(browser, lab):
     return run_all(browser, lab, "notebooks/40_auxiliary_tasks.ipynb")
 
 
-def test_a_slider_of_the_triplet_task_redraws(triplets):
-    page = triplets.page
+@pytest.mark.parametrize("notebook", ["quickstart", "triplets"])
+def test_a_slider_redraws(request, notebook):
+    visit = request.getfixturevalue(notebook)
+    page = visit.page
     picture = page.locator(".spinet-picture img").first
     picture.scroll_into_view_if_needed()
+    assert picture.get_attribute("alt")
     slider = page.locator(".widget-hslider").first.locator(".noUi-handle")
     slider.focus()
     picture_changes(page, picture, lambda: slider.press("End"))
-    assert not triplets.complaints
+    assert page.locator(".spinet-picture pre").first.is_hidden()
+    assert not visit.complaints
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from spinet.synthcity import generate
 from spinet.systems import build_model
 from spinet.training.checkpoint import CheckpointError, TrainError, find_checkpoints, load_checkpoint, save_checkpoint
 from spinet.training.loop import train
+from spinet.training.run import Run
 from spinet.training.step import learning_rate, make_optimizer
 from spinet.weights import WeightsError, initialise, load_model, load_objective
 
@@ -143,6 +144,23 @@ def test_snapshots_are_the_weights_after_their_iterations(city: Path, tmp_path: 
     for before, after in ((start, second), (second, last)):
         assert any(not torch.equal(before[name], after[name]) for name in end)
     assert load_objective(folders[1] / "auxiliary.safetensors").inter is not None
+
+
+def test_no_snapshot_is_missing_if_a_run_is_killed_at_its_checkpoint(city: Path, tmp_path: Path, monkeypatch):
+    config = with_training(MICRO, iterations=4, checkpoint_every=2, snapshots=(2,))
+    saved = Run.save
+
+    def killed(run, done):
+        saved(run, done)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, data=city, out=tmp_path)
+    train(config, data=city, out=tmp_path, resume=True)
+    folder = tmp_path / "snapshots" / "0000002"
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "auxiliary.safetensors"}
 
 
 def test_a_crowd_of_nothing_trains(city: Path, tmp_path: Path):

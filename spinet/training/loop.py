@@ -81,7 +81,7 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
     """The training loop. `train` locks the folder before it and records how it ended."""
     settings = run.config.train
     run.record("running", run.start, {})
-    if run.start == 0 in settings.snapshots:
+    if run.start == 0 and 0 in settings.snapshots:
         run.save_weights(run.out / SNAPSHOTS / f"{0:07}")
     run.training.train()
     step: Step | None = None
@@ -104,10 +104,10 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
         if store or judge:
             asked = run.write_down(step)
             step = None
+        if done in settings.snapshots:  # before the checkpoint: a run killed in between repeats the step
+            run.save_weights(run.out / SNAPSHOTS / f"{done:07}")
         if store:
             run.save(done)
-        if done in settings.snapshots:
-            run.save_weights(run.out / SNAPSHOTS / f"{done:07}")
         if stop:
             raise interruption.error(f"saved {done} of {settings.iterations} iterations in {run.out}; --resume goes on")
         if judge:
