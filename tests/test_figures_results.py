@@ -34,9 +34,11 @@ from spinet.objective.objective import Objective
 from spinet.objective.targets import TargetBuilder
 from spinet.paper import TABLE_1
 from spinet.records import new_record, write_record
+from spinet.reproduce import film
 from spinet.synthcity import generate
 from spinet.systems import build_model
 from spinet.training.outcome import RECORD
+from spinet.training.run import SNAPSHOTS
 from spinet.weights import WeightsError, load_model, save_model, save_objective
 
 COLORS = [(0, 0, 142), (220, 20, 60), (128, 64, 128), (70, 130, 180)]
@@ -153,11 +155,11 @@ def test_a_film_has_a_frame_for_each_moment(tmp_path):
         assert np.array_equal(panel, expected)
     assert np.array_equal(panels[3], draw_panoptic(image, said.ids, said.segments, CATEGORIES))
     save_film(frames, tmp_path / "film.webp", seconds=0.5)
-    with Image.open(tmp_path / "film.webp") as film:
-        assert film.n_frames == 2
-        film.seek(1)
-        film.load()
-        assert film.info["duration"] == 1500
+    with Image.open(tmp_path / "film.webp") as movie:
+        assert movie.n_frames == 2
+        movie.seek(1)
+        movie.load()
+        assert movie.info["duration"] == 1500
 
 
 def test_the_commonest_thing_has_most_instances_whatever_their_size():
@@ -341,6 +343,21 @@ def test_what_is_no_finished_sweep_of_table_3_is_refused(swept, tmp_path):
     write_json(asdict(plan), begun / PLAN)
     with pytest.raises(ExperimentError, match="not done"):
         find_pairs(begun)
+
+
+def test_the_film_of_a_run_has_a_frame_for_each_snapshot(tmp_path):
+    generate(tmp_path / "data", num_train=1, num_val=1, size=(64, 128), progress=False)
+    assert film(tmp_path, tmp_path / "data") == []  # a run without snapshots
+    categories = open_dataset(tmp_path / "data", "val").categories
+    for iteration in (0, 2, 5):
+        torch.manual_seed(iteration)
+        place = tmp_path / SNAPSHOTS / f"{iteration:07}"
+        save_model(build_model(START.config, categories), place / "model.safetensors")
+        objective = Objective(config=START.config.objective, feature_channels=16)
+        save_objective(objective, START.config, place / "auxiliary.safetensors")
+    (path,) = film(tmp_path, tmp_path / "data")
+    with Image.open(path) as movie:
+        assert movie.n_frames == 3
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
