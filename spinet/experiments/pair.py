@@ -51,6 +51,8 @@ def find_pairs(sweep: str | Path) -> SweptPairs:
             done or was changed.
     """
     sweep = Path(sweep)
+    if not (sweep / PLAN).is_file():
+        raise ExperimentError(f"{sweep / PLAN}: cannot be read, no such file; give the --out folder of a spinet sweep")
     plan = Plan.read(sweep / PLAN)
     found: dict[str, dict[int, Path]] = {row.name: {} for row in (WITH_TASKS, WITHOUT_TASKS)}
     for run in plan.runs.values():
