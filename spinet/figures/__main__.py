@@ -182,8 +182,8 @@ def ablations(city: PanopticDataset) -> Drawn:
 
 def feature_metrics(city: PanopticDataset) -> Drawn:
     """The measures of the campaign with the most pairs of runs, the longest of several."""
-    campaigns = []
-    for campaign in find_campaigns(r for r in find_records(RUNS).values() if r["status"] == "finished"):
+    records, campaigns = find_records(RUNS), []
+    for campaign in find_campaigns(r for r in records.values() if r["status"] == "finished"):
         without, with_tasks = (campaign.rows(LOSSES)[row.title] for row in (WITHOUT_TASKS, WITH_TASKS))
         if pairs := [(without[seed], with_tasks[seed]) for seed in sorted(without.keys() & with_tasks.keys())]:
             campaigns.append((len(pairs), pairs[0][0]["iterations"], campaign.data, pairs))
@@ -202,7 +202,6 @@ def feature_metrics(city: PanopticDataset) -> Drawn:
     lines = {FEATURES[name]: value for name, value in chance.items()}
     figure = paired_dots(panels, names=("without", "with"), chance=lines)
     used = [record for pair in pairs for record in pair]
-    records = find_records(RUNS)
     sources = [str(path.relative_to(FOLDER)) for path, record in records.items() if record in used]
     return figure, [*sources, f"{data}, {iterations} iterations"]
 
