@@ -84,11 +84,12 @@ def network_table() -> Grid:
         scores = [city[name] for name in (*QUALITIES, "AP", "mIoU")]
         semantic = [city[f"{quality}_components"] for quality in QUALITIES] + [None, city["mIoU"]]
         images = f"{record['data']['name']}, {city['images']} scenes"
-        rows.append([images, name, *map(percent, scores)])
-        rows.append([images, f"{name}: its semantic output + connected components", *map(percent, semantic)])
-        rows.append([f"KITTI, {photos['images']} photos", name, *map(percent, parts)])
+        trained = f"{record['iterations']} iterations, {cost(record)}"
+        rows.append([images, name, *map(percent, scores), trained])
+        rows.append([images, f"{name}: its semantic output + connected components", *map(percent, semantic), ""])
+        rows.append([f"KITTI, {photos['images']} photos", name, *map(percent, parts), ""])
     rows.sort(key=lambda row: row[0].startswith("KITTI"))
-    return Grid([("", name) for name in ("data", "network", *QUALITIES, "AP", "mIoU")], rows)
+    return Grid([("", name) for name in ("data", "network", *QUALITIES, "AP", "mIoU", "trained")], rows)
 
 
 def class_table() -> Grid:
