@@ -462,7 +462,8 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(city: Path, tmp_path: Path):
     code = f"from spinet.experiments.sweep import sweep; sweep(out={str(out)!r}, **{settings!r})"
     first = psutil.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     wait_for((out / done / "stand_in.ipynb").exists, "the first run")
-    wait_for((out / waiting / BEGUN).exists, "the second run's notebook")
+    wait_for(lambda: "separate" in (tmp_path / "executed.txt").read_text(), "the second run's first cell")
+    assert (out / waiting / BEGUN).exists()
     finished = (out / done / "stand_in.ipynb").read_bytes()
 
     snakemake = next(p for p in first.children() if "snakemake" in " ".join(p.cmdline()))
