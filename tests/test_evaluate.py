@@ -24,6 +24,7 @@ from spinet.data import open_dataset
 from spinet.data.cityscapes import instance_file
 from spinet.data.prepare import prepare_cityscapes
 from spinet.data.segments import Categories, Category, encode_ids
+from spinet.data.stream import stable_seed
 from spinet.evaluation import (
     AveragePrecision,
     CityscapesPrecision,
@@ -34,6 +35,7 @@ from spinet.evaluation import (
     read_ids,
     summarize,
 )
+from spinet.evaluation.bootstrap import Bootstrap
 from spinet.evaluation.validate import validate
 from spinet.inference.predict import predict
 from spinet.synthcity import generate
@@ -228,6 +230,46 @@ def test_groups_without_a_class_are_nan():
     assert np.isnan([result["Stuff"][key] for key in ("pq", "sq", "rq")]).all()
     assert np.isnan(PanopticQuality(CATEGORIES).result()["All"]["pq"])
     assert PanopticQuality(Categories(things=(), stuff=())).result()["All"]["n"] == 0
+
+
+def test_things_are_counted_by_size():
+    gt, pred = strips((1, 400), (2, 50), (3, 49), (4, 1100)), strips((1, 400), (2, 99), (4, 1100))
+    gt_segments = [{"id": id_, "category_id": category} for id_, category in ((1, 24), (2, 24), (3, 3), (4, 24))]
+    pred_segments = [{"id": id_, "category_id": 24} for id_ in (1, 2, 4)]
+    once = quality([(gt, gt_segments, pred, pred_segments)])
+    assert once.result()["sizes"] == {
+        "0": {"number": 2, "found": 1},
+        "8": {"number": 0, "found": 0},
+        "16": {"number": 1, "found": 1},
+        "32": {"number": 1, "found": 1},
+        "64": {"number": 0, "found": 0},
+    }
+    gt_segments[3] |= {"iscrowd": 1}
+    pred_segments[0] |= {"category_id": 25}
+    twice = quality([(gt, gt_segments, pred, pred_segments)])
+    twice.merge(once)
+    assert [twice.result()["sizes"][low] for low in ("16", "32")] == [
+        {"number": 2, "found": 1},
+        {"number": 1, "found": 1},
+    ]
+
+
+def test_resampled_sets_of_images():
+    bootstrap, halves = Bootstrap(CATEGORIES), (Bootstrap(CATEGORIES), Bootstrap(CATEGORIES))
+    scenes = [scene(seed) for seed in range(30)]
+    for number, one in enumerate(scenes):
+        counts = PanopticQuality(CATEGORIES).update(*one)
+        bootstrap.update(number, counts)
+        halves[number % 2].update(number, counts)
+    halves[0].merge(halves[1])
+    found = bootstrap.result()
+    assert halves[0].result() == found
+    times = [np.random.default_rng(stable_seed("bootstrap", number)).poisson(1, 200)[7] for number in range(30)]
+    by_hand = summarize(quality([one for one, n in zip(scenes, times, strict=True) for _ in range(n)]).result())
+    assert {name: values[7] for name, values in found.items()} == {n: round(by_hand[n], 2) for n in found}
+    whole = summarize(quality(scenes).result())["PQ"]
+    assert abs(np.mean(found["PQ"]) - whole) < np.std(found["PQ"])
+    assert Bootstrap(CATEGORIES).result()["PQ"] == [None] * 200
 
 
 def test_an_empty_prediction_misses_everything():

@@ -33,7 +33,7 @@ from spinet.inference.files import PictureError, PredictionWriter
 from spinet.inference.predict import predict
 from spinet.records import RecordError, find_records, read_record
 from spinet.speed.optimize import optimize_for_inference
-from spinet.training.checkpoint import TrainError
+from spinet.training.checkpoint import TrainError, load_checkpoint
 from spinet.training.loop import train
 from spinet.training.resume import remedy_for_non_finite
 from spinet.weights import WeightsError
@@ -408,8 +408,11 @@ def test_what_cannot_matter_may_change_and_the_rest_is_named(data: Path, tmp_pat
         {"iteration": 4, "changed": {"train.checkpoint_every": [2, 1], "train.evaluate_every": [0, 2]}}
     ]
     assert (out / "model.safetensors").stat().st_size == len(before)
-    longer = train(micro(iterations=6, learning_rate=1e-4), data=data, out=out, resume=True)
+    assert record["evaluations"] == {}
+    longer = train(micro(iterations=6, learning_rate=1e-4, evaluate_every=5), data=data, out=out, resume=True)
     assert longer["iterations"] == 6
+    assert longer["evaluations"].keys() == {"5"}
+    assert load_checkpoint(out / "checkpoint_0000006.pt")["evaluations"] == longer["evaluations"]
     assert longer["history"][-1]["changed"]["train.learning_rate"] == [1e-3, 1e-4]
     other = replace(again, objective=replace(again.objective, things=1.0))
     with pytest.raises(ValueError, match=r"other settings: objective.things was 2.0, is 1.0"):

@@ -15,23 +15,28 @@ from spinet.evaluation.overlaps import EvaluationError, overlaps
 Segment = Mapping[str, Any]
 IOU, TP, FP, FN = range(4)
 
+SIZES = (0, 8, 16, 32, 64, float("inf"))
+"""Bounds of the groups of things by size, in pixels: the square root of a thing's area."""
+
 
 class PanopticQuality:
     """Sums the counts for the panoptic quality of each class over images.
 
     `state`, float64 [C, 4], has one row per category, in the order of `categories.all`: the sum of the IoU of its
-    matches, and the numbers of true positives, false positives and false negatives. There is no other state: add the
-    states to combine processes (`all_reduce(torch.from_numpy(pq.state))` works in place).
+    matches, and the numbers of true positives, false positives and false negatives. `sizes`, int64 [S, 2], has the
+    number of things in the ground truth in each group of `SIZES`, and how many of them are matched.
     """
 
     def __init__(self, categories: Categories) -> None:
         self.categories = categories
+        self.isthing = np.array([category.isthing for category in categories.all], dtype=bool)
         self.state = np.zeros((len(categories.all), 4))
+        self.sizes = np.zeros((len(SIZES) - 1, 2), dtype=np.int64)
 
     def update(
         self, gt_ids: np.ndarray, gt_segments: Sequence[Segment], pred_ids: np.ndarray, pred_segments: Sequence[Segment]
-    ) -> None:
-        """Adds one image.
+    ) -> np.ndarray:
+        """Adds one image. Returns its part of `state`.
 
         `gt_ids`, `pred_ids`: integer [H, W], a segment's id at each pixel, 0 is void. The segments are as in the COCO
         panoptic format: `id`, `category_id`, and in the ground truth `iscrowd` (default 0) and `area` in pixels.
@@ -80,32 +85,39 @@ class PanopticQuality:
         def per_class(labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
             return np.bincount(labels, weights, minlength=len(self.state))
 
-        self.state[:, IOU] += per_class(gt_labels[gt_hit], iou[gt_hit, pred_hit])
-        self.state[:, TP] += per_class(gt_labels[gt_hit])
-        self.state[:, FP] += per_class(pred_labels[wrong])
-        self.state[:, FN] += per_class(gt_labels[missed])
+        counts = np.zeros_like(self.state)
+        counts[:, IOU] = per_class(gt_labels[gt_hit], iou[gt_hit, pred_hit])
+        counts[:, TP] = per_class(gt_labels[gt_hit])
+        counts[:, FP] = per_class(pred_labels[wrong])
+        counts[:, FN] = per_class(gt_labels[missed])
+        self.state += counts
+        things = self.isthing[gt_labels] & ~crowd
+        for column, chosen in enumerate((things, things & ~missed)):
+            self.sizes[:, column] += np.histogram(np.sqrt(gt_area[chosen]), SIZES)[0]
+        return counts
 
     def merge(self, other: PanopticQuality) -> None:
         """Adds the images that another accumulator of the same categories has seen."""
         if other.categories != self.categories:
             raise EvaluationError("the accumulators have different categories: evaluate one data set at a time")
         self.state += other.state
+        self.sizes += other.sizes
 
     def result(self) -> dict[str, Any]:
         """Means over the classes that occur in the ground truth or the predictions, in 0 … 1.
 
         `All`, `Things`, `Stuff`: `pq`, `sq`, `rq`, and `n`, the number of classes in the mean; nan if there is none
         (where the official code divides by zero). `per_class`, by category id: `name`, `isthing`, `pq`, `sq`, `rq`,
-        `iou`, `tp`, `fp`, `fn`; a class that does not occur reads 0, as in the official code.
+        `iou`, `tp`, `fp`, `fn`; a class that does not occur reads 0, as in the official code. `sizes`: `number` of
+        things and how many are `found`, by the lower bound of their size in pixels (`SIZES`).
         """
         iou, tp, fp, fn = self.state.T
         size = tp + 0.5 * fp + 0.5 * fn
         occurs = size > 0
         qualities = np.stack([_ratio(iou, size), _ratio(iou, tp), _ratio(tp, size)])  # pq, sq, rq: [3, C]
-        isthing = np.array([category.isthing for category in self.categories.all], dtype=bool)
 
         result: dict[str, Any] = {}
-        for name, kind in {"All": True, "Things": isthing, "Stuff": ~isthing}.items():
+        for name, kind in {"All": True, "Things": self.isthing, "Stuff": ~self.isthing}.items():
             members = qualities[:, occurs & kind]
             means = members.mean(axis=1).tolist() if members.size else [float("nan")] * 3
             result[name] = dict(zip(("pq", "sq", "rq"), means, strict=True)) | {"n": members.shape[1]}
@@ -119,6 +131,8 @@ class PanopticQuality:
             }
             for category, values, state in zip(self.categories.all, qualities.T.tolist(), self.state, strict=True)
         }
+        groups = zip(SIZES, self.sizes.tolist(), strict=False)
+        result["sizes"] = {str(low): dict(zip(("number", "found"), counts, strict=True)) for low, counts in groups}
         return result
 
     def _read(self, segments: Sequence[Segment], side: str) -> tuple[np.ndarray, np.ndarray]:

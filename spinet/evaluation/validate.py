@@ -14,6 +14,7 @@ from spinet.data import PanopticDataset, cityscapes
 from spinet.data.label_space import IGNORE
 from spinet.data.segments import decode_ids
 from spinet.evaluation import AveragePrecision, CityscapesPrecision, MeanIoU, PanopticQuality, summarize
+from spinet.evaluation.bootstrap import Bootstrap
 from spinet.evaluation.cityscapes_precision import THINGS
 from spinet.evaluation.components import components
 from spinet.inference.predict import predict
@@ -26,15 +27,16 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
     """Predicts and evaluates a split. Processes share the images, and each returns the whole result.
 
     Returns:
-        `All`, `Things`, `Stuff`, `per_class` (see `PanopticQuality.result`), `Components` (the same four keys for the
-        semantic output plus connected components), `AP`, `mIoU` (0 … 1), `average_precision` (on Cityscapes see
-        `CityscapesPrecision.result`, elsewhere `AveragePrecision.result`), `summary` (the paper's columns in percent),
-        `images` (their number), `network_seconds`, `post_seconds` (medians per image).
+        `All`, `Things`, `Stuff`, `per_class`, `sizes` (see `PanopticQuality.result`), `Components` (the same keys for
+        the semantic output plus connected components), `bootstrap` (see `Bootstrap.result`), `AP`, `mIoU` (0 … 1),
+        `average_precision` (on Cityscapes see `CityscapesPrecision.result`, elsewhere `AveragePrecision.result`),
+        `summary` (the paper's columns in percent), `images` (their number), `network_seconds`, `post_seconds` (medians
+        per image).
     """
     categories, config = model.categories, model.config.inference
     dataset = dataset.with_categories(categories)
     space = model.space
-    panoptic, single = PanopticQuality(categories), PanopticQuality(categories)
+    panoptic, single, bootstrap = PanopticQuality(categories), PanopticQuality(categories), Bootstrap(categories)
     official = is_cityscapes(dataset)
     precision = CityscapesPrecision(categories) if official else AveragePrecision(categories, max_detections=config.top)
     semantic = MeanIoU(space.num_outputs, ignore=(IGNORE,))
@@ -46,7 +48,8 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         record = dataset.records[index]
         prediction = predict(model, raw.image, instances=True)
         gt_ids, gt_segments = decode_ids(raw.panoptic), record.segments_info
-        panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
+        counts = panoptic.update(gt_ids, gt_segments, prediction.ids, prediction.segments)
+        bootstrap.update(record.image_id, counts)
         single.update(gt_ids, gt_segments, *components(prediction, categories, config, space))
         if isinstance(precision, CityscapesPrecision):
             file = cityscapes.instance_file(dataset.root, dataset.split, record.image_id)
@@ -56,18 +59,20 @@ def validate(model: Model, dataset: PanopticDataset, *, rank: int = 0, world_siz
         truth = space.ground_truth(raw.look_up().segment_map.numpy(), raw.labels.numpy())
         semantic.update(truth, prediction.semantic)
         times.append((prediction.network_seconds, prediction.post_seconds))
-    for part in _gather((panoptic, single, precision, semantic, times), rank, world_size):
+    for part in _gather((panoptic, single, precision, semantic, bootstrap, times), rank, world_size):
         panoptic.merge(part[0])
         single.merge(part[1])
         precision.merge(part[2])
         semantic.merge(part[3])
-        times += part[4]
+        bootstrap.merge(part[4])
+        times += part[5]
     result = panoptic.result()
     ap = precision.result()
     miou = semantic.result()
     return {
         **result,
         "Components": single.result(),
+        "bootstrap": bootstrap.result(),
         "AP": ap["AP"],
         "mIoU": miou["mIoU"],
         "average_precision": ap,

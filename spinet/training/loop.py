@@ -112,5 +112,6 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
             raise interruption.error(f"saved {done} of {settings.iterations} iterations in {run.out}; --resume goes on")
         if judge:
             run.judge(done)
+            run.save(done)  # with the result
     interruption.defers = False
     return run.finish()

@@ -46,6 +46,7 @@ class Run:
 
     Attributes:
         start: first iteration.
+        evaluations: the paper's columns by the iteration after which they were measured (`train.evaluate_every`).
         hours: time of all iterations so far.
         world: number of processes.
         main: whether this process writes the files.
@@ -91,6 +92,7 @@ class Run:
             synchronise_norms(self.training)
         self.start, self.hours = 0, 0.0
         self.history: list[dict[str, Any]] = []
+        self.evaluations: dict[str, dict[str, float]] = {}
         self._restore(checkpoints)
         self.batches = self._batches(data, train_set, micro, pin_memory=device.type == "cuda")
         self.training.eval()
@@ -116,6 +118,7 @@ class Run:
             self.training.load_state_dict(state["training"])
             optimizer.load_state_dict(state["optimizer"])
             self.start, self.hours, self.initial = state["iteration"], state["hours"], state.get("init")
+            self.evaluations = state.get("evaluations", {})
         self.wrapped, self.optimizer = self.accelerator.prepare(self.training, optimizer)
         if checkpoints and self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -194,6 +197,7 @@ class Run:
                 "config": to_dict(self.config),
                 "init": self.initial,
                 "history": self.history,
+                "evaluations": self.evaluations,
                 "fingerprint": self.facts["fingerprint"],
                 "training": self.training.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
@@ -212,6 +216,7 @@ class Run:
         """Evaluates during training."""
         self.training.eval()
         summary = validate(self.model, self.val_set, rank=self.rank, world_size=self.world)["summary"]
+        self.evaluations[str(done)] = summary
         self.record("running", done, summary)
         self.bar.write(f"{done}: " + ", ".join(f"{name} {value:.1f}" for name, value in summary.items()))
         self.training.train()
@@ -250,6 +255,7 @@ class Run:
         result["precision"] = self.precision
         result["tf32"] = tf32()
         result["history"] = self.history
+        result["evaluations"] = self.evaluations
         result["base"] = self.base and to_dict(self.base)
         if self.main:
             write_record(result, self.out / RECORD)
