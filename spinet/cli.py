@@ -9,7 +9,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +83,13 @@ def configure(
     preset: PresetName, *, system: str | None, init: Path | None, base: list[str] | None, fields: dict[str, Any]
 ) -> tuple[Config, Config | None]:
     """The configuration to train and, for a row of a table, the settings shared by all rows."""
-    start = override(PRESETS[preset], parse_overrides(base or ()))
-    chosen = override(start, {"system": system} if system else {})
+    chosen = PRESETS[preset]
     if init is not None:
-        from spinet.weights import read_config
+        from spinet.weights import start_from
 
-        chosen = replace(chosen, config=replace(chosen.config, model=read_config(init).model))
-    config = override(chosen, fields).config
+        chosen = start_from(chosen, init)
+    start = override(chosen, parse_overrides(base or ()))
+    config = override(override(start, {"system": system} if system else {}), fields).config
     return config, None if base is None else override(start, {"train.seed": config.train.seed}).config
 
 

@@ -226,6 +226,7 @@ def _sweep(commands: Any) -> None:
         "docs/unstated.md; default: the tables in the paper for this preset",
     )
     add("--rows", nargs="*", default=[], help="run only these rows, such as dice and full")
+    add("--init", type=Path, help="initial weights of all runs, a model.safetensors; its network replaces the preset's")
     add("--seeds", **SEEDS, help="seeds for every row")
     add(
         "--workers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from spinet.config import Config, from_dict, to_dict
+from spinet.config import Config, Preset, from_dict, to_dict
 from spinet.data.segments import Categories, Category
 from spinet.files import SEAL, atomic_write
 from spinet.objective.objective import Objective
@@ -117,7 +117,7 @@ def initialise(model: Model, path: str | Path) -> Initialisation:
     model.network.load_state_dict(fits, strict=False)
     return Initialisation(
         file=Path(path).name,
-        sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        sha256=hash_of(path),
         kept=len(fits),
         left_out=sorted(tensors.keys() - fits.keys()),
         fresh=sorted(own.keys() - fits.keys()),
@@ -134,6 +134,27 @@ def read_config(path: str | Path) -> Config:
     if "categories" not in facts:
         raise WeightsError(f"{path}: weights of the auxiliary heads; give the model.safetensors in the same folder")
     return from_dict(facts["config"])
+
+
+def start_from(preset: Preset, init: str | Path | None) -> Preset:
+    """The preset with the network of the initial weights `init`, if there are any.
+
+    Raises:
+        WeightsError: see `read_config`.
+    """
+    return preset if init is None else replace(preset, config=replace(preset.config, model=read_config(init).model))
+
+
+def hash_of(path: str | Path) -> str:
+    """The sha256 of a file of weights; records and names of runs identify initial weights by it.
+
+    Raises:
+        WeightsError: the file is missing.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read, {error.strerror}") from None
 
 
 def _write(path: str | Path, module: nn.Module, header: dict[str, Any]) -> None:

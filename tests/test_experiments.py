@@ -25,6 +25,7 @@ from spinet.config.baselines import TITLES
 from spinet.config.overrides import differences, override, parse_overrides, system_of
 from spinet.data import open_dataset
 from spinet.evaluation.validate import validate
+from spinet.experiments.campaigns import find_campaigns
 from spinet.experiments.run import BEGUN, execute, run_notebook
 from spinet.experiments.sweep import NOTEBOOK, ExperimentError, Plan, Run, make_plan, share, sweep
 from spinet.experiments.tables import CAMPAIGNS, LOSSES, PAPER_GROUPS, TABLES, find_campaign
@@ -34,11 +35,12 @@ from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5
 from spinet.records import describe_data, new_record, read_record, write_record
 from spinet.speed.accounting import count_parameters
 from spinet.synthcity import generate
+from spinet.systems import build_model
 from spinet.training.checkpoint import TrainError, find_checkpoints
 from spinet.training.launch import train_command, train_on_processes
 from spinet.training.loop import train
 from spinet.training.outcome import RECORD
-from spinet.weights import load_model
+from spinet.weights import SHIPPED, load_model, save_model
 
 MICRO = {
     "model.fpn_channels": 16,
@@ -193,6 +195,39 @@ def test_the_command_line_says_the_same():
             fields = {name: value for name, value in options.items() if "." in name}
             config, start = configure("tiny", system=options["system"], init=None, base=options["base"], fields=fields)
             assert (config, start) == (wanted, override(START, {**base, "train.seed": config.train.seed}).config)
+
+
+def test_a_sweep_can_start_from_trained_weights(city: Path, tmp_path: Path):
+    plan = make_plan(preset="tiny", data=city, groups=["table5"], seeds=(0,), base={}, init=SHIPPED)
+    separate, integrated = plan.runs.values()
+    network = load_model(SHIPPED).config.model
+    assert plan.config(integrated).model == network
+    assert plan.config(separate).model == replace(network, separate=True)
+    parameters = plan.parameters(separate, tmp_path)
+    command = train_command("tiny", city, tmp_path, plan.base, separate.overrides, parameters["init"])
+    options = parse(command[1:])
+    fields = {name: value for name, value in options.items() if "." in name}
+    config, _ = configure("tiny", system=None, init=options["init"], base=options["base"], fields=fields)
+    assert config == plan.config(separate)
+
+    path = tmp_path / "other.safetensors"
+    save_model(build_model(plan.config(integrated), open_dataset(city, "val").categories), path)
+    other = make_plan(preset="tiny", data=city, groups=["table5"], seeds=(0,), base={}, init=path)
+    assert not plan.runs.keys() & other.runs.keys()  # other weights make other runs
+
+    records = []
+    for sha256 in ("a", "b"):
+        record = new_record(
+            experiment="full",
+            seed=0,
+            config=to_dict(plan.config(integrated)),
+            data={"name": "city", "fingerprint": "c"},
+            iterations=1,
+            hours=0,
+            metrics={"PQ": 1.0},
+        )
+        records.append(record | {"base": record["config"], "init": {"file": "w", "sha256": sha256}})
+    assert [len(campaign.records) for campaign in find_campaigns(records)] == [1, 1]
 
 
 def test_systems_are_overrides_too():

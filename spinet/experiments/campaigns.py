@@ -81,7 +81,8 @@ def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: str(record["created"]), reverse=True):
         if record.get("base"):
-            key = json.dumps([record["data"]["fingerprint"], without_seed(record["base"])], sort_keys=True)
+            init = (record.get("init") or {}).get("sha256")
+            key = json.dumps([record["data"]["fingerprint"], init, without_seed(record["base"])], sort_keys=True)
             groups.setdefault(key, []).append(record)
     found = [Campaign(without_seed(group[0]["base"]), group) for group in groups.values()]
     return sorted(found, key=lambda campaign: (campaign.data, -len(campaign.records)))

@@ -26,6 +26,7 @@ from spinet.records import fingerprint, read_record
 from spinet.training.launch import end_with_parent
 from spinet.training.outcome import RECORD
 from spinet.training.preflight import check_data
+from spinet.weights import hash_of, start_from
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE.parents[1] / "notebooks" / "52_training.ipynb"
@@ -43,7 +44,7 @@ class ExperimentError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """A row with one seed. `digest`, the sha256 of its settings and its data, identifies it."""
+    """A row with one seed. `digest`, the sha256 of its settings, data and initial weights, identifies it."""
 
     experiment: str  # the row's name
     seed: int
@@ -65,6 +66,7 @@ class Plan:
     data: str
     base: dict[str, Any]  # overrides of the preset
     runs: dict[str, Run]
+    init: str | None = None  # initial weights of all runs
     notebook: str = str(NOTEBOOK)
     processes: int = 1  # per run
     workers: int = 1  # runs at once on this machine
@@ -73,7 +75,7 @@ class Plan:
 
     def config(self, run: Run) -> Config:
         """The run's settings."""
-        start = override(find_preset(self.preset), {**self.base, "train.seed": run.seed})
+        start = override(start_from(find_preset(self.preset), self.init), {**self.base, "train.seed": run.seed})
         return override(start, run.overrides).config  # a system's defaults depend on earlier settings, such as the crop
 
     def parameters(self, run: Run, folder: Path) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Plan:
             "out": str(folder),
             "experiment": run.experiment,
             "seed": run.seed,
+            "init": self.init,
             "base": self.base,
             "overrides": run.overrides,
             "processes": self.processes,
@@ -124,6 +127,7 @@ def sweep(
     groups: Sequence[str],
     rows: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
+    init: str | Path | None = None,
     overrides: Overrides | None = None,
     workers: int | None = None,
     processes: int | None = None,
@@ -139,6 +143,7 @@ def sweep(
         out: gets a folder for each run: executed notebook, `record.json`, `log.csv`, `model.safetensors`, checkpoints.
         groups: groups of `TABLES`; "table1" takes its learning rates from the runs of "rates" in `out`.
         rows: names of rows of the groups; all rows if empty.
+        init: initial weights of all runs, a model.safetensors; its network replaces that of the preset.
         overrides: overrides of the preset, for all runs.
         workers: runs at once; by default one per core, or one per `processes` GPUs.
         processes: processes per run, by `torchrun`; by default as many GPUs as can share the batch.
@@ -153,7 +158,7 @@ def sweep(
     Raises:
         ExperimentError: a folder has another run, or runs failed.
         LockError: an earlier call still runs in `out`.
-        ConfigError, DataError: see `make_plan`.
+        ConfigError, DataError, WeightsError: see `make_plan`.
     """
     out, notebook = Path(out).resolve(), Path(notebook)
     if not notebook.exists():
@@ -161,7 +166,7 @@ def sweep(
     check_data(open_dataset(data, "train"), open_dataset(data, "val"))
     gpus = 0 if slurm else torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = processes or share(override(find_preset(preset), overrides or {}).config.train, gpus)
+    processes = processes or share(override(start_from(find_preset(preset), init), overrides or {}).config.train, gpus)
     workers = workers or max(1, (gpus or cores) // processes)
     plan = make_plan(
         preset=preset,
@@ -169,6 +174,7 @@ def sweep(
         groups=groups,
         rows=rows,
         seeds=seeds,
+        init=init,
         base=overrides or {},
         records=[read_record(path) for path in sorted(out.glob(f"*/{RECORD}"))] if SYSTEMS.group in groups else [],
         workers=workers,
@@ -211,6 +217,7 @@ def make_plan(
     groups: Sequence[str],
     seeds: Sequence[int],
     base: Overrides,
+    init: str | Path | None = None,
     rows: Sequence[str] = (),
     records: Iterable[Mapping[str, Any]] = (),
     **options: Any,
@@ -223,6 +230,7 @@ def make_plan(
         groups: groups of `TABLES`.
         seeds: every row runs with each of them.
         base: overrides of the preset, for all runs.
+        init: initial weights of all runs, a model.safetensors; its network replaces that of the preset.
         rows: names of rows of the groups; all rows if empty.
         records: records of finished runs, including those of `RATES` if `SYSTEMS` is one of the groups.
         options: the other fields of `Plan`.
@@ -231,19 +239,21 @@ def make_plan(
         ConfigError: a preset, group, row, field or value does not exist; two rows of a table are the same run; or the
             records lack a system's search of the learning rate.
         DataError: the data cannot be read.
+        WeightsError: `init` is not a trained network.
     """
     if not seeds:
         raise ConfigError("no seed is named; give --seeds 0, or 0 1 2 to tell a difference from noise")
     if "train.seed" in base:
         raise ConfigError("train.seed is not an override of a sweep; give --seeds")
-    start = override(find_preset(preset), base)
+    start = override(start_from(find_preset(preset), init), base)
     tables = choose_rows(find_tables(tuple(groups)), rows)
     tables = [_tuned(table, start.config, data, records) if table.group == SYSTEMS.group else table for table in tables]
     names: dict[Config, str] = {}  # name of the first row with these settings, the same for every choice of groups
     for table in TABLES.values():
         for row in table.rows:
             names.setdefault(override(start, row.changes(start.config)).config, row.name)
-    fingerprints = [open_dataset(data, split).fingerprint for split in ("train", "val")]
+    inputs = [open_dataset(data, split).fingerprint for split in ("train", "val")]
+    inputs += [hash_of(init)] if init else []
     runs: dict[str, Run] = {}
     trained: dict[Config, str] = {}
     for seed in seeds:
@@ -260,12 +270,14 @@ def make_plan(
                     )
                 seen[config] = row.title
                 name = names[override(start, changes).config]
-                digest = hashlib.sha256(json.dumps([to_dict(config), *fingerprints]).encode()).hexdigest()
+                digest = hashlib.sha256(json.dumps([to_dict(config), *inputs]).encode()).hexdigest()
                 run = Run(name, seed, changes, digest)
                 # train runs that differ only in inference once
                 source = trained.setdefault(replace(config, inference=start.config.inference), run.name)
                 runs.setdefault(run.name, run if source == run.name else replace(run, source=source))
-    return Plan(preset, str(Path(data).resolve()), dict(base), runs, **options)
+    return Plan(
+        preset, str(Path(data).resolve()), dict(base), runs, str(Path(init).resolve()) if init else None, **options
+    )
 
 
 def _tuned(table: Table, start: Config, data: str | Path, records: Iterable[Mapping[str, Any]]) -> Table:

@@ -26,6 +26,7 @@ def train_on_processes(
     experiment: str,
     base: Overrides,
     overrides: Overrides,
+    init: str | Path | None = None,
     restarts: int = 3,
 ) -> dict[str, Any]:
     """Runs `spinet train` on several processes. If one dies, all restart from the last checkpoint.
@@ -34,6 +35,7 @@ def train_on_processes(
         processes: number of processes, one for each GPU; on a CPU they share the cores.
         base: overrides of the preset, shared by all rows of a table.
         overrides: further overrides, of this run.
+        init: initial weights, see `spinet.training.loop.train`.
         restarts: maximum number of restarts.
 
     Returns:
@@ -44,7 +46,7 @@ def train_on_processes(
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--max-restarts={restarts}", "-m", "spinet.cli"]
-    command += [*train_command(preset, data, out, base, overrides)[1:], "--experiment", experiment]
+    command += [*train_command(preset, data, out, base, overrides, init)[1:], "--experiment", experiment]
     log = out / "torchrun.log"
     out.mkdir(parents=True, exist_ok=True)
     # without this, restarted processes read the addresses of the dead ones (pytorch issue 135712)
@@ -60,10 +62,13 @@ def train_on_processes(
     return read_record(out / RECORD)
 
 
-def train_command(preset: str, data: str | Path, out: Path, base: Overrides, overrides: Overrides) -> list[str]:
+def train_command(
+    preset: str, data: str | Path, out: Path, base: Overrides, overrides: Overrides, init: str | Path | None = None
+) -> list[str]:
     """The equivalent `spinet train` command."""
     shared = [f"{name}={json.dumps(value)}" for name, value in base.items()]
     options = ["--preset", preset, "--data", str(data), "--out", str(out), "--resume", "--base", *shared]
+    options += ["--init", str(init)] if init else []
     return ["spinet", "train", *options, *as_options(overrides)]
 
 
