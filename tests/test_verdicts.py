@@ -7,6 +7,7 @@ import pytest
 from test_report import losses
 
 from spinet.report import find_campaigns
+from spinet.report.power import pairs_needed, power_sections, precision
 from spinet.report.verdicts import CLAIMS, Claim, Verdict, findable, holm, verdict_grid, verdicts
 
 
@@ -25,6 +26,45 @@ def test_findable_difference():
     draws = random.normal(findable(2.0, 5), 2.0, (20_000, 5))
     t = draws.mean(1) / (draws.std(1, ddof=1) / np.sqrt(5))
     assert (abs(t) > 2.776).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_spread_over_images_is_that_of_the_difference():
+    records = losses({"dice": [20.0, 21.0, 22.0], "full": [22.0, 23.1, 23.9]})
+    (campaign,) = find_campaigns(records)
+    assert verdicts(campaign)[0].over_images is None  # older records have no resampled sets
+    for record in records:
+        # the same images are easy for both rows, so that only their difference counts: -1, 0, 1
+        extra = [-1.0, 0.0, 1.0] if record["experiment"] == "full" else [0.0, 0.0, 0.0]
+        record["metrics"]["bootstrap"] = {"PQ": np.add([10.0, 30.0, 50.0], extra).tolist()}
+    (campaign,) = find_campaigns(records)
+    assert verdicts(campaign)[0].over_images == pytest.approx(np.std([-1, 0, 1]))
+    found = precision(campaign)
+    assert found is not None
+    assert found.images == pytest.approx(np.mean([np.std([9, 30, 51]), np.std([10, 30, 50])]), abs=0.5)
+    assert found.difference_images == pytest.approx(np.std([-1, 0, 1]))
+
+
+def test_power_over_the_length_of_training():
+    assert pairs_needed(1.0) == 10  # the same textbook example
+    assert pairs_needed(0.0) == 3
+    assert pairs_needed(100.0) is None
+    short = losses({"no-losses": [20.0, 21.0, 22.0], "dice": [22.0, 23.1, 23.9], "full": [22.1, 23.0, 24.2]})
+    long = losses({"full": [31.0, 31.5, 32.0, 32.5]})
+    for record in long:
+        for config in (record["base"], record["config"]):
+            config["train"] |= {"iterations": 3200}
+    few = losses({"full": [1.0, 2.0]}, data="nuclei")
+    campaigns = find_campaigns([*short, *long, *few])
+    by_length = {found.iterations: found for campaign in campaigns if (found := precision(campaign))}
+    assert by_length[1600].spread == pytest.approx(1.0)
+    assert by_length[1600].pairs == 6
+    # the differences are 2.0, 2.1, 1.9 and 0.1, -0.1, 0.3, with 2 degrees of freedom each
+    assert by_length[1600].difference == pytest.approx(np.sqrt((0.1**2 + 0.2**2) / 2))
+    assert by_length[3200].difference is None
+    assert by_length[3200].assumed == pytest.approx(np.sqrt(2) * np.std([31, 31.5, 32, 32.5], ddof=1))
+    (section,) = power_sections(campaigns)
+    assert [row[:2] for row in section.grids["Power"].rows] == [["1600", "3"], ["3200", "4"]]
+    assert section.grids["Power"].rows[0][8:] == ["3", "1.5"]  # 3 pairs of runs of a quarter of an hour
 
 
 def test_every_claim_is_one_of_the_paper():

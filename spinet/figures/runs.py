@@ -96,6 +96,28 @@ def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], label: str) -> None:
     axes.set(xlabel=label, ylabel="")
 
 
+def findable_lines(found: Mapping[int, Mapping[int, float]], *, wanted: float) -> Figure:
+    """The smallest difference that can be found over the length of training, one line per number of pairs of runs.
+
+    Args:
+        found: PQ by number of pairs, then by iterations.
+        wanted: position of the dashed line, PQ.
+    """
+    figure = new_figure(COLUMN * 1.2, 2.2)
+    axes = figure.subplots()
+    for color, (pairs, values) in zip(COLORS, found.items(), strict=False):
+        axes.plot([*values], [*values.values()], color=color, marker="o", markersize=4, label=f"{pairs} pairs of runs")
+    axes.axhline(wanted, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    lengths = [*dict.fromkeys(length for values in found.values() for length in values)]
+    axes.set_xscale("log")
+    axes.set_xticks(lengths, [str(length) for length in lengths])
+    axes.minorticks_off()
+    axes.set(xlabel="iterations of training", ylabel="difference that is found, PQ")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure
+
+
 def paired_dots(
     panels: Mapping[str, Sequence[Mapping[int, float]]],
     *,

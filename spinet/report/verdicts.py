@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from spinet.experiments.campaigns import Campaign
+from spinet.experiments.campaigns import Campaign, Record
 from spinet.experiments.tables import DEFORMABLE, INTEGRATION, LEVELS, LOSSES, TABLES, Row, Table
 from spinet.figures.runs import row_dots
 from spinet.report.grid import Grid
@@ -26,7 +26,8 @@ LEAST = 3
 METHOD = (
     "A claim holds or fails here if a paired t-test over the seeds shows a difference, with Holm's correction for the "
     f"number of claims (p < {LEVEL}). Otherwise the table names the true difference that the test, without the "
-    f"correction, finds with probability {POWER}."
+    f"correction, finds with probability {POWER}. The interval is that of the mean over the seeds, on these "
+    "validation images. The spread over images is its standard deviation over resampled sets of them (bootstrap)."
 )
 
 
@@ -66,6 +67,7 @@ class Verdict:
     claim: Claim
     differences: tuple[float, ...]
     p: float  # paired t-test, corrected for all claims of the campaign (Holm)
+    over_images: float | None = None  # standard deviation of the mean difference over resampled validation sets
 
     @property
     def mean(self) -> float:
@@ -97,6 +99,29 @@ class Verdict:
             f"{self.claim.statement}: {self.words} ({paper}{self.mean:+.1f} here, 95 % interval {low:+.1f} … "
             f"{high:+.1f}, {len(self.differences)} pairs of runs)"
         )
+
+
+def pairs_of(campaign: Campaign, claim: Claim) -> list[tuple[Record, Record]]:
+    """The records of both rows of a claim with equal seeds, the better row first."""
+    runs = campaign.rows(claim.table)
+    better, other = runs[claim.better.title], runs[claim.other.title]
+    return [(better[seed], other[seed]) for seed in sorted(better.keys() & other.keys())]
+
+
+def differences_of(pairs: Sequence[tuple[Record, Record]]) -> tuple[float, ...]:
+    """The difference of PQ of each pair."""
+    return tuple(better["metrics"]["PQ"] - other["metrics"]["PQ"] for better, other in pairs)
+
+
+def spread_over_images(pairs: Sequence[tuple[Record, Record]]) -> float | None:
+    """Standard deviation of the mean difference of PQ over resampled validation sets.
+
+    None if a record has none, because it is older.
+    """
+    samples = [[record["metrics"].get("bootstrap", {}).get("PQ") for record in pair] for pair in pairs]
+    if not samples or any(values is None for pair in samples for values in pair):
+        return None
+    return float(np.std(np.mean([np.subtract(better, other) for better, other in samples], axis=0)))
 
 
 def findable(spread: float, pairs: int, *, level: float = LEVEL, power: float = POWER) -> float:
@@ -131,17 +156,12 @@ def verdicts(campaign: Campaign) -> list[Verdict]:
     """The verdicts of a campaign on each claim with at least `LEAST` pairs of runs."""
     judged, values = [], []
     for claim in CLAIMS:
-        runs = campaign.rows(claim.table)
-        better, other = (
-            {seed: record["metrics"]["PQ"] for seed, record in runs[row.title].items()}
-            for row in (claim.better, claim.other)
-        )
-        seeds = sorted(better.keys() & other.keys())
-        differences = tuple(better[seed] - other[seed] for seed in seeds)
+        pairs = pairs_of(campaign, claim)
+        differences = differences_of(pairs)
         if len(differences) >= LEAST and np.ptp(differences) > 0:
-            judged.append((claim, differences))
+            judged.append((claim, differences, spread_over_images(pairs)))
             values.append(float(stats.ttest_1samp(differences, 0).pvalue))  # pyright: ignore[reportAttributeAccessIssue]
-    return [Verdict(claim, found, p) for (claim, found), p in zip(judged, holm(values), strict=True)]
+    return [Verdict(claim, found, p, images) for (claim, found, images), p in zip(judged, holm(values), strict=True)]
 
 
 def verdict_section(campaign: Campaign) -> Section | None:
@@ -171,7 +191,7 @@ def verdict_section(campaign: Campaign) -> Section | None:
 def verdict_grid(found: Sequence[Verdict], data: str) -> Grid:
     """The verdicts as a table."""
     columns = [("", "claim of the paper"), ("", "paper, PQ"), (f"{data} val", "PQ"), (f"{data} val", "95 % interval")]
-    columns += [(f"{data} val", name) for name in ("pairs", "p (Holm)")] + [("", "verdict")]
+    columns += [(f"{data} val", name) for name in ("pairs", "p (Holm)", "spread over images")] + [("", "verdict")]
     rows = []
     for verdict in found:
         published, (low, high) = verdict.claim.published, verdict.interval
@@ -183,6 +203,7 @@ def verdict_grid(found: Sequence[Verdict], data: str) -> Grid:
                 f"{low:+.1f} … {high:+.1f}",
                 str(len(verdict.differences)),
                 f"{verdict.p:.2g}",
+                "–" if verdict.over_images is None else f"{verdict.over_images:.1f}",
                 verdict.words,
             ]
         )
