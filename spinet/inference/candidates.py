@@ -74,6 +74,14 @@ def find_ranked(
         peak=config.peak,
         top=config.top,
     )
+    masks, stuff_logits = masks_at(model, output, config, locations)
+    return rank(locations, labels, confidences, masks, config), stuff_logits
+
+
+def masks_at(
+    model: Model[SPINet], output: NetworkOutput[Features], config: InferenceConfig, locations: Locations
+) -> tuple[MaskLogits, Float[Tensor, "N_s h w"]]:
+    """Mask logits of the filters sampled at some locations, and the logits of the stuff path."""
     network = model.network
     with arithmetic(config.precision, model.device):
         thing_logits, stuff_logits = network.single_shot(output.features, 0, locations)
@@ -84,7 +92,7 @@ def find_ranked(
         masks = MaskLogits.around(thing_logits, positions, reach=network.reach, stride=network.PHI_STRIDE)
     if config.connected:
         masks = masks.connected(mask_cut(config), positions / network.PHI_STRIDE)
-    return rank(locations, labels, confidences, masks, config), stuff_logits.float()
+    return masks, stuff_logits.float()
 
 
 def find_peaks(

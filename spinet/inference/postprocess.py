@@ -30,7 +30,19 @@ def postprocess(
 ) -> Panoptic:
     """See `Model.postprocess`."""
     threshold = min(config.ap_threshold, config.threshold) if instances else config.threshold
-    candidates, stuff_logits = find_ranked(model, output, config, threshold)
+    return merge_ranked(model, output, *find_ranked(model, output, config, threshold), config, instances=instances)
+
+
+def merge_ranked(
+    model: Model[SPINet],
+    output: NetworkOutput[Features],
+    candidates: Candidates,
+    stuff_logits: Float[Tensor, "N_s h w"],
+    config: InferenceConfig,
+    *,
+    instances: bool = False,
+) -> Panoptic:
+    """The part of `postprocess` after `find_ranked`."""
     merge_all = _merge_at_once if stuff_logits.is_cuda else _merge_in_turn
     return merge_all(model, output, candidates, stuff_logits, config, instances=instances)
 

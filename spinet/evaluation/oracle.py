@@ -1,0 +1,103 @@
+"""Where the points are lost: PQ with parts of a network's output replaced by the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spinet.data import Sample
+from spinet.inference.candidates import find_peaks, masks_at, rank
+from spinet.inference.mask_logits import MaskLogits
+from spinet.inference.postprocess import merge_ranked
+from spinet.model.filter_sampling import Locations
+from spinet.model.spinet import Features, SPINet
+from spinet.objective.targets import MASK_STRIDE, ImageTargets, TargetBuilder
+from spinet.system import Model, NetworkOutput, Panoptic
+
+Part = Literal["scores", "masks", "stuff"]
+
+SURE = 20.0
+"""Logits of the truth lie between -SURE / 2 and SURE / 2."""
+
+
+@torch.inference_mode()
+def with_truth(
+    model: Model[SPINet], output: NetworkOutput[Features], sample: Sample, replaced: Collection[Part]
+) -> Panoptic:
+    """SPINet's panoptic map of an image if parts of its output were perfect.
+
+    Args:
+        output: of `run_network` for the sample's image.
+        sample: the image with its ground truth.
+        replaced: the perfect parts. "scores": each thing has one location with confidence 1, the one of its positive
+            locations where the network's score of its class is largest; there are no others. "masks": each sampled
+            location has the mask of the thing that it belongs to; a location of no thing keeps the network's mask.
+            "stuff": the logits of the stuff path follow from the labels.
+    """
+    config = model.config.inference
+    class_logits = [level[0].float() for level in output.features.class_logits]
+    targets, semantic = _targets(model, output, sample)
+    if "scores" in replaced:
+        locations, labels = _best_locations(class_logits, targets)
+        confidences = torch.ones(len(labels))
+    else:
+        locations, labels, confidences = find_peaks(
+            class_logits, threshold=config.threshold, peak=config.peak, top=config.top
+        )
+    masks, stuff_logits = masks_at(model, output, config, locations)
+    if "masks" in replaced:
+        logits = masks.whole()
+        owners = _owners(locations, targets)
+        owned = owners >= 0
+        height, width = logits.shape[-2:]
+        logits[owned] = SURE * (targets.masks[owners[owned], :height, :width] - 0.5)
+        masks = MaskLogits.of(logits)
+    if "stuff" in replaced:
+        stuff_logits = semantic[:, : stuff_logits.shape[-2], : stuff_logits.shape[-1]]
+    candidates = rank(locations, labels, confidences, masks, config)
+    return merge_ranked(model, output, candidates, stuff_logits, config)
+
+
+def _targets(
+    model: Model[SPINet], output: NetworkOutput[Features], sample: Sample
+) -> tuple[ImageTargets, Float[Tensor, "N_s h w"]]:
+    """The things with all of their locations, and logits of the true stuff, at the size of the network's input."""
+    building = TargetBuilder(
+        strides=model.network.strides,
+        space=model.space,
+        samples_per_image=10**6,
+        assignment=model.config.objective.assignment,
+        contour_sigma=None,
+    )
+    segment_map = F.interpolate(sample.segment_map[None, None].float(), output.network_size, mode="nearest")[0].int()
+    targets = building(segment_map, [sample.labels], [sample.crowd], [0])
+    classes = torch.stack([targets.semantic[0] == label for label in range(model.space.num_outputs)])
+    return targets.images[0], SURE * (F.avg_pool2d(classes[None].float(), MASK_STRIDE)[0] - 0.5)
+
+
+def _best_locations(
+    class_logits: list[Float[Tensor, "N_t H_l W_l"]], targets: ImageTargets
+) -> tuple[Locations, Int[Tensor, "K"]]:
+    """For each thing its location with the largest score of its class, and the class. Some things have no location."""
+    places = Locations(targets.sample_level, targets.sample_y, targets.sample_x)
+    labels = targets.labels[targets.sample_instance]
+    rows = zip(*(part.tolist() for part in places), labels.tolist(), strict=True)
+    scores = torch.tensor([float(class_logits[level][label, y, x]) for level, y, x, label in rows])
+    best: dict[int, int] = {}
+    for index in scores.argsort(descending=True).tolist():
+        best.setdefault(int(targets.sample_instance[index]), index)
+    chosen = torch.tensor([*best.values()], dtype=torch.long)
+    return Locations(*(part[chosen] for part in places)), labels[chosen]
+
+
+def _owners(locations: Locations, targets: ImageTargets) -> Int[Tensor, "n"]:
+    """The thing at each location, -1 where there is none."""
+    places = zip(targets.sample_level.tolist(), targets.sample_y.tolist(), targets.sample_x.tolist(), strict=True)
+    owner = dict(zip(places, targets.sample_instance.tolist(), strict=True))
+    found = zip(*(part.tolist() for part in locations), strict=True)
+    return torch.tensor([owner.get(place, -1) for place in found], dtype=torch.long)
