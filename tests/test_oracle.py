@@ -9,19 +9,11 @@ import torch
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
 from spinet.evaluation import PanopticQuality, summarize
-from spinet.evaluation.oracle import with_truth
+from spinet.evaluation.oracle import ORACLES, with_truth
 from spinet.inference.predict import predict, run_network
 from spinet.synthcity import generate
 from spinet.system import Model
 from spinet.weights import load_model
-
-PARTS = {
-    "nothing": (),
-    "stuff": ("stuff",),
-    "masks": ("masks",),
-    "things": ("scores", "masks"),
-    "all": ("scores", "masks", "stuff"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +36,15 @@ def test_without_a_part_it_is_the_prediction(model: Model, city: PanopticDataset
 
 def test_true_parts_raise_what_they_are_for(model: Model, city: PanopticDataset):
     scores = {}
-    for name, parts in PARTS.items():
+    for name, parts in ORACLES.items():
         measure = PanopticQuality(model.categories)
         for index in range(len(city)):
             sample, record = city[index], city.records[index]
             found = with_truth(model, run_network(model, sample.pixels), sample, parts)
             measure.update(decode_ids(city.read(index).panoptic), record.segments_info, found.ids, found.segments)
         scores[name] = summarize(measure.result())
-    assert scores["stuff"]["PQ_st"] > scores["nothing"]["PQ_st"] + 5
-    assert scores["nothing"]["PQ_th"] < scores["masks"]["PQ_th"] < scores["things"]["PQ_th"]
+    assert scores["stuff"]["PQ_st"] > scores["none"]["PQ_st"] + 5
+    assert scores["none"]["PQ_th"] < scores["masks"]["PQ_th"] < scores["scores and masks"]["PQ_th"]
     assert scores["all"]["PQ"] > 80
 
 

@@ -21,6 +21,16 @@ from spinet.system import Model, NetworkOutput, Panoptic
 
 Part = Literal["scores", "masks", "stuff"]
 
+ORACLES: dict[str, tuple[Part, ...]] = {
+    "none": (),
+    "stuff": ("stuff",),
+    "scores": ("scores",),
+    "masks": ("masks",),
+    "scores and masks": ("scores", "masks"),
+    "all": ("scores", "masks", "stuff"),
+}
+"""Sets of true parts, by name. "all" is the limit of the post-processing."""
+
 SURE = 20.0
 """Logits of the truth lie between -SURE / 2 and SURE / 2."""
 
