@@ -7,6 +7,7 @@ import pytest
 from test_report import losses
 
 from spinet.report import find_campaigns
+from spinet.report.effects import effect_sections
 from spinet.report.power import pairs_needed, power_sections, precision
 from spinet.report.verdicts import CLAIMS, Claim, Verdict, findable, holm, verdict_grid, verdicts
 
@@ -65,6 +66,30 @@ def test_power_over_the_length_of_training():
     (section,) = power_sections(campaigns)
     assert [row[:2] for row in section.grids["Power"].rows] == [["1600", "3"], ["3200", "4"]]
     assert section.grids["Power"].rows[0][8:] == ["3", "1.5"]  # 3 pairs of runs of a quarter of an hour
+
+
+def test_effects_of_the_losses_by_class_and_by_size():
+    records = losses({"dice": [20.0, 21.0, 22.0], "full": [22.0, 23.1, 23.9]})
+    for record in records:
+        more = record["experiment"] == "full"
+        record["metrics"]["per_class"] = {
+            "24": {"name": "person", "tp": 3, "fn": 1, "pq": 0.5 + 0.1 * more},
+            "31": {"name": "train", "tp": 0, "fn": 0, "pq": 0.0},
+        }
+        record["metrics"]["sizes"] = {
+            "0": {"number": 0, "found": 0},
+            "8": {"number": 10, "found": 2 + more * record["seed"]},
+            "64": {"number": 4, "found": 4},
+        }
+    (section,) = effect_sections(find_campaigns(records))
+    grid = section.grids["Effects, percent"]
+    assert grid.columns[1:] == [("", "M.C.D + L_inter + L_intra − M.C.D")]
+    assert grid.rows == [
+        ["person", "+10.0 ± 0.0"],
+        ["things of 8 to 64 px", "+10.0 ± 10.0"],
+        ["things from 64 px", "+0.0 ± 0.0"],
+    ]
+    assert effect_sections(find_campaigns(losses({"full": [1.0, 2.0, 3.0]}))) == []
 
 
 def test_every_claim_is_one_of_the_paper():

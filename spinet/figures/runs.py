@@ -118,6 +118,31 @@ def findable_lines(found: Mapping[int, Mapping[int, float]], *, wanted: float) -
     return figure
 
 
+def effect_map(effects: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Mean differences as a coloured table: one column per comparison, one row per class or size.
+
+    Args:
+        effects: percent, by the name of the comparison, then by the row.
+    """
+    table = pd.DataFrame(effects)
+    figure = new_figure(PAGE, 1.2 + 0.2 * len(table))
+    axes = figure.subplots()
+    limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0
+    seaborn.heatmap(
+        table,
+        ax=axes,
+        cmap="vlag",
+        vmin=-limit,
+        vmax=limit,
+        annot=True,
+        fmt="+.1f",
+        annot_kws={"fontsize": 7},
+        cbar_kws={"label": "difference, percent"},
+    )
+    axes.set_xticks(axes.get_xticks(), ["\n".join(textwrap.wrap(name, 22)) for name in table], rotation=0, fontsize=7)
+    return figure
+
+
 def paired_dots(
     panels: Mapping[str, Sequence[Mapping[int, float]]],
     *,
