@@ -22,9 +22,10 @@ def effect_sections(campaigns: Iterable[Campaign]) -> list[Section]:
     sections = []
     for campaign in campaigns:
         found = {
-            short_name(claim): effects([(a["metrics"], b["metrics"]) for a, b in pairs])
+            short_name(claim): of
             for claim in CLAIMS
             if claim.table is LOSSES and len(pairs := pairs_of(campaign, claim)) >= LEAST
+            if (of := effects([(a["metrics"], b["metrics"]) for a, b in pairs]))
         }
         if not found:
             continue
@@ -55,7 +56,7 @@ def effects(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Eff
     """The differences between pairs of metrics; a class or a size that does not occur is left out."""
     found: Effects = {}
     for better, other in pairs:
-        for key, one in better["per_class"].items():
+        for key, one in better.get("per_class", {}).items():
             if one["tp"] + one["fn"]:
                 found.setdefault(one["name"], []).append(100 * (one["pq"] - other["per_class"][key]["pq"]))
         sizes = better.get("sizes", {})
