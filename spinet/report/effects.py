@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from statistics import fmean, stdev
 from typing import Any
 
@@ -60,7 +61,7 @@ def effects(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Eff
             if one["tp"] + one["fn"]:
                 found.setdefault(one["name"], []).append(100 * (one["pq"] - other["per_class"][key]["pq"]))
         sizes = better.get("sizes", {})
-        for low, high in zip(sizes, [*list(sizes)[1:], None], strict=True):
+        for low, high in zip_longest(sizes, [*sizes][1:]):
             if number := sizes[low]["number"]:
                 name = f"things from {low} px" if high is None else f"things of {low} to {high} px"
                 difference = sizes[low]["found"] - other["sizes"][low]["found"]
