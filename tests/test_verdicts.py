@@ -83,7 +83,7 @@ def test_effects_of_the_losses_by_class_and_by_size():
         }
     (section,) = effect_sections(find_campaigns(records))
     grid = section.grids["Effects, percent"]
-    assert grid.columns[1:] == [("", "M.C.D + L_inter + L_intra − M.C.D")]
+    assert grid.columns[1:] == [("", "(M.C.D + L_inter + L_intra) − (M.C.D)")]
     assert grid.rows == [
         ["person", "+10.0 ± 0.0"],
         ["things of 8 to 64 px", "+10.0 ± 10.0"],

@@ -50,7 +50,7 @@ def effect_sections(campaigns: Iterable[Campaign]) -> list[Section]:
 
 def short_name(claim: Claim) -> str:
     """The two rows that a claim compares."""
-    return f"{claim.better.title} − {claim.other.title}"
+    return f"({claim.better.title}) − ({claim.other.title})"
 
 
 def effects(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Effects:
