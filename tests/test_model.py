@@ -331,8 +331,8 @@ def test_coordinates_of_cell_centres():
         assert float(x[i, j]) == pytest.approx((8 * j + 4) / 128 * 2 - 1)
         assert float(y[i, j]) == pytest.approx((8 * i + 4) / 64 * 2 - 1)
     x, y = Coordinates(frame="pixels")(feature, 8, WHOLE)[0]
-    assert float(x[3, 5]) == pytest.approx(44 / Coordinates.PIXELS)
-    assert float(y[3, 5]) == pytest.approx(28 / Coordinates.PIXELS)
+    assert float(x[3, 5]) == pytest.approx(44 / 512)
+    assert float(y[3, 5]) == pytest.approx(28 / 512)
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])

@@ -19,7 +19,9 @@ SHARES = set(
 )
 """Fractions from 0 to 1; all others are at least 0."""
 
-ABOVE_ZERO = set("bootstrap scale test_scale clip_norm matrix_sigma anchor_scale sigma sizes radius".split())
+ABOVE_ZERO = set(
+    "coordinate_unit bootstrap scale test_scale clip_norm matrix_sigma anchor_scale sigma sizes radius".split()
+)
 """Fractions that must not be 0."""
 
 MOST = {"freeze_stages": 5, "seed": 2**32 - 1}

@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from spinet.config import PRESETS, Config, Preset, from_dict
+from spinet.config import PRESETS, Config, Preset, from_dict, to_dict
 from spinet.config.overrides import override
 from spinet.experiments.tables import FACTORS, SYSTEMS, Row, Table
 
@@ -78,13 +78,14 @@ class Campaign:
 
 def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
     """Groups records into campaigns. Records of single runs, which have no `base`, are ignored."""
-    groups: dict[str, list[Record]] = {}
+    groups: dict[str, tuple[dict[str, Any], list[Record]]] = {}
     for record in sorted(records, key=lambda record: str(record["created"]), reverse=True):
         if record.get("base"):
             init = (record.get("init") or {}).get("sha256")
-            key = json.dumps([record["data"]["fingerprint"], init, without_seed(record["base"])], sort_keys=True)
-            groups.setdefault(key, []).append(record)
-    found = [Campaign(without_seed(group[0]["base"]), group) for group in groups.values()]
+            base = without_seed(to_dict(from_dict(record["base"])))  # with the settings that are newer than the record
+            key = json.dumps([record["data"]["fingerprint"], init, base], sort_keys=True)
+            groups.setdefault(key, (base, []))[1].append(record)
+    found = [Campaign(base, group) for base, group in groups.values()]
     return sorted(found, key=lambda campaign: (campaign.data, -len(campaign.records)))
 
 

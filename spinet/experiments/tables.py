@@ -277,6 +277,11 @@ LEARNING = Table(
         Row("fc-slow", "fully connected layer at 1/24 of the rate", {"train.fc_rate": 1 / 24}),
         Row("any", "a location belongs to the smallest instance in its cell", {"objective.assignment": "any"}),
         Row("shares", "equal share of the filters for each instance", {"objective.sampling": "instance"}),
+        Row(
+            "long-waves",
+            "two more waves, the longest of 4096 pixels",
+            {"model.coordinate_unit": 2048.0, "model.coordinate_frequencies": 8},
+        ),
     ),
 )
 

@@ -110,15 +110,17 @@ class Coordinates(nn.Module):
 
     Args:
         frame: span of −1 … 1: the whole "image" that a crop was taken from, or the "crop" itself. With "pixels", the
-            unit is `PIXELS` and the origin is the top left corner of the image.
+            origin is the top left corner of the image.
+        unit: pixels of 1 in the frame "pixels". The longest waves repeat after two units.
         frequencies: 0 gives only x and y; F adds sin and cos of π·2^f·x and π·2^f·y for f < F.
     """
 
-    PIXELS = 512.0
-
-    def __init__(self, *, frame: Literal["image", "crop", "pixels"] = "image", frequencies: int = 0):
+    def __init__(
+        self, *, frame: Literal["image", "crop", "pixels"] = "image", unit: float = 512.0, frequencies: int = 0
+    ):
         super().__init__()
         self.frame = frame
+        self.unit = unit
         self.frequencies = frequencies
         self.channels = 2 + 4 * frequencies
 
@@ -158,7 +160,7 @@ class Coordinates(nn.Module):
         position = start[:, None] + centres
         if self.frame == "image":
             return 2 * position / extent[:, None] - 1
-        return position / self.PIXELS
+        return position / self.unit
 
     def _encode(self, axis: Float[Tensor, "B N"]) -> Float[Tensor, "B C N"]:
         waves = [f(math.pi * 2**k * axis) for k in range(self.frequencies) for f in (torch.sin, torch.cos)]

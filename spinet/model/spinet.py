@@ -87,7 +87,9 @@ class SPINet(Network):
             deformable=config.deformable,
         )
         width = config.fpn_channels
-        coordinates = Coordinates(frame=config.coordinate_frame, frequencies=config.coordinate_frequencies)
+        coordinates = Coordinates(
+            frame=config.coordinate_frame, unit=config.coordinate_unit, frequencies=config.coordinate_frequencies
+        )
         filter_levels, feature_levels = LEVELS[config.filter_levels], LEVELS[config.feature_levels]
 
         def generator() -> PanopticFeatureGenerator:

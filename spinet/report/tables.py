@@ -27,6 +27,7 @@ LEVEL = 0.05
 
 OF_SPINET = (
     "model.coordinate_frame",
+    "model.coordinate_unit",
     "model.coordinate_frequencies",
     "model.coordinate_skip",
     "model.reach",
