@@ -333,6 +333,9 @@ def test_coordinates_of_cell_centres():
     x, y = Coordinates(frame="pixels")(feature, 8, WHOLE)[0]
     assert float(x[3, 5]) == pytest.approx(44 / 512)
     assert float(y[3, 5]) == pytest.approx(28 / 512)
+    wide = Coordinates(frame="pixels", unit=2048, frequencies=3)(feature, 8, WHOLE)[0]
+    narrow = Coordinates(frame="pixels", frequencies=1)(feature, 8, WHOLE)[0]
+    assert torch.allclose(wide[5:7], narrow[1:3])  # the third wave is the first of a unit of a quarter
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])

@@ -45,7 +45,7 @@ class ModelConfig:
     kernel: int = 3  # k (§3.2), unstated: follows from the parameter count (1 gives 36.7 M, not 42.2 M)
     separate: bool = False  # Table 5: separate Panoptic-Feature generators for things and stuff
     coordinate_frame: Literal["image", "crop", "pixels"] = "image"  # unstated: span of −1 … 1; "pixels": from 0
-    coordinate_unit: float = 512.0  # pixels of 1 in the frame "pixels"; waves repeat after two units
+    coordinate_unit: float = 512.0  # unstated: pixels of 1 in the frame "pixels"; waves repeat after two units
     coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
     coordinate_skip: bool = False  # beyond the paper: add learned projections of coordinates to φ and F_l
     equal_taps: bool = True  # unstated (§3.3): initial deconvolution has equal taps; False: PyTorch's default
