@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from spinet.experiments.campaigns import find_campaigns
 from spinet.files import atomic_write, read_json
 from spinet.records import find_records, read_record
 from spinet.report.grid import Grid
 from spinet.report.single import QUALITIES, cost, is_single, percent, results_table
+from spinet.report.verdicts import verdicts
 from spinet.speed.summary import read_benchmarks, summary
 from spinet.weights import SHIPPED
 
@@ -19,6 +21,9 @@ README, CARD = ROOT / "README.md", SHIPPED.parent / "README.md"
 RESULTS, SPEED = ROOT / "docs" / "results.md", ROOT / "docs" / "speed.md"
 START, END = "<!-- generated from records by make docs -->", "<!-- end of what is generated -->"
 
+
+PAIRS = 5
+"""Smallest number of pairs of runs of a verdict in the README."""
 
 NETWORKS = {"with the auxiliary tasks": "", "without them": "_no_tasks"}
 """The networks in the package, with the ends of their files' names."""
@@ -42,6 +47,21 @@ def short_table(records: Iterable[Mapping[str, Any]]) -> Grid:
     for record in records:
         scores = [percent(record["metrics"][name]) for name in (*names, "PQ_components")]
         rows.append([record["data"]["name"], *scores, str(record["iterations"]), cost(record)])
+    return Grid([("", name) for name in columns], rows)
+
+
+def verdict_table() -> Grid:
+    """The paper's claims on its parts, one row per claim and data set, from campaigns with `PAIRS` seeds or more."""
+    rows = []
+    for campaign in find_campaigns(r for r in find_records(RUNS).values() if r["status"] == "finished"):
+        for verdict in verdicts(campaign):
+            if len(verdict.differences) < PAIRS:
+                continue
+            published, (low, high) = verdict.claim.published, verdict.interval
+            here = f"{verdict.mean:+.1f} ({low:+.1f} … {high:+.1f})"
+            paper = "–" if published is None else f"{published:+.1f}"
+            rows.append([verdict.claim.statement, paper, campaign.data, here, verdict.words])
+    columns = ["claim of the paper", "PQ there", "data", "PQ here (95 % interval)", "verdict"]
     return Grid([("", name) for name in columns], rows)
 
 
@@ -124,7 +144,7 @@ def pages() -> dict[Path, str]:
     """The current text of every page with generated numbers."""
     card = (network_table(), class_table(), size_table())
     content = {
-        README: short_table(single_records()).markdown(),
+        README: "\n".join(grid.markdown() for grid in (short_table(single_records()), verdict_table()) if grid.rows),
         RESULTS: results_table(single_records()).markdown(),
         SPEED: speed_tables(read_benchmarks(RUNS)),
         CARD: "\n".join(grid.markdown() for grid in card),
