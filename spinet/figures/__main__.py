@@ -31,6 +31,7 @@ from spinet.experiments.tables import LOSSES, WITH_TASKS, WITHOUT_TASKS
 from spinet.figures.clusters import feature_map
 from spinet.figures.components import figure_3, figure_4
 from spinet.figures.diagrams import Part, figure_1, figure_2
+from spinet.figures.failures import failures
 from spinet.figures.ground_truth import figure_targets
 from spinet.figures.results import Seen, balance, figure_5, gains, panoptic_map, speed
 from spinet.figures.runs import loss_curves, paired_dots
@@ -116,6 +117,12 @@ def prediction(city: PanopticDataset) -> Drawn:
     image = city[EXPLAINED].pixels
     figure = panoptic_map(image, predict(load_model(), image), city.categories)
     return figure, [_file(SHIPPED), f"{CITY}, scene {EXPLAINED}"]
+
+
+def missed_things(city: PanopticDataset) -> Drawn:
+    model = load_model()
+    figure = failures((city[index] for index in range(SCENES)), partial(predict, model), city.categories)
+    return figure, [_file(SHIPPED), f"{CITY}, {SCENES} scenes"]
 
 
 def targets(city: PanopticDataset) -> Drawn:
@@ -236,6 +243,7 @@ FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
     "figure_4": auxiliary_tasks,
     "targets": targets,
     "prediction": prediction,
+    "failures": missed_things,
     "training": training,
     "published": published,
     "ablations": ablations,
