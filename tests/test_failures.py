@@ -53,4 +53,4 @@ def test_the_figure_shows_the_largest_of_each_class():
     figure = failures([sample], lambda image: found, CATEGORIES)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["a missed car, 1600 px", "truth", "prediction", "a missed person, 200 px", "truth", "prediction"]
-    assert all(np.shape(axes.images[0].get_array()) == (96, 192, 3) for axes in figure.axes)
+    assert all(axes.images[0].get_size() == (96, 192) for axes in figure.axes)
