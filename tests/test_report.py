@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from spinet.experiments.tables import LOSSES, RATES, TABLES, Row
 from spinet.paper import TABLE_3
 from spinet.records import new_record, write_record
 from spinet.report import find_campaigns, read_runs, report, table_sections
+from spinet.report.curves import curve_sections
 from spinet.report.page import environment, not_run, settings
 from spinet.report.tables import beyond_paper, compared, spread
 
@@ -125,6 +127,20 @@ def test_the_feature_without_and_with_the_tasks_is_paired_by_seed():
     ]
     assert rows["F of contour head"] == ["–", "0.600 ± 0.000", "–"]
     assert rows["silhouette, classes"] == ["–", "–", "–"]
+
+
+def test_curves_of_the_systems():
+    records = []
+    for row, ends in ((TABLES["table1"].rows[0], (30.0, 32.0)), (TABLES["table1"].rows[1], (20.0, 21.0))):
+        for factor in (0.3, 1.0, 3.0):
+            for seed, end in enumerate(ends):
+                record = record_of(replace(row, rate=factor), seed, end if factor == 1 else 1.0)
+                records.append(record | {"evaluations": {"400": {"PQ": end / 2}, str(500 + seed): {"PQ": 5.0}}})
+    (section,) = curve_sections(find_campaigns(records))
+    grid = section.grids["PQ after so many iterations"]
+    assert [name for _, name in grid.columns] == ["row", "400", "800"]
+    assert [row[1:] for row in grid.rows] == [["15.5 ± 0.7", "31.0 ± 1.4"], ["10.2 ± 0.4", "20.5 ± 0.7"]]
+    assert curve_sections(find_campaigns(losses(FULL))) == []
 
 
 def test_records_of_other_data_settings_or_sweeps_do_not_mix():

@@ -11,6 +11,7 @@ from spinet.config import ConfigError
 from spinet.experiments.campaigns import Campaign, find_campaigns
 from spinet.files import atomic_write
 from spinet.records import RecordError, find_records
+from spinet.report.curves import curve_sections
 from spinet.report.effects import effect_sections
 from spinet.report.page import page
 from spinet.report.power import power_sections
@@ -49,7 +50,7 @@ def report(folders: Sequence[str | Path], out: str | Path, *, broken: list[Recor
         raise ConfigError(f"{', '.join(map(str, folders))}: no finished run record there; spinet sweep makes them")
     campaigns = find_campaigns(finished)
     sections = [section for campaign in campaigns if (section := verdict_section(campaign))]
-    sections += [*power_sections(campaigns), *effect_sections(campaigns)]
+    sections += [*power_sections(campaigns), *effect_sections(campaigns), *curve_sections(campaigns)]
     sections += [section for campaign in campaigns for section in table_sections(campaign)]
     single = results_table(filter(is_single, finished))
     text = [HEAD, *(section.markdown() for section in sections)]
