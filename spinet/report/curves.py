@@ -47,7 +47,8 @@ def curve_sections(campaigns: Iterable[Campaign]) -> list[Section]:
             Section(
                 title=f"PQ over the iterations of training, on {campaign.data}",
                 conditions=(
-                    f"{used} The learning rate falls over the whole run, so an earlier score is below that of a shorter run."
+                    f"{used} The learning rate falls over the whole run, so an earlier score is below that of a "
+                    "shorter run."
                 ),
                 grids={"PQ after so many iterations": Grid(columns, rows)},
                 figure=line(
