@@ -101,10 +101,12 @@ def power_sections(campaigns: Iterable[Campaign]) -> list[Section]:
     sections = []
     for group in groups.values():
         group.sort(key=lambda one: one[1].iterations)
-        data, found = group[0][0].data, [one for _, one in group]
+        first, found = group[0][0], [one for _, one in group]
+        crop = first.base["input"]["crop"]
+        images = f"crops of {' × '.join(map(str, crop))} px" if crop else "whole images"
         sections.append(
             Section(
-                title=f"What can be found on {data}",
+                title=f"What can be found on {first.data}, {images}",
                 conditions=(
                     f"The spread of the runs, and the difference of PQ that a paired t-test (level {LEVEL}) finds with "
                     f"probability {POWER}. Without pairs of runs the spread of a difference is taken as that of two "
