@@ -35,7 +35,7 @@ ARROWS = {
     ),
     "training": "files config machine records data synthcity model system systems weights evaluation",
     "experiments": "paper files config records data objective system weights training",
-    "figures": "paper files data model inference evaluation",
+    "figures": "paper files data model system inference evaluation",
     "report": "paper files config records experiments figures",
     "pages": "figures",
     "notebook": "data model synthcity system weights figures pages",

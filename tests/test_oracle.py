@@ -45,7 +45,7 @@ def test_true_parts_raise_what_they_are_for(model: Model, city: PanopticDataset)
         scores[name] = summarize(measure.result())
     assert scores["stuff"]["PQ_st"] > scores["none"]["PQ_st"] + 5
     assert scores["none"]["PQ_th"] < scores["masks"]["PQ_th"] < scores["scores and masks"]["PQ_th"]
-    assert scores["all"]["PQ"] > 80
+    assert scores["all"]["PQ"] == max(score["PQ"] for score in scores.values()) > 65
 
 
 def test_no_thing_and_no_location(model: Model, city: PanopticDataset):
