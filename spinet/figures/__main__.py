@@ -34,14 +34,15 @@ from spinet.figures.diagrams import Part, figure_1, figure_2
 from spinet.figures.failures import failures
 from spinet.figures.ground_truth import figure_targets
 from spinet.figures.results import Seen, balance, figure_5, gains, panoptic_map, speed
-from spinet.figures.runs import loss_curves, paired_dots
+from spinet.figures.runs import learned_by_heart, loss_curves, paired_dots
 from spinet.figures.style import Figure, save
+from spinet.files import read_json
 from spinet.inference.predict import postprocess, predict, run_network
 from spinet.model.spinet import SPINet
 from spinet.objective.objective import Objective
 from spinet.objective.targets import TargetBuilder, Targets
 from spinet.paper import TABLE_1, TABLE_2
-from spinet.records import find_records
+from spinet.records import find_records, read_record
 from spinet.report.tables import FEATURES
 from spinet.speed.summary import read_benchmarks
 from spinet.synthcity import VERSION, generate
@@ -135,9 +136,19 @@ def training(city: PanopticDataset) -> Drawn:
     path = RUNS / "reproduce.csv"
     if not path.exists():
         raise MissingError(f"{path}: no log; copy the log.csv of make reproduce there")
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    return loss_curves({name: [float(row[name]) for row in rows] for name in rows[0]}), ["runs/reproduce.csv"]
+    return loss_curves(_columns(path)), ["runs/reproduce.csv"]
+
+
+def four_scenes(city: PanopticDataset) -> Drawn:
+    """The paper's network on four scenes that it learns by heart."""
+    folder = FOLDER / "four"
+    if not (folder / "record.json").exists():
+        raise MissingError(f"{folder}: no record; docs/experiments.md says how to make it")
+    metrics = read_record(folder / "record.json")["metrics"]
+    limit = read_json(folder / "oracle.json")["scores"]["all"]
+    names = ("PQ", "PQ_th", "PQ_st")
+    figure = learned_by_heart(_columns(folder / "log.csv"), {name: metrics[name] for name in names}, limit)
+    return figure, [f"four/{name}" for name in ("log.csv", "record.json", "oracle.json")]
 
 
 def published(city: PanopticDataset) -> Drawn:
@@ -245,6 +256,7 @@ FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
     "prediction": prediction,
     "failures": missed_things,
     "training": training,
+    "four": four_scenes,
     "published": published,
     "ablations": ablations,
     "feature_metrics": feature_metrics,
@@ -264,6 +276,13 @@ def _on_meta(config: Config) -> SPINet:
 def _targets(model: Model, sample: Sample) -> Targets:
     build = cast(TargetBuilder, model.target_builder())
     return build(sample.segment_map[None], [sample.labels], [sample.crowd], [SEED])
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    """The columns of a log."""
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
 def _file(path: Path) -> str:

@@ -50,6 +50,38 @@ def loss_curves(log: Mapping[str, Sequence[float]], *, window: int | None = None
     return figure
 
 
+def learned_by_heart(
+    log: Mapping[str, Sequence[float]], scores: Mapping[str, float], limit: Mapping[str, float], *, window: int = 10
+) -> Figure:
+    """A training on few images: each term of the loss relative to its start, and the scores on the same images.
+
+    Args:
+        log: columns of `log.csv`, as for `loss_curves`.
+        scores: percent, by name.
+        limit: those of perfect outputs, by the same names.
+        window: iterations of the running mean.
+    """
+    figure = new_figure(PAGE, 2.6)
+    terms, bars = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    for color, (name, label) in zip(COLORS, NAMES.items(), strict=False):
+        if name in log:
+            mean = _running_mean(log[name], window)
+            terms.plot(
+                np.asarray(log["iteration"]), mean / np.max(mean[:window]), color=color, linewidth=1.2, label=label
+            )
+    terms.set(title="terms of Eq. 7, as a part of their start", xlabel="iteration", yscale="log")
+    places = np.arange(len(scores))
+    bars.bar(places - 0.2, [*scores.values()], 0.4, color=COLORS[0], label="the network")
+    bars.bar(places + 0.2, [limit[name] for name in scores], 0.4, color=COLORS[4], label="perfect outputs")
+    for group in bars.containers:
+        bars.bar_label(group, fmt="%.0f", fontsize=7)
+    bars.set_xticks(places, [*scores])
+    bars.set(ylabel="percent", ylim=(0, 110))
+    bars.legend(loc="upper left", ncols=2, fontsize=7)
+    figure.legend(*terms.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
 def _running_mean(values: Sequence[float], window: int) -> np.ndarray:
     """The mean of the last `window` values at each position, or of all values so far if there are fewer."""
     sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
