@@ -27,7 +27,7 @@ from spinet.figures.clusters import class_groups, feature_map, group_maps, most_
 from spinet.figures.film import film_frame, save_film
 from spinet.figures.ground_truth import draw_classes, draw_segments, figure_targets
 from spinet.figures.results import Seen, balance, figure_5, gains, speed
-from spinet.figures.runs import paired_dots
+from spinet.figures.runs import learned_by_heart, paired_dots
 from spinet.files import write_json
 from spinet.inference.predict import Prediction
 from spinet.objective.objective import Objective
@@ -358,6 +358,14 @@ def test_the_film_of_a_run_has_a_frame_for_each_snapshot(tmp_path):
     (path,) = film(tmp_path, tmp_path / "data")
     with Image.open(path) as movie:
         assert movie.n_frames == 3
+
+
+def test_a_training_on_four_scenes_stands_beside_perfect_outputs():
+    log = {"iteration": [1.0, 2.0, 3.0], "class": [2.0, 1.0, 0.5], "things": [4.0, 3.0, 2.0]}
+    figure = learned_by_heart(log, {"PQ": 74.0, "PQ_th": 59.0}, {"PQ": 82.0, "PQ_th": 77.0, "SQ": 90.0}, window=1)
+    terms, bars = figure.axes
+    assert [line.get_ydata().tolist() for line in terms.lines] == [[1, 0.5, 0.25], [1, 0.75, 0.5]]
+    assert [bar.get_height() for bar in bars.patches] == [74, 59, 82, 77]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
