@@ -364,7 +364,7 @@ def test_a_training_on_four_scenes_stands_beside_perfect_outputs():
     log = {"iteration": [1.0, 2.0, 3.0], "class": [2.0, 1.0, 0.5], "things": [4.0, 3.0, 2.0]}
     figure = learned_by_heart(log, {"PQ": 74.0, "PQ_th": 59.0}, {"PQ": 82.0, "PQ_th": 77.0, "SQ": 90.0}, window=1)
     terms, bars = figure.axes
-    assert [line.get_ydata().tolist() for line in terms.lines] == [[1, 0.5, 0.25], [1, 0.75, 0.5]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in terms.lines] == [[1, 0.5, 0.25], [1, 0.75, 0.5]]
     assert [bar.get_height() for bar in bars.patches] == [74, 59, 82, 77]
 
 
