@@ -54,7 +54,7 @@ def with_truth(
     targets, semantic = _targets(model, output, sample)
     if "scores" in replaced:
         locations, labels = _best_locations(class_logits, targets)
-        confidences = torch.ones(len(labels))
+        confidences = torch.ones(len(labels), device=labels.device)
     else:
         locations, labels, confidences = find_peaks(
             class_logits, threshold=config.threshold, peak=config.peak, top=config.top
@@ -84,7 +84,8 @@ def _targets(
         assignment=model.config.objective.assignment,
         contour_sigma=None,
     )
-    segment_map = F.interpolate(sample.segment_map[None, None].float(), output.network_size, mode="nearest")[0].int()
+    true_map = sample.segment_map.to(model.device)[None, None].float()
+    segment_map = F.interpolate(true_map, output.network_size, mode="nearest")[0].int()
     targets = building(segment_map, [sample.labels], [sample.crowd], [0])
     classes = torch.stack([targets.semantic[0] == label for label in range(model.space.num_outputs)])
     return targets.images[0], SURE * (F.avg_pool2d(classes[None].float(), MASK_STRIDE)[0] - 0.5)
@@ -101,7 +102,7 @@ def _best_locations(
     best: dict[int, int] = {}
     for index in scores.argsort(descending=True).tolist():
         best.setdefault(int(targets.sample_instance[index]), index)
-    chosen = torch.tensor([*best.values()], dtype=torch.long)
+    chosen = torch.tensor([*best.values()], dtype=torch.long, device=labels.device)
     return Locations(*(part[chosen] for part in places)), labels[chosen]
 
 
@@ -110,4 +111,4 @@ def _owners(locations: Locations, targets: ImageTargets) -> Int[Tensor, "n"]:
     places = zip(targets.sample_level.tolist(), targets.sample_y.tolist(), targets.sample_x.tolist(), strict=True)
     owner = dict(zip(places, targets.sample_instance.tolist(), strict=True))
     found = zip(*(part.tolist() for part in locations), strict=True)
-    return torch.tensor([owner.get(place, -1) for place in found], dtype=torch.long)
+    return torch.tensor([owner.get(place, -1) for place in found], dtype=torch.long, device=targets.labels.device)

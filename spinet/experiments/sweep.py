@@ -247,13 +247,15 @@ def make_plan(
         raise ConfigError("train.seed is not an override of a sweep; give --seeds")
     start = override(start_from(find_preset(preset), init), base)
     tables = choose_rows(find_tables(tuple(groups)), rows)
-    tables = [_tuned(table, start.config, data, records) if table.group == SYSTEMS.group else table for table in tables]
+    initial = hash_of(init) if init else None
+    alike = [record for record in records if (record.get("init") or {}).get("sha256") == initial]
+    tables = [_tuned(table, start.config, data, alike) if table.group == SYSTEMS.group else table for table in tables]
     names: dict[Config, str] = {}  # name of the first row with these settings, the same for every choice of groups
     for table in TABLES.values():
         for row in table.rows:
             names.setdefault(override(start, row.changes(start.config)).config, row.name)
     inputs = [open_dataset(data, split).fingerprint for split in ("train", "val")]
-    inputs += [hash_of(init)] if init else []
+    inputs += [initial] if initial else []
     runs: dict[str, Run] = {}
     trained: dict[Config, str] = {}
     for seed in seeds:
