@@ -60,7 +60,7 @@ def verdict_table() -> Grid:
             published, (low, high) = verdict.claim.published, verdict.interval
             here = f"{verdict.mean:+.1f} ({low:+.1f} … {high:+.1f})"
             paper = "–" if published is None else f"{published:+.1f}"
-            rows.append([verdict.claim.statement, paper, campaign.data, here, verdict.words])
+            rows.append([verdict.claim.statement, paper, campaign.title, here, verdict.words])
     columns = ["claim of the paper", "PQ there", "data", "PQ here (95 % interval)", "verdict"]
     return Grid([("", name) for name in columns], rows)
 

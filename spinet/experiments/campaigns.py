@@ -28,6 +28,11 @@ class Campaign:
         """The data set's name."""
         return self.records[0]["data"]["name"]
 
+    @property
+    def title(self) -> str:
+        """The data set and the length of training, which tell campaigns apart for a reader."""
+        return f"{self.data}, {self.base['train']['iterations']} iterations"
+
     @cached_property
     def _by_settings(self) -> dict[Config, dict[int, Record]]:
         """Records by settings and seed; of several with the same seed the newest."""

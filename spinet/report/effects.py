@@ -30,10 +30,9 @@ def effect_sections(campaigns: Iterable[Campaign]) -> list[Section]:
         }
         if not found:
             continue
-        iterations = campaign.base["train"]["iterations"]
         sections.append(
             Section(
-                title=f"What each loss changes on {campaign.data}, after {iterations} iterations",
+                title=f"What each loss changes on {campaign.title}",
                 conditions=(
                     "Differences for equal seeds, mean ± standard deviation over the seeds: PQ of each class, then the "
                     "share of the things that are found (IoU above 0.5), by the square root of their area. With so "

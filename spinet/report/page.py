@@ -92,7 +92,7 @@ def not_run(records: Sequence[Record]) -> list[str]:
         if table is RATES:
             continue
         counts = {
-            campaign.data: {title: len(records) for title, records in campaign.rows(table).items()}
+            campaign.title: {title: len(records) for title, records in campaign.rows(table).items()}
             for campaign in campaigns
         }
         measured = {data: rows for data, rows in counts.items() if sum(map(bool, rows.values())) >= 2}

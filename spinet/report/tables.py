@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -82,22 +82,22 @@ def table_sections(campaign: Campaign) -> list[Section]:
 
 
 def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
-    grids = {
-        "Scores": scores(table, runs, campaign.data),
-        "Differences": gaps(table, runs, campaign.data),
-    }
+    shown = replace(table, rows=tuple(row for row in table.rows if row.paper or runs[row.title]))
+    grids = {"Scores": scores(shown, runs, campaign.data), "Differences": gaps(shown, runs, campaign.data)}
     if table is LOSSES and any("features" in r["metrics"] for records in runs.values() for r in records.values()):
         grids["The Panoptic-Feature (§4)"] = features(runs)
         grids["Effect of the auxiliary tasks on it"] = feature_gaps(runs)
     if table is SYSTEMS:
         grids["Search of the learning rate: PQ, with the best in brackets"] = rates(campaign)
     records = [record for of_row in runs.values() for record in of_row.values()]
-    best = ""
+    notes = [run_conditions(records)]
     if table is SYSTEMS:
-        best = f" Each system has its own best learning rate of the search below. {_extras(campaign)}"
+        notes += ["Each system has its own best learning rate of the search below.", _extras(campaign)]
+    if hidden := [row.title for row in table.rows if row not in shown.rows]:
+        notes.append(f"Not run: {'; '.join(hidden)}.")
     return Section(
-        title=f"{table.section}: {table.title[0].lower()}{table.title[1:]}, on {campaign.data}",
-        conditions=run_conditions(records) + best,
+        title=f"{table.section}: {table.title[0].lower()}{table.title[1:]}, on {campaign.title}",
+        conditions=" ".join(notes),
         grids=grids,
         figure=row_dots(
             {title: _known(record["metrics"]["PQ"] for record in of_row.values()) for title, of_row in runs.items()},

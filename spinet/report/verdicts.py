@@ -177,7 +177,7 @@ def verdict_section(campaign: Campaign) -> Section | None:
         for record in of_row.values()
     ]
     return Section(
-        title=f"The paper's claims, on {campaign.data}",
+        title=f"The paper's claims, on {campaign.title}",
         conditions=f"{run_conditions(records)} {METHOD}",
         grids={"Verdicts": verdict_grid(found, campaign.data)},
         figure=row_dots(
