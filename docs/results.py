@@ -42,12 +42,20 @@ def packaged_record(end: str) -> dict[str, Any]:
 def short_table(records: Iterable[Mapping[str, Any]]) -> Grid:
     """One row per record: SPINet's scores in percent, and PQ of its semantic output with connected components."""
     names = (*QUALITIES, "AP", "mIoU")
-    columns = ["data", *names, "PQ of semantics + components", "iterations", "trained"]
+    columns = ["data", *names, "PQ of semantics + components", "started from", "iterations", "trained"]
     rows = []
     for record in records:
         scores = [percent(record["metrics"][name]) for name in (*names, "PQ_components")]
-        rows.append([record["data"]["name"], *scores, str(record["iterations"]), cost(record)])
+        schedule = [start(record), str(record["iterations"]), cost(record)]
+        rows.append([record["data"]["name"], *scores, *schedule])
     return Grid([("", name) for name in columns], rows)
+
+
+def start(record: Mapping[str, Any]) -> str:
+    """What a training started from."""
+    if record.get("init"):
+        return "trained weights"
+    return "ImageNet features" if record["config"]["model"]["pretrained"] else "random weights"
 
 
 def verdict_table() -> Grid:

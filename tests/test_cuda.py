@@ -103,6 +103,7 @@ def test_the_shipped_model_says_what_it_says_on_a_cpu(connected: bool, optimized
         {"duplicates": "none"},  # a hundred masks, all over the image, most of which are dropped
         {"duplicates": "mask", "connected": True},
         {"fill_threshold": 0.3},
+        {"agreement": 0.2, "contested": "mask", "fill_threshold": 0.1},
     ],
     ids=str,
 )

@@ -110,8 +110,8 @@ def test_an_image_costs_three_waits(cuda: Cuda, optimized: bool):
         assert prediction.ids.dtype == np.int32
         assert post.downloaded < 2.1 * 256 * 512  # a byte for the segment, one for the label, and little else
         counts.append(post.launches.total())
-    assert max(counts) < 450
-    assert max(counts) - min(counts) < 20
+    assert max(counts) < 500
+    assert max(counts) - min(counts) < 60  # some for 16 candidates, not for each
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,7 @@ def test_an_image_costs_three_waits(cuda: Cuda, optimized: bool):
         {"duplicates": "none"},
         {"duplicates": "mask"},
         {"fill_threshold": 0.3},
+        {"agreement": 0.2, "contested": "mask", "fill_threshold": 0.1},
         {"connected": True},
         {"threshold": 0.99, "ap_threshold": 0.99},
     ],

@@ -305,18 +305,29 @@ def test_connected_masks_are_what_a_flood_from_the_place_reaches(seed):
 # --- merge ------------------------------------------------------------------------------------------------------------
 
 
-def naive_merge(masks, labels, semantic_logits, things, stuff, kind, config):
+def naive_merge(logits, labels, semantic_logits, things, stuff, kind, config):
     """The map and (label, area) of each segment, computed pixel by pixel; labels as in the data, things first."""
     height, width = semantic_logits.shape[1:]
-    ids, segments = np.zeros((height, width), int), []
-    for mask, label in zip(masks, labels, strict=True):
-        free = [(y, x) for y, x in np.argwhere(mask) if ids[y, x] == 0]
-        taken = int(mask.sum()) - len(free)
-        if not free or taken > config.overlap * int(mask.sum()):
-            continue
-        segments.append((label, len(free)))
-        for y, x in free:
-            ids[y, x] = len(segments)
+    seen = semantic_logits.argmax(0)
+    ids, placed = np.zeros((height, width), int), []
+    for number, label in enumerate(labels):
+        mask = [(y, x) for y, x in itertools.product(range(height), range(width)) if logits[number, y, x] > 0]
+        if config.agreement is not None:
+            output = {"all": label, "stuff+thing": stuff, "stuff": None}[kind]
+            same = [(y, x) for y, x in mask if int(seen[y, x]) == output]
+            mask = same if len(same) >= config.agreement * len(mask) else mask
+        free = [(y, x) for y, x in mask if ids[y, x] == 0]
+        if free and len(mask) - len(free) <= config.overlap * len(mask):
+            placed.append((number, set(mask)))
+            for y, x in free:
+                ids[y, x] = len(placed)
+    if config.contested == "mask":
+        for y, x in np.argwhere(ids):
+            having = [i for i, (_, mask) in enumerate(placed, start=1) if (y, x) in mask]
+            ids[y, x] = max(having, key=lambda i: float(logits[placed[i - 1][0], y, x]))
+    kept = [i for i in range(1, len(placed) + 1) if (ids == i).any()]
+    segments = [(labels[placed[i - 1][0]], int((ids == i).sum())) for i in kept]
+    ids = np.array([0, *(kept.index(i) + 1 if i in kept else 0 for i in range(1, len(placed) + 1))])[ids]
     stuff_labels = {
         "stuff": [things + i for i in range(stuff)],
         "stuff+thing": [*(things + i for i in range(stuff)), None],
@@ -363,7 +374,7 @@ def run_merge(mask_logits, labels, stuff_logits, kind="all", things=2, stuff=3, 
     # the CUDA variant, which merges all instances at once
     merged = merge_at_once(
         candidates,
-        masks_at_once(candidates, resampler, config),
+        masks_at_once(candidates, resampler.whole(stuff_logits).argmax(0), resampler, config, space),
         torch.ones(count, dtype=torch.bool),
         resampler.whole(stuff_logits),
         resampler,
@@ -393,21 +404,23 @@ def assert_consistent(ids, segments, categories=None):
     assert len(stuff) == len(set(stuff))
 
 
+@pytest.mark.parametrize(
+    "rules", [{}, {"agreement": 0.3}, {"contested": "mask"}, {"agreement": 0.1, "contested": "mask"}]
+)
 @pytest.mark.parametrize("things", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
-def test_merge(seed, kind, things):
+def test_merge(seed, kind, things, rules):
     """Also with one thing class, where "stuff+thing" and "all" have equally many outputs in different order."""
     count = 6
     mask_logits = blobs(count, 8, 10, seed) - 3
     mask_logits[3] = mask_logits[0]  # completely covered already
     labels = [i % things for i in range(count)]
     stuff_logits = blobs(LabelSpace(kind, things, 3).num_outputs, 8, 10, seed=seed + 9) / 2
-    options = {"stuff_threshold": 0.3, "min_stuff_area": 0.05}
+    options = {"stuff_threshold": 0.3, "min_stuff_area": 0.05, **rules}
     ids, segments = run_merge(mask_logits, labels, stuff_logits, kind, things, **options)
-    masks = (fourfold(mask_logits) > 0).numpy()
-    semantic_logits = fourfold(stuff_logits)
-    expected_ids, expected = naive_merge(masks, labels, semantic_logits, things, 3, kind, InferenceConfig(**options))
+    tall, semantic_logits = fourfold(mask_logits), fourfold(stuff_logits)
+    expected_ids, expected = naive_merge(tall, labels, semantic_logits, things, 3, kind, InferenceConfig(**options))
     assert np.array_equal(ids, expected_ids)
     categories = make_categories(things)
     assert [(categories.label_of[s["category_id"]], s["area"]) for s in segments] == expected
@@ -467,6 +480,42 @@ def test_a_better_instance_comes_first_and_one_mostly_taken_is_dropped():
     # the second is half covered and stays; the third is covered by three quarters: its free strip becomes stuff
     _, tolerant = run_merge(masks, [0, 0, 1, 1, 1], semantic, overlap=1.0)
     assert [s["area"] for s in tolerant] == [512, 256, 128, 128, 256]  # the last is completely covered: no segment
+
+
+def bars(*ranges, height=20.0):
+    """Mask logits of vertical bars; each range is first and last column, and optionally the logit inside."""
+    masks = torch.full((len(ranges), 8, 10), -20.0)
+    for mask, (first, last, *inside) in zip(masks, ranges, strict=True):
+        mask[:, first : last + 1] = inside[0] if inside else height
+    return masks
+
+
+def test_a_mask_keeps_the_pixels_of_its_class_unless_they_are_too_few():
+    semantic = torch.full((5, 8, 10), -20.0)
+    semantic[0, :, :4] = semantic[3, :, 4:] = 20.0  # a thing class on the left, stuff on the right
+    mask, labels = bars((2, 7)), [0]
+    areas = {
+        least: [s["area"] for s in run_merge(mask, labels, semantic, agreement=least)[1] if s["isthing"]]
+        for least in (None, 0.3, 0.4)
+    }
+    assert areas == {None: [24 * 32], 0.3: [8 * 32], 0.4: [24 * 32]}  # a third of it has its class
+    for kind in ("stuff", "stuff+thing"):  # no class of its own; one output for all things
+        outputs = semantic[2:] if kind == "stuff" else semantic[[1, 2, 3, 0]]
+        (thing, *_) = run_merge(mask, labels, outputs, kind, agreement=0.3)[1]
+        assert thing["area"] == (24 * 32 if kind == "stuff" else 8 * 32)
+
+
+def test_a_contested_pixel_goes_to_the_better_score_or_to_the_larger_logit():
+    semantic = torch.zeros(5, 8, 10)
+    masks = bars((0, 4, 5.0), (3, 7, 10.0))
+    first, second = (
+        [s["area"] for s in run_merge(masks, [0, 0], semantic, contested=rule)[1][:2]] for rule in ("score", "mask")
+    )
+    assert first[0] > second[0]
+    assert first[1] < second[1]
+    covered = bars((0, 3, 5.0), (0, 3, 10.0))
+    _, segments = run_merge(covered, [0, 0], semantic, contested="mask", overlap=1.0)
+    assert len([s for s in segments if s["isthing"]]) == 1  # dropped: no pixel of it is free
 
 
 def test_small_stuff_is_void():
@@ -930,7 +979,14 @@ def test_the_fast_path_is_the_reference(kind, size):
 
 def test_the_fast_path_is_the_reference_on_a_street():
     model, image = load_model(), render_scene(7, 0, (128, 256), "val")[0]
-    rules = replace(model.config.inference, precision="fp32", connected=False, fill_threshold=None)
+    rules = replace(
+        model.config.inference,
+        precision="fp32",
+        connected=False,
+        fill_threshold=None,
+        agreement=None,
+        contested="score",
+    )
     model = replace(model, config=replace(model.config, inference=rules))
     ids, segments = reference.predict(model, image)
     assert_alike(predict(model, image), ids, segments)

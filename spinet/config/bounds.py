@@ -14,13 +14,14 @@ FROM_ZERO = set(
 
 SHARES = set(
     "bootstrap bootstrap_anneal triplet_ramp focal_alpha flip photo colour_jitter milestones momentum threshold"
-    " ap_threshold nms_iou keep mask_threshold overlap fill_threshold stuff_threshold min_stuff_area dropout keep_boxes"
-    " nms removal".split()
+    " ap_threshold nms_iou keep mask_threshold overlap agreement fill_threshold stuff_threshold min_stuff_area"
+    " dropout keep_boxes nms removal".split()
 )
 """Fractions from 0 to 1; all others are at least 0."""
 
 ABOVE_ZERO = set(
-    "coordinate_unit bootstrap scale test_scale clip_norm matrix_sigma anchor_scale sigma sizes radius".split()
+    "coordinate_unit bootstrap scale test_scale clip_norm matrix_sigma agreement anchor_scale sigma sizes"
+    " radius".split()
 )
 """Fractions that must not be 0."""
 

@@ -145,6 +145,8 @@ class InferenceConfig:
     mask_threshold: float = 0.5  # unstated: as in Panoptic-FPN, whose post-processing §5.2 follows
     connected: bool = False  # unstated: keep only the part of a mask connected to its filter's location
     overlap: float = 0.5  # unstated: as in Panoptic-FPN; drop an instance if more of its area is already covered
+    contested: Literal["score", "mask"] = "score"  # unstated: whose is a pixel of two masks: better score or logit
+    agreement: float | None = None  # beyond the paper: share of a mask with its class, enough to drop the rest
     fill_threshold: float | None = None  # unstated: minimum probability to give an instance free pixels of its class
     stuff_threshold: float = 0.2  # unstated: minimum probability of stuff where the stuff path predicts a thing
     min_component_area: int = 32  # pixels; for the comparison with connected components of the semantic output

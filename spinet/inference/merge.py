@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,9 +31,10 @@ def merge(
 ) -> tuple[Int[Tensor, "H W"], list[dict[str, Any]]]:
     """Merges instances and stuff into one map, as in Panoptic-FPN: instances sorted by score, then stuff.
 
-    An instance is dropped if more than `overlap` of its area is already covered. With `fill_threshold`, a free pixel to
-    which the stuff path gives the class of an instance joins the most probable such instance. All other free pixels get
-    their best stuff class. If the stuff path predicts a thing there, the probability of that stuff class must reach
+    An instance is dropped if more than `overlap` of its area is already covered. A pixel of several masks belongs to
+    the best score or, with `contested` "mask", to the largest logit there. With `fill_threshold`, a free pixel to which
+    the stuff path gives the class of an instance joins the most probable such instance. All other free pixels get their
+    best stuff class. If the stuff path predicts a thing there, the probability of that stuff class must reach
     `stuff_threshold`. Stuff segments smaller than `min_stuff_area` of the image become void.
 
     Args:
@@ -41,21 +42,47 @@ def merge(
         stuff_logits: of the stuff path, at stride 4 of the network's input, like the logits of the candidates.
         semantic: index of the largest of them at each pixel.
     """
-    cut = mask_cut(config)
-    windows = resampler.windows(candidates.logits, cut)
     ids = torch.full(resampler.size, VOID, dtype=torch.int32, device=semantic.device)
-    masks = ((window, resampler.one(candidates.logits, i, window) > cut) for i, window in enumerate(windows))
+    masks = masks_in_windows(candidates, semantic, resampler, config, space)
+    windows, outputs = [window for window, _ in masks], space.outputs(candidates.labels)
     stays = place_instances(ids, masks, config.overlap)
+    if config.contested == "mask":
+        usable = {number: masks[number][1] for number in stays.nonzero()[:, 0].tolist()}
+        _to_largest(ids, candidates.logits, windows, usable, resampler)
+        stays &= torch.bincount(ids.flatten(), minlength=len(stays) + 1)[1:] > 0
     if config.fill_threshold is not None:
-        cut = min(cut, float(torch.logit(torch.tensor(config.fill_threshold))))
+        cut = min(mask_cut(config), float(torch.logit(torch.tensor(config.fill_threshold))))
         windows = resampler.windows(candidates.logits, cut)
-        _fill(ids, candidates.logits, windows, stays, space.outputs(candidates.labels), semantic, resampler, cut)
+        free = ids == VOID
+        usable = {
+            number: free[windows[number]] & (semantic[windows[number]] == outputs[number])
+            for number in stays.nonzero()[:, 0].tolist()
+        }
+        _to_largest(ids, candidates.logits, windows, usable, resampler, cut)
     renumber(ids, stays)
     segments = _things(ids, candidates[stays], categories)
     stuff = _stuff(stuff_logits, semantic, ids == VOID, resampler, space, config)
     for identity, index, area in place_stuff(ids, stuff, space.num_stuff, len(segments), config.min_stuff_area):
         segments.append(segment_info(identity, categories.stuff[index], area))
     return ids, segments
+
+
+def masks_in_windows(
+    candidates: Candidates,
+    semantic: Int[Tensor, "H W"],
+    resampler: Resampler,
+    config: InferenceConfig,
+    space: LabelSpace,
+) -> list[tuple[tuple[slice, slice], Bool[Tensor, "h w"]]]:
+    """The mask of each candidate with its rows and columns in the image; see `agreeing` for `agreement`."""
+    cut, found = mask_cut(config), []
+    windows, outputs = resampler.windows(candidates.logits, cut), space.outputs(candidates.labels).tolist()
+    for number, (window, output) in enumerate(zip(windows, outputs, strict=True)):
+        mask = resampler.one(candidates.logits, number, window) > cut
+        if config.agreement is not None:
+            (mask,) = agreeing(mask[None], semantic[window] == output, config.agreement)
+        found.append((window, mask))
+    return found
 
 
 def place_instances(
@@ -113,26 +140,37 @@ def extents(ids: Int[Tensor, "H W"], count: int) -> list[list[int] | None]:
     ]
 
 
-def _fill(
+def agreeing(masks: Bool[Tensor, "n h w"], own: Bool[Tensor, "#n h w"], least: float) -> Bool[Tensor, "n h w"]:
+    """The masks without the pixels to which the stuff path gives another class.
+
+    A mask of which less than the share `least` would remain stays as it is.
+
+    Args:
+        masks: of instances.
+        own: where the stuff path gives the class of each instance.
+    """
+    same = masks & own
+    enough = same.sum((1, 2)) >= least * masks.sum((1, 2))
+    return torch.where(enough[:, None, None], same, masks)
+
+
+def _to_largest(
     ids: Int[Tensor, "H W"],
     logits: MaskLogits,
-    windows: list[tuple[slice, slice]],
-    stays: Bool[Tensor, "n"],
-    outputs: Int[Tensor, "n"],
-    semantic: Int[Tensor, "H W"],
+    windows: Sequence[tuple[slice, slice]],
+    usable: Mapping[int, Bool[Tensor, "h w"]],
     resampler: Resampler,
-    cut: float,
+    cut: float = -torch.inf,
 ) -> None:
-    """Gives a free pixel to the instance with the largest logit there, above `cut`, among those of its semantic label.
+    """Gives each pixel to the instance with the largest logit there, above `cut`, of those that may have it.
 
-    `outputs` are the labels of the stuff path for the class of each instance.
+    `usable` has the pixels that an instance may have, in its window.
     """
-    free = ids == VOID
     best = torch.full(ids.shape, cut, device=ids.device)
-    for number in stays.nonzero()[:, 0].tolist():
+    for number, pixels in usable.items():
         window = windows[number]
         values = resampler.one(logits, number, window)
-        wins = free[window] & (semantic[window] == outputs[number]) & (values > best[window])
+        wins = pixels & (values > best[window])
         best[window].copy_(values.where(wins, best[window]))
         ids[window].masked_fill_(wins, number + 1)
 

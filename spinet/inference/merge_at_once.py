@@ -7,6 +7,7 @@ host waits only once, for the finished map.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from spinet.data.label_space import LabelSpace
 from spinet.data.segments import VOID, Categories
 from spinet.inference.candidates import Candidates
 from spinet.inference.mask_logits import mask_cut
+from spinet.inference.merge import agreeing
 from spinet.inference.resample import Resampler
 from spinet.system import segment_info
 
@@ -56,13 +58,22 @@ class Merged:
         ]
 
 
-def masks_at_once(candidates: Candidates, resampler: Resampler, config: InferenceConfig) -> Bool[Tensor, "n H W"]:
-    """The masks of the candidates at the pixels of the image."""
+def masks_at_once(
+    candidates: Candidates,
+    semantic: Int[Tensor, "H W"],
+    resampler: Resampler,
+    config: InferenceConfig,
+    space: LabelSpace,
+) -> Bool[Tensor, "n H W"]:
+    """The masks of the candidates at the pixels of the image; see `agreeing` for `agreement`."""
     cut = mask_cut(config)
     masks = torch.empty(len(candidates.labels), *resampler.size, dtype=torch.bool, device=candidates.labels.device)
     for part, logits in zip(masks.split(AT_ONCE), candidates.logits.whole().split(AT_ONCE), strict=True):
         if len(part):
             torch.gt(resampler.whole(logits), cut, out=part)
+    if config.agreement is not None:
+        own = semantic == space.outputs(candidates.labels)[:, None, None]
+        masks = agreeing(masks, own, config.agreement)
     return masks
 
 
@@ -89,7 +100,7 @@ def merge_at_once(
         rounds: maximum number of dropped instances; if it is too small, the result is not `settled`.
     """
     n, (height, width) = len(masks), resampler.size
-    semantic = stuff_logits.argmax(0)
+    semantic, outputs = stuff_logits.argmax(0), space.outputs(candidates.labels)
     # row n covers all pixels: it owns those without an instance
     cover = torch.cat([masks & confident[:, None, None], torch.ones_like(semantic, dtype=torch.bool)[None]]).byte()
     areas = cover[:n].flatten(1).sum(1)
@@ -100,10 +111,18 @@ def merge_at_once(
         cover[:n] &= stays.byte()[:, None, None]
     owner = _owner(cover)
     settled = ~(stays & ~_enough(owner, areas, config)).any()
+    if config.contested == "mask":
+        owner = _largest(candidates, lambda part: cover[:n][part].bool(), resampler)
+        stays = stays & (_histogram(owner, n + 1)[:n] > 0)
     if config.fill_threshold is not None:
         cut = min(mask_cut(config), float(torch.logit(torch.tensor(config.fill_threshold))))
-        outputs = space.outputs(candidates.labels)
-        owner = _filled(owner, candidates, stays, outputs, semantic, resampler, cut)
+        taker = _largest(
+            candidates,
+            lambda part: stays[part, None, None] & (semantic == outputs[part, None, None]),
+            resampler,
+            cut,
+        )
+        owner = owner.where(owner < n, taker)
     identity = stays.cumsum(0) * stays
     count = stays.sum()
     things = torch.stack([identity, _histogram(owner, n + 1)[:n], *_boxes(owner, n)], dim=1)
@@ -145,30 +164,26 @@ def _boxes(owner: Int[Tensor, "H W"], n: int) -> list[Int[Tensor, "n"]]:
     return [*starts, *extents]
 
 
-def _filled(
-    owner: Int[Tensor, "H W"],
+def _largest(
     candidates: Candidates,
-    stays: Bool[Tensor, "n"],
-    outputs: Int[Tensor, "n"],
-    semantic: Int[Tensor, "H W"],
+    usable: Callable[[slice], Bool[Tensor, "k H W"]],
     resampler: Resampler,
-    cut: float,
+    cut: float = -torch.inf,
 ) -> Int[Tensor, "H W"]:
-    """Gives a free pixel to the instance with the largest logit there, above `cut`, among those of its semantic label.
+    """The instance with the largest logit at each pixel, above `cut`, of those that may have it; n if there is none.
 
-    `outputs` are the labels of the stuff path for the class of each instance.
+    `usable` returns the pixels that some of the instances may have.
     """
-    n = len(outputs)
-    best = torch.full(owner.shape, cut, device=owner.device)
-    taker = torch.full_like(owner, n)
+    n = len(candidates.labels)
+    best = torch.full(resampler.size, cut, device=candidates.labels.device)
+    owner = torch.full_like(best, n, dtype=torch.int64)
     for start in range(0, n, AT_ONCE):
         part = slice(start, start + AT_ONCE)
         values = resampler.whole(candidates.logits.whole()[part])
-        usable = stays[part, None, None] & (semantic == outputs[part, None, None])
-        largest, which = values.masked_fill(~usable, -torch.inf).max(0)
+        largest, which = values.masked_fill(~usable(part), -torch.inf).max(0)
         better = largest > best
-        best, taker = largest.where(better, best), (which + start).where(better, taker)
-    return owner.where(owner < n, taker)
+        best, owner = largest.where(better, best), (which + start).where(better, owner)
+    return owner
 
 
 def _stuff(

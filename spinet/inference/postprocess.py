@@ -11,10 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinet.config import InferenceConfig
-from spinet.data.segments import Categories
 from spinet.inference.candidates import Candidates, find_ranked
-from spinet.inference.mask_logits import mask_cut
-from spinet.inference.merge import merge
+from spinet.inference.merge import masks_in_windows, merge
 from spinet.inference.merge_at_once import Merged, masks_at_once, merge_at_once
 from spinet.inference.resample import Resampler
 from spinet.machine import synchronise
@@ -62,7 +60,7 @@ def _merge_in_turn(
     semantic = resampler.labels(stuff_logits)
     confident = candidates[(candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)]
     ids, segments = merge(confident, stuff_logits, semantic, resampler, model.categories, config, model.space)
-    found = _instances(candidates, resampler, model.categories, config) if instances else []
+    found = _instances(model, candidates, semantic, resampler, config) if instances else []
     class_map = _class_map(model, output) if instances else None
     return Panoptic(
         ids=ids.cpu().numpy(),
@@ -85,7 +83,7 @@ def _merge_at_once(
     """Merges all instances as one tensor, with one wait for the device at the end: for CUDA."""
     resampler = Resampler.of(output)
     logits = resampler.whole(stuff_logits)
-    masks = masks_at_once(candidates, resampler, config)
+    masks = masks_at_once(candidates, logits.argmax(0), resampler, config, model.space)
     confident = (candidates.areas > 0) & (candidates.confidences >= config.threshold) & (candidates.kept >= config.keep)
     class_map = _class_map(model, output) if instances else None
     labels, outputs = len(model.categories.all), len(stuff_logits)
@@ -140,16 +138,19 @@ def _finest(class_logits: list[Float[Tensor, "N_t H_l W_l"]]) -> Float[Tensor, "
 
 
 def _instances(
-    candidates: Candidates, resampler: Resampler, categories: Categories, config: InferenceConfig
+    model: Model[SPINet],
+    candidates: Candidates,
+    semantic: Int[Tensor, "H W"],
+    resampler: Resampler,
+    config: InferenceConfig,
 ) -> list[dict[str, Any]]:
-    cut = mask_cut(config)
     found = []
-    for number, window in enumerate(resampler.windows(candidates.logits, cut)):
+    for window, part in masks_in_windows(candidates, semantic, resampler, config, model.space):
         mask = np.zeros(resampler.size, dtype=bool)
-        mask[window] = (resampler.one(candidates.logits, number, window) > cut).cpu().numpy()
+        mask[window] = part.cpu().numpy()
         found.append(mask)
     return [
-        {"category_id": categories.all[label].id, "score": score, "mask": mask}
+        {"category_id": model.categories.all[label].id, "score": score, "mask": mask}
         for label, score, mask in zip(candidates.labels.tolist(), candidates.scores.tolist(), found, strict=True)
     ]
 

@@ -1,7 +1,7 @@
 """§5.2 Inference, step by step: slow and short. Tests compare the fast path with it.
 
-It implements the rules of the presets. Only the fast path has the options `connected` and `fill_threshold`, and
-duplicate removal other than matrix NMS.
+It implements the rules of the paper's presets. Only the fast path has the options `connected`, `agreement`, `contested`
+and `fill_threshold`, and duplicate removal other than matrix NMS.
 """
 
 from __future__ import annotations

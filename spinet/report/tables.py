@@ -35,6 +35,8 @@ OF_SPINET = (
     "objective.bootstrap_anneal",
     "objective.triplet_ramp",
     "inference.connected",
+    "inference.agreement",
+    "inference.contested",
     "inference.fill_threshold",
 )
 """Settings that only SPINet has and that the paper lacks or leaves open. Comparisons with other systems list them."""
