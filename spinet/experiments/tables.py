@@ -346,17 +346,8 @@ def choose_rows(tables: list[Table], names: Sequence[str]) -> list[Table]:
     return [replace(table, rows=tuple(row for row in table.rows if row.name in names)) for table in tables]
 
 
-PAPER_MERGE = {
-    "inference.top": 100,
-    "inference.contested": "score",
-    "inference.agreement": None,
-    "inference.fill_threshold": None,
-}
-"""The merge of the paper's presets, without the rules that the preset tiny adds."""
-
 CAMPAIGNS: dict[str, dict[str, Any]] = {
-    "synthcity": {  # scenes of 256 × 512 pixels
-        **PAPER_MERGE,
+    "synthcity": {  # scenes of 256 × 512 pixels; the merge of the paper's presets
         "input.crop": [192, 384],
         "input.scale": [0.5625, 0.9375],
         "input.test_scale": 0.75,
@@ -364,9 +355,12 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "train.iterations": 800,
         "train.warmup": 20,
         "train.checkpoint_every": 100,
+        "inference.top": 100,
+        "inference.contested": "score",
+        "inference.agreement": None,
+        "inference.fill_threshold": None,
     },
     "dsb2018": {  # a third of the pixels of the run in the README, with the settings that helped there
-        **PAPER_MERGE,
         "input.crop": [192, 192],
         "input.scale": [0.6, 1.0],
         "input.test_scale": 0.75,
@@ -378,7 +372,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "train.warmup": 20,
         "train.checkpoint_every": 100,
         "inference.top": 1500,
-        "inference.fill_threshold": 0.1,
+        "inference.agreement": None,
         "inference.connected": True,
     },
 }
