@@ -95,7 +95,7 @@ SMALL = Config(
         checkpoint_every=500,
         evaluate_every=2000,
     ),
-    inference=InferenceConfig(top=300, contested="mask", agreement=0.2, fill_threshold=0.1),
+    inference=InferenceConfig(contested="mask", fill_threshold=0.1),
 )
 
 TINY = replace(

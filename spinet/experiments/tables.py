@@ -347,7 +347,7 @@ def choose_rows(tables: list[Table], names: Sequence[str]) -> list[Table]:
 
 
 CAMPAIGNS: dict[str, dict[str, Any]] = {
-    "synthcity": {  # scenes of 256 × 512 pixels; the merge of the paper's presets
+    "synthcity": {  # scenes of 256 × 512 pixels
         "input.crop": [192, 384],
         "input.scale": [0.5625, 0.9375],
         "input.test_scale": 0.75,
@@ -355,9 +355,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "train.iterations": 800,
         "train.warmup": 20,
         "train.checkpoint_every": 100,
-        "inference.top": 100,
-        "inference.contested": "score",
-        "inference.agreement": None,
+        "inference.contested": "score",  # the merge of the paper's presets
         "inference.fill_threshold": None,
     },
     "dsb2018": {  # a third of the pixels of the run in the README, with the settings that helped there
@@ -372,7 +370,6 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "train.warmup": 20,
         "train.checkpoint_every": 100,
         "inference.top": 1500,
-        "inference.agreement": None,
         "inference.connected": True,
     },
 }
