@@ -189,7 +189,7 @@ def ablations(city: PanopticDataset) -> Drawn:
         first = runs[start.title]
         paired = {name: sorted(runs[name].keys() & first.keys()) for name in names}
         if any(paired.values()):
-            panels[f"ours, {campaign.title}"] = {
+            panels[f"ours\n{campaign.title}"] = {
                 name: [runs[name][seed]["metrics"]["PQ"] - first[seed]["metrics"]["PQ"] for seed in seeds]
                 for name, seeds in paired.items()
             }

@@ -25,9 +25,10 @@ LEAST = 3
 
 METHOD = (
     "A claim holds or fails here if a paired t-test over the seeds shows a difference, with Holm's correction for the "
-    f"number of claims (p < {LEVEL}). Otherwise the table names the true difference that the test, without the "
-    f"correction, finds with probability {POWER}. The interval is that of the mean over the seeds, on these "
-    "validation images. The spread over images is its standard deviation over resampled sets of them (bootstrap)."
+    f"number of claims (p < {LEVEL}). Otherwise the table names the true difference that the test finds with "
+    f"probability {POWER} at the correction's strictest level, {LEVEL} divided by the number of claims. The interval "
+    "is that of the mean over the seeds, on these validation images. The spread over images is its standard deviation "
+    "over resampled sets of them (bootstrap)."
 )
 
 
@@ -67,6 +68,7 @@ class Verdict:
     claim: Claim
     differences: tuple[float, ...]
     p: float  # paired t-test, corrected for all claims of the campaign (Holm)
+    claims: int = 1  # number of claims of the campaign
     over_images: float | None = None  # standard deviation of the mean difference over resampled validation sets
 
     @property
@@ -81,8 +83,9 @@ class Verdict:
 
     @property
     def findable(self) -> float:
-        """The true difference that a test with as many pairs and this spread finds with probability `POWER`."""
-        return findable(float(np.std(self.differences, ddof=1)), len(self.differences))
+        """The true difference that as many pairs with this spread show with probability `POWER`, corrected."""
+        spread = float(np.std(self.differences, ddof=1))
+        return findable(spread, len(self.differences), level=LEVEL / self.claims)
 
     @property
     def words(self) -> str:
@@ -140,7 +143,7 @@ def findable(spread: float, pairs: int, *, level: float = LEVEL, power: float = 
         # only in the direction of the difference; the other side is very unlikely
         return float(stats.nct.sf(bound, freedom, effect * np.sqrt(pairs))) - power
 
-    return spread * float(optimize.brentq(gain, 0, 20))  # pyright: ignore[reportArgumentType]
+    return spread * float(optimize.brentq(gain, 0, 100))  # pyright: ignore[reportArgumentType]
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -161,7 +164,10 @@ def verdicts(campaign: Campaign) -> list[Verdict]:
         if len(differences) >= LEAST and np.ptp(differences) > 0:
             judged.append((claim, differences, spread_over_images(pairs)))
             values.append(float(stats.ttest_1samp(differences, 0).pvalue))  # pyright: ignore[reportAttributeAccessIssue]
-    return [Verdict(claim, found, p, images) for (claim, found, images), p in zip(judged, holm(values), strict=True)]
+    return [
+        Verdict(claim, found, p, len(judged), images)
+        for (claim, found, images), p in zip(judged, holm(values), strict=True)
+    ]
 
 
 def verdict_section(campaign: Campaign) -> Section | None:
