@@ -11,7 +11,7 @@ from spinet.files import atomic_write, read_json
 from spinet.records import find_records, read_record
 from spinet.report.grid import Grid
 from spinet.report.single import QUALITIES, cost, is_single, percent, results_table
-from spinet.report.verdicts import verdicts
+from spinet.report.verdicts import CLAIMS, Verdict, verdicts
 from spinet.speed.summary import read_benchmarks, summary
 from spinet.weights import SHIPPED
 
@@ -59,18 +59,27 @@ def start(record: Mapping[str, Any]) -> str:
 
 
 def verdict_table() -> Grid:
-    """The paper's claims on its parts, one row per claim and data set, from campaigns with `PAIRS` seeds or more."""
-    rows = []
+    """The paper's claims on its parts, one row per claim; two columns for each campaign with `PAIRS` seeds or more."""
+    found: dict[str, dict[str, Verdict]] = {}
     for campaign in find_campaigns(r for r in find_records(RUNS).values() if r["status"] == "finished"):
-        for verdict in verdicts(campaign):
-            if len(verdict.differences) < PAIRS:
-                continue
-            published, (low, high) = verdict.claim.published, verdict.interval
-            here = f"{verdict.mean:+.1f} ({low:+.1f} … {high:+.1f})"
-            paper = "–" if published is None else f"{published:+.1f}"
-            rows.append([verdict.claim.statement, paper, campaign.title, here, verdict.words])
-    columns = ["claim of the paper", "PQ there", "data", "PQ here (95 % interval)", "verdict"]
-    return Grid([("", name) for name in columns], rows)
+        judged = {v.claim.statement: v for v in verdicts(campaign) if len(v.differences) >= PAIRS}
+        if judged:
+            found[campaign.title] = judged
+    rows = []
+    for claim in CLAIMS:
+        if not any(claim.statement in judged for judged in found.values()):
+            continue
+        row = [claim.statement, "–" if claim.published is None else f"{claim.published:+.1f}"]
+        for judged in found.values():
+            if verdict := judged.get(claim.statement):
+                low, high = verdict.interval
+                row += [f"{verdict.mean:+.1f} ({low:+.1f} … {high:+.1f})", verdict.words]
+            else:
+                row += ["–", "not run"]
+        rows.append(row)
+    columns = [("", "claim of the paper"), ("", "PQ there")]
+    columns += [(title, name) for title in found for name in ("PQ here (95 % interval)", "verdict")]
+    return Grid(columns, rows)
 
 
 def speed_tables(benchmarks: Iterable[Mapping[str, Any]]) -> str:
