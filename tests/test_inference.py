@@ -482,18 +482,18 @@ def test_a_better_instance_comes_first_and_one_mostly_taken_is_dropped():
     assert [s["area"] for s in tolerant] == [512, 256, 128, 128, 256]  # the last is completely covered: no segment
 
 
-def bars(*ranges, height=20.0):
-    """Mask logits of vertical bars; each range is first and last column, and optionally the logit inside."""
+def bars(*ranges):
+    """Mask logits of vertical bars; each range is first and last column, and the logit inside."""
     masks = torch.full((len(ranges), 8, 10), -20.0)
-    for mask, (first, last, *inside) in zip(masks, ranges, strict=True):
-        mask[:, first : last + 1] = inside[0] if inside else height
+    for mask, (first, last, inside) in zip(masks, ranges, strict=True):
+        mask[:, first : last + 1] = inside
     return masks
 
 
 def test_a_mask_keeps_the_pixels_of_its_class_unless_they_are_too_few():
     semantic = torch.full((5, 8, 10), -20.0)
     semantic[0, :, :4] = semantic[3, :, 4:] = 20.0  # a thing class on the left, stuff on the right
-    mask, labels = bars((2, 7)), [0]
+    mask, labels = bars((2, 7, 20.0)), [0]
     areas = {
         least: [s["area"] for s in run_merge(mask, labels, semantic, agreement=least)[1] if s["isthing"]]
         for least in (None, 0.3, 0.4)
@@ -513,9 +513,10 @@ def test_a_contested_pixel_goes_to_the_better_score_or_to_the_larger_logit():
     )
     assert first[0] > second[0]
     assert first[1] < second[1]
-    covered = bars((0, 3, 5.0), (0, 3, 10.0))
-    _, segments = run_merge(covered, [0, 0], semantic, contested="mask", overlap=1.0)
-    assert len([s for s in segments if s["isthing"]]) == 1  # dropped: no pixel of it is free
+    # the better score is inside the other mask, whose logits are larger: it keeps no pixel
+    for rule, things in (("score", 2), ("mask", 1)):
+        _, segments = run_merge(bars((1, 2, 5.0), (0, 5, 10.0)), [0, 0], semantic, contested=rule, overlap=1.0)
+        assert sum(s["isthing"] for s in segments) == things
 
 
 def test_small_stuff_is_void():

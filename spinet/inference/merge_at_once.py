@@ -26,8 +26,8 @@ from spinet.inference.merge import agreeing
 from spinet.inference.resample import Resampler
 from spinet.system import segment_info
 
-AT_ONCE = 16
-"""Number of maps resampled at once, which limits the memory of their float32 values."""
+AT_ONCE = 2**25
+"""Number of float32 values resampled at once, which limits their memory: 16 maps of 1024 × 2048 pixels."""
 
 
 @dataclass
@@ -68,7 +68,8 @@ def masks_at_once(
     """The masks of the candidates at the pixels of the image; see `agreeing` for `agreement`."""
     cut = mask_cut(config)
     masks = torch.empty(len(candidates.labels), *resampler.size, dtype=torch.bool, device=candidates.labels.device)
-    for part, logits in zip(masks.split(AT_ONCE), candidates.logits.whole().split(AT_ONCE), strict=True):
+    count = _maps_at_once(resampler)
+    for part, logits in zip(masks.split(count), candidates.logits.whole().split(count), strict=True):
         if len(part):
             torch.gt(resampler.whole(logits), cut, out=part)
     if config.agreement is not None:
@@ -164,6 +165,11 @@ def _boxes(owner: Int[Tensor, "H W"], n: int) -> list[Int[Tensor, "n"]]:
     return [*starts, *extents]
 
 
+def _maps_at_once(resampler: Resampler) -> int:
+    height, width = resampler.size
+    return max(1, AT_ONCE // (height * width))
+
+
 def _largest(
     candidates: Candidates,
     usable: Callable[[slice], Bool[Tensor, "k H W"]],
@@ -177,8 +183,9 @@ def _largest(
     n = len(candidates.labels)
     best = torch.full(resampler.size, cut, device=candidates.labels.device)
     owner = torch.full_like(best, n, dtype=torch.int64)
-    for start in range(0, n, AT_ONCE):
-        part = slice(start, start + AT_ONCE)
+    count = _maps_at_once(resampler)
+    for start in range(0, n, count):
+        part = slice(start, start + count)
         values = resampler.whole(candidates.logits.whole()[part])
         largest, which = values.masked_fill(~usable(part), -torch.inf).max(0)
         better = largest > best
