@@ -1,11 +1,18 @@
 """All numbers in the README, docs/ and the model card come from the records."""
 
+import numpy as np
 import pytest
-from results import END, START, packaged_record, pages, replaced, short_table, single_records, speed_tables
+from results import END, RUNS, START, packaged_record, pages, replaced, short_table, single_records, speed_tables
 
 from spinet.config import PRESETS, to_dict
+from spinet.experiments.campaigns import find_campaigns
+from spinet.experiments.tables import INTEGRATION, LOSSES
+from spinet.records import find_records
 from spinet.report import report
+from spinet.report.effects import effects
+from spinet.report.power import precision
 from spinet.report.single import is_single, results_rows, results_table
+from spinet.report.verdicts import LEVEL, verdicts
 
 RECORDS = single_records()
 PAGES = pages()
@@ -77,3 +84,69 @@ def test_times_stand_under_their_conditions():
     assert table.startswith("8 × 16 px, preset `tiny`, a chip, 2 threads, medians of 3 rounds:\n\n| system |")
     assert "| spinet | bf16 | 40 | 40 | 1500 | 200 | 1700 | 1600-1900 | 1 | 1200 | 42 | 800 | – |" in table
     assert speed_tables([]) == ""
+
+
+def campaign(name):
+    """The campaign of docs/experiments.md in this folder of figures/runs."""
+    (found,) = find_campaigns(find_records(RUNS / name).values())
+    return found
+
+
+def differences(runs, better, other, name="PQ"):
+    """Better − other for each seed, of rows by their names."""
+    a, b = (runs[row.title] for row in (better, other))
+    assert len(a) == len(b) == 5
+    return np.array([a[seed]["metrics"][name] - b[seed]["metrics"][name] for seed in a])
+
+
+def of_phi(runs, name):
+    """How much both tasks raise a measure of the Panoptic-Feature, on average."""
+    with_tasks, without = ([r["metrics"]["features"][name] for r in runs[row.title].values()] for row in (FULL, DICE))
+    return np.mean(with_tasks) - np.mean(without)
+
+
+NONE, DICE, CONTOUR, TASKS, FULL = LOSSES.rows
+
+
+def test_docs_experiments_says_what_the_records_of_synthcity_say():
+    city = campaign("synthcity-400")
+    losses, features = city.rows(LOSSES), city.rows(INTEGRATION)
+    assert all(verdict.p >= LEVEL for verdict in verdicts(city))  # none is decided
+    for better, other in ((DICE, NONE), (FULL, TASKS)):
+        gain = differences(losses, better, other)
+        assert (gain > 0).all()
+        assert gain.mean() > better.paper.pq - other.paper.pq
+    assert (differences(losses, CONTOUR, DICE) < 0).all()
+    assert (differences(losses, FULL, CONTOUR) > 0).all()
+    assert (differences(features, *INTEGRATION.rows, "PQ_st") > 0).all()
+    rises = effects([(losses[DICE.title][s]["metrics"], losses[NONE.title][s]["metrics"]) for s in losses[DICE.title]])
+    stuff = [one["name"] for one in losses[DICE.title][0]["metrics"]["per_class"].values() if not one["isthing"]]
+    assert {*sorted(stuff, key=lambda name: -np.mean(rises[name]))[:2]} == {"sidewalk", "building"}
+    for measure in ("silhouette_classes", "silhouette_instances", "border_f"):
+        assert of_phi(losses, measure) > 0
+    classes = [
+        {one["name"]: 100 * one["pq"] for one in r["metrics"]["per_class"].values()}
+        for r in losses[FULL.title].values()
+    ]
+    rare = [sum(of[name] for name in ("truck", "bus", "train")) / len(of) for of in classes]
+    whole = [np.mean([*of.values()]) for of in classes]
+    assert np.var(np.subtract(whole, rare)) < 0.5 * np.var(whole)
+    found = precision(city)
+    assert found.difference < found.spread
+    assert found.difference_images < found.difference / 2
+
+
+def test_docs_experiments_says_what_the_records_of_dsb2018_say():
+    nuclei = campaign("dsb2018-300")
+    losses = nuclei.rows(LOSSES)
+    words = {verdict.claim.statement: verdict.words for verdict in verdicts(nuclei)}
+    assert [statement for statement, word in words.items() if not word.startswith("cannot")] == [
+        "Both auxiliary tasks together raise PQ (§4)"
+    ]
+    assert words["Both auxiliary tasks together raise PQ (§4)"] == "fails here"
+    assert (differences(losses, FULL, DICE) < 0).all()
+    assert (differences(losses, CONTOUR, DICE) < 0).all()
+    assert of_phi(losses, "silhouette_instances") < 0
+    here, there = precision(nuclei), precision(campaign("synthcity-400"))
+    assert here.spread < there.spread
+    assert here.images > 5 * here.difference_images
