@@ -28,7 +28,7 @@ from spinet.evaluation.validate import validate
 from spinet.experiments.campaigns import find_campaigns
 from spinet.experiments.run import BEGUN, execute, run_notebook
 from spinet.experiments.sweep import NOTEBOOK, ExperimentError, Plan, Run, make_plan, share, sweep
-from spinet.experiments.tables import CAMPAIGNS, LOSSES, PAPER_GROUPS, TABLES, find_campaign
+from spinet.experiments.tables import CAMPAIGNS, LOSSES, PAPER_GROUPS, PAPER_PARTS, TABLES, find_campaign
 from spinet.files import LockError, write_json
 from spinet.options import parse
 from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5
@@ -321,16 +321,17 @@ def test_systems_take_the_rate_that_the_search_found(city: Path):
     scores = {title: [10.0, 12.0, 11.0] for title in TITLES.values()}
     scores |= {"UPSNet": [3.0, 2.0, 1.0], "SPINet": [1.0, 2.0, 3.0]}
     records = searched(city, scores)
-    assert len(records) == 15
+    assert len(records) == 18
     settings: dict[str, Any] = {"preset": "tiny", "data": city, "groups": ["table1"], "base": MICRO}
     plan = make_plan(**settings, seeds=(0, 1), records=records)
     rates = {
-        (system_of(config), run.seed): round(config.train.learning_rate, 6)
+        ("-paper" in run.experiment, system_of(config), run.seed): round(config.train.learning_rate, 6)
         for run in plan.runs.values()
         for config in [plan.config(run)]
     }
     found = {"spinet": 0.003, "panoptic_fpn": 0.001, "panoptic_deeplab": 0.001, "upsnet": 0.0003, "condinst": 0.001}
-    assert rates == {(system, seed): rate for system, rate in found.items() for seed in (0, 1)}
+    expected = {(False, system, seed): rate for system, rate in found.items() for seed in (0, 1)}
+    assert rates == {**expected, (True, "spinet", 0): 0.003, (True, "spinet", 1): 0.003}
     assert {name for name in plan.runs if "-s0-" in name} <= micro_plan(city, "rates").runs.keys(), "not run again"
 
     needs = "table1: no search of the learning rate for CondInst.*; run --groups rates --seeds 0 with the same"
@@ -342,6 +343,8 @@ def test_systems_take_the_rate_that_the_search_found(city: Path):
     assert {system_of(some.config(run)) for run in some.runs.values()} == {"spinet", "upsnet"}
     with pytest.raises(ConfigError, match="no search of the learning rate for SPINet, Panoptic-FPN"):
         make_plan(**{**settings, "base": {**MICRO, "train.iterations": 5}}, seeds=(0,), records=records)
+    plain = make_plan(**{**settings, "groups": ["rates"], "base": {**MICRO, **PAPER_PARTS}}, seeds=(0,))
+    assert len(plain.runs) == 15, "SPINet has no other parts: one row"
 
 
 def test_plans_survive_being_written(city: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any
 
 from spinet.config import PRESETS, Config, Preset, from_dict, to_dict
 from spinet.config.overrides import override
-from spinet.experiments.tables import FACTORS, SYSTEMS, Row, Table
+from spinet.experiments.tables import FACTORS, SYSTEMS, Row, Table, without_repetition
 
 Record = Mapping[str, Any]
 
@@ -61,7 +61,7 @@ class Campaign:
         A system without such a seed is not in the result.
         """
         found = {}
-        for system in SYSTEMS.rows:
+        for system in without_repetition(SYSTEMS, from_dict(self.base)).rows:
             tried = {factor: self.runs(replace(system, rate=factor)) for factor in FACTORS}
             seeds = set.intersection(*(set(runs) for runs in tried.values()))
             if seeds:

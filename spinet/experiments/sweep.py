@@ -20,7 +20,7 @@ from spinet.config import Config, ConfigError, PresetName, TrainConfig, to_dict
 from spinet.config.overrides import Overrides, find_preset, override
 from spinet.data import find_splits, open_dataset
 from spinet.experiments.campaigns import find_campaigns, without_seed
-from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Table, choose_rows, find_tables
+from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Table, choose_rows, find_tables, without_repetition
 from spinet.files import owned, read_json, write_json
 from spinet.records import fingerprint, read_record
 from spinet.training.launch import end_with_parent
@@ -246,7 +246,7 @@ def make_plan(
     if "train.seed" in base:
         raise ConfigError("train.seed is not an override of a sweep; give --seeds")
     start = override(start_from(find_preset(preset), init), base)
-    tables = choose_rows(find_tables(tuple(groups)), rows)
+    tables = [without_repetition(table, start.config) for table in choose_rows(find_tables(tuple(groups)), rows)]
     initial = hash_of(init) if init else None
     alike = [record for record in records if (record.get("init") or {}).get("sha256") == initial]
     tables = [_tuned(table, start.config, data, alike) if table.group == SYSTEMS.group else table for table in tables]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spinet.config import Config, ConfigError
+from spinet.config import CITYSCAPES_R50, Config, ConfigError
 from spinet.config.baselines import TITLES
 from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5, LossAblation, Quality
 
@@ -117,11 +117,40 @@ DEFORMABLE = Table(
     "Cityscapes val",
 )
 
+
+def setting(config: Config, name: str) -> Any:
+    """The value of a setting, such as "train.seed"."""
+    section, field = name.split(".")
+    return getattr(getattr(config, section), field)
+
+
+PAPER_PARTS: dict[str, Any] = {
+    name: setting(CITYSCAPES_R50, name)
+    for name in (
+        "model.coordinate_frame",
+        "model.coordinate_unit",
+        "model.coordinate_frequencies",
+        "model.coordinate_skip",
+        "model.reach",
+        "objective.sampling",
+        "objective.bootstrap_anneal",
+        "objective.triplet_ramp",
+        "inference.connected",
+        "inference.agreement",
+        "inference.contested",
+        "inference.fill_threshold",
+    )
+}
+"""Settings that only SPINet has and that the paper lacks or leaves open, with the values of the paper's preset."""
+
 SYSTEMS = Table(
     "table1",
     "The systems that the paper compares, on the same data, schedule and backbone",
     "§5.3, Table 1 in miniature",
-    tuple(Row(system, title, {"system": system}) for system, title in TITLES.items()),
+    (
+        *(Row(system, title, {"system": system}) for system, title in TITLES.items()),
+        Row("spinet-paper", "SPINet, with the paper's parts only", PAPER_PARTS),
+    ),
 )
 """Each system at its best learning rate of `RATES`."""
 
@@ -315,6 +344,13 @@ PAPER_GROUPS = {
     "coco_r50": ("table4",),
 }
 """The groups that the paper reports on the data of a preset."""
+
+
+def without_repetition(table: Table, start: Config) -> Table:
+    """The table without SPINet's rows with the paper's parts only, if these settings have no other parts."""
+    if any(setting(start, name) != value for name, value in PAPER_PARTS.items()):
+        return table
+    return replace(table, rows=tuple(row for row in table.rows if not PAPER_PARTS.items() <= row.overrides.items()))
 
 
 def find_tables(groups: tuple[str, ...]) -> list[Table]:

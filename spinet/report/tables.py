@@ -10,9 +10,21 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from spinet.config import CITYSCAPES_R50, Config, from_dict
+from spinet.config import from_dict
 from spinet.experiments.campaigns import Campaign, Record
-from spinet.experiments.tables import FACTORS, LOSSES, RATES, SYSTEMS, TABLES, WITH_TASKS, WITHOUT_TASKS, Row, Table
+from spinet.experiments.tables import (
+    FACTORS,
+    LOSSES,
+    PAPER_PARTS,
+    RATES,
+    SYSTEMS,
+    TABLES,
+    WITH_TASKS,
+    WITHOUT_TASKS,
+    Row,
+    Table,
+    setting,
+)
 from spinet.figures.runs import row_dots
 from spinet.figures.style import Figure
 from spinet.paper import Quality
@@ -24,22 +36,6 @@ LEAST = 3
 
 LEVEL = 0.05
 """Significance level: a difference with a smaller p is called more than noise."""
-
-OF_SPINET = (
-    "model.coordinate_frame",
-    "model.coordinate_unit",
-    "model.coordinate_frequencies",
-    "model.coordinate_skip",
-    "model.reach",
-    "objective.sampling",
-    "objective.bootstrap_anneal",
-    "objective.triplet_ramp",
-    "inference.connected",
-    "inference.agreement",
-    "inference.contested",
-    "inference.fill_threshold",
-)
-"""Settings that only SPINet has and that the paper lacks or leaves open. Comparisons with other systems list them."""
 
 QUALITIES = {"PQ": "pq", "PQ_th": "pq_things", "PQ_st": "pq_stuff"}
 FEATURES = {
@@ -128,14 +124,9 @@ def _extras(campaign: Campaign) -> str:
 
 
 def beyond_paper(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings `OF_SPINET` of a stored configuration that differ from the paper's preset, with both values."""
-
-    def setting(values: Config, name: str) -> Any:
-        section, field = name.split(".")
-        return getattr(getattr(values, section), field)
-
+    """The settings `PAPER_PARTS` of a stored configuration that differ from the paper's preset, with both values."""
     start = from_dict(dict(config))
-    pairs = {name: (setting(start, name), setting(CITYSCAPES_R50, name)) for name in OF_SPINET}
+    pairs = {name: (setting(start, name), value) for name, value in PAPER_PARTS.items()}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
