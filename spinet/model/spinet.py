@@ -105,7 +105,12 @@ class SPINet(Network):
 
         network = cls(
             backbone=backbone,
-            fpn=FPN(in_channels=backbone.channels, channels=width, levels={*filter_levels, *feature_levels}),
+            fpn=FPN(
+                in_channels=backbone.channels,
+                channels=width,
+                levels={*filter_levels, *feature_levels},
+                halving=config.halving,
+            ),
             filter_sampling=FilterSampling(
                 in_channels=width,
                 num_things=num_things,
