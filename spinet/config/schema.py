@@ -37,7 +37,6 @@ class ModelConfig:
     group_channels: int | None = None  # unstated (§5.2): channels per group of group norm; None: 32 groups (8 of 256)
     deformable: bool = False  # Table 1, last row; unstated where: 3×3 convolutions of the last three stages
     fpn_channels: int = 256  # unstated: the width in the FPN paper, and the only one that gives 42.2 M parameters
-    halving: Literal["mean", "learned"] = "mean"  # unstated (§3.1): halve C2 by a mean, or by a convolution of stride 2
     filter_levels: Levels = "2-5"  # §3.1, Table 4: input levels of the filter sampling module
     feature_levels: Levels = "2-5"  # §3.1, Table 4: input levels of the Panoptic-Feature generator
     head_convs: int = 4  # §3.2: "four sequential convolutions"

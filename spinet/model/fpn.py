@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 Level = Literal["P2", "P3", "P4", "P5", "P6", "P6/64", "P7/128"]
 
-Halving = Literal["mean", "learned"]
-
 STRIDE: dict[Level, int] = {"P2": 8, "P3": 8, "P4": 16, "P5": 32, "P6": 32, "P6/64": 64, "P7/128": 128}
 """Image pixels per cell. P2 has the stride of P3, since C2 is halved. The paper's P6 has the stride of P5."""
 
@@ -28,13 +26,9 @@ class FPN(nn.Module):
     P5 = lateral(C5), P4 = lateral(C4) + 2·P5, P3 = lateral(C3) + 2·P4, P2 = lateral(C2)/2 + P3, where 2· doubles and /2
     halves the size. A 3×3 convolution smooths each level. P6 is computed from C5 like P5; "P6/64" and "P7/128" by
     convolutions of stride 2.
-
-    Args:
-        halving: how the size of C2 is halved. "mean": lateral(C2) is a 1×1 convolution, and four pixels are averaged.
-            "learned": lateral(C2) is a 2×2 convolution of stride 2.
     """
 
-    def __init__(self, *, in_channels: list[int], channels: int, levels: set[Level], halving: Halving = "mean"):
+    def __init__(self, *, in_channels: list[int], channels: int, levels: set[Level]):
         super().__init__()
         self.levels = levels
         names = ["C2", "C3", "C4", "C5"]
@@ -45,9 +39,6 @@ class FPN(nn.Module):
                 if name != "C2" or "P2" in levels
             }
         )
-        self.halving = halving
-        if halving == "learned" and "P2" in levels:
-            self.lateral["C2"] = nn.Conv2d(in_channels[0], channels, 2, stride=2)
         if "P6" in levels:
             self.lateral["P6"] = nn.Conv2d(in_channels[-1], channels, 1)
         self.smooth = nn.ModuleDict(
@@ -70,8 +61,6 @@ class FPN(nn.Module):
         merged["P4"] = self.lateral["C4"](c4) + resize(merged["P5"], c4)
         merged["P3"] = self.lateral["C3"](c3) + resize(merged["P4"], c3)
         if "P2" in self.levels:
-            if self.halving == "learned":  # repeat the last row or column of an odd size
-                c2 = F.pad(c2, (0, c2.shape[3] % 2, 0, c2.shape[2] % 2), mode="replicate")
             merged["P2"] = resize(self.lateral["C2"](c2), c3, mode="bilinear") + merged["P3"]
         if "P6" in self.levels:
             merged["P6"] = self.lateral["P6"](c5)

@@ -105,12 +105,7 @@ class SPINet(Network):
 
         network = cls(
             backbone=backbone,
-            fpn=FPN(
-                in_channels=backbone.channels,
-                channels=width,
-                levels={*filter_levels, *feature_levels},
-                halving=config.halving,
-            ),
+            fpn=FPN(in_channels=backbone.channels, channels=width, levels={*filter_levels, *feature_levels}),
             filter_sampling=FilterSampling(
                 in_channels=width,
                 num_things=num_things,
