@@ -1,4 +1,6 @@
-"""Recall of things (matched with IoU > 0.5) by size, by touching others or not, and by number of things in the image.
+"""Which things are found, with IoU > 0.5: by size, by touching others or not, by number of things in the image.
+
+For SPINet also what is wrong with the mask of each thing's best location, by size: see `mask_errors`.
 
 python benchmarks/instances.py --weights runs/mine/model.safetensors --data ROOT --json FILE
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,8 +19,11 @@ from tqdm.auto import tqdm
 from spinet.data import open_dataset
 from spinet.data.segments import decode_ids
 from spinet.evaluation.components import components
+from spinet.evaluation.oracle import MaskErrors, mask_errors
+from spinet.evaluation.panoptic_quality import SIZES
 from spinet.files import write_json
-from spinet.inference.predict import predict
+from spinet.inference.predict import postprocess, run_network
+from spinet.model.spinet import SPINet
 from spinet.weights import load_model
 
 
@@ -41,6 +47,18 @@ def found(ids: np.ndarray, prediction: np.ndarray, segment_id: int) -> bool:
     return best != 0 and bool(inside / (mask.sum() + (prediction == best).sum() - inside) > 0.5)
 
 
+def summed(errors: Sequence[MaskErrors], threshold: float) -> dict[str, float]:
+    """Numbers of things, and areas in pixels, summed over the things."""
+    return {
+        "number": len(errors),
+        "confident": sum(one.score >= threshold for one in errors),
+        "overlapping": sum(one.iou() > 0.5 for one in errors),
+        "overlapping_without_same_class": sum(one.iou(same_class=False) > 0.5 for one in errors),
+        "overlapping_without_elsewhere": sum(one.iou(elsewhere=False) > 0.5 for one in errors),
+        **{name: sum(getattr(one, name) for one in errors) for name in ("area", "missed", "same_class", "elsewhere")},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
@@ -50,11 +68,14 @@ def main() -> None:
     arguments = parser.parse_args()
     model, dataset = load_model(arguments.weights), open_dataset(arguments.data, arguments.split)
     things = {category.id for category in dataset.categories.things}
+    dataset = dataset.with_categories(model.categories)
     tally: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    errors: dict[str, list[MaskErrors]] = {str(low): [] for low in SIZES[:-1]}
     for index in tqdm(range(len(dataset)), unit="image"):
         raw, record = dataset.read(index), dataset.records[index]
         ids = decode_ids(raw.panoptic)
-        prediction = predict(model, raw.image)
+        output = run_network(model, raw.image)
+        prediction = postprocess(model, output)
         parts, _ = components(prediction, model.categories, model.config.inference, model.space)
         objects = [s for s in record.segments_info if s["category_id"] in things and not s["iscrowd"]]
         object_ids = {s["id"] for s in objects}
@@ -63,10 +84,16 @@ def main() -> None:
             for trait in traits(ids, segment["id"], object_ids, segment["area"], len(objects)):
                 for column, value in enumerate((1, *hits)):
                     tally[trait][column] += int(value)
+        if isinstance(model.network, SPINet):
+            for one in mask_errors(model, output, dataset[index]):
+                errors[str(max(low for low in SIZES[:-1] if one.area >= low**2))].append(one)
     names = ("number", "spinet", "components")
     if arguments.json:
         counts = {trait: dict(zip(names, tally[trait], strict=True)) for trait in sorted(tally)}
-        write_json({"data": arguments.data.name, "split": arguments.split, "found": counts}, arguments.json)
+        masks = {size: summed(of_size, model.config.inference.threshold) for size, of_size in errors.items() if of_size}
+        write_json(
+            {"data": arguments.data.name, "split": arguments.split, "found": counts, "masks": masks}, arguments.json
+        )
     print(f"{'things':28} {'number':>8} {'SPINet':>8} {'components':>11}   (found, percent)")
     for trait in sorted(tally):
         number, spinet, parts = tally[trait]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from spinet.data import PanopticDataset, open_dataset
 from spinet.data.segments import decode_ids
-from spinet.evaluation import PanopticQuality, summarize
-from spinet.evaluation.oracle import ORACLES, with_truth
+from spinet.evaluation import PanopticQuality, oracle, summarize
+from spinet.evaluation.oracle import ORACLES, mask_errors, with_truth
+from spinet.inference.mask_logits import MaskLogits
 from spinet.inference.predict import predict, run_network
 from spinet.synthcity import generate
 from spinet.system import Model
@@ -55,3 +58,33 @@ def test_no_thing_and_no_location(model: Model, city: PanopticDataset):
     sample.segment_map = empty
     found = with_truth(model, run_network(model, sample.pixels), sample, ("scores", "masks"))
     assert not any(segment["isthing"] for segment in found.segments)
+
+
+def test_errors_of_masks_are_counted_by_kind(model: Model, city: PanopticDataset, monkeypatch: pytest.MonkeyPatch):
+    sample = city[0]
+    output = run_network(model, sample.pixels)
+    errors = mask_errors(model, output, sample)
+    assert min(one.iou() for one in errors) < 0.5 < max(one.iou() for one in errors)
+    for one in errors:
+        assert one.iou() <= min(one.iou(same_class=False), one.iou(elsewhere=False))
+        assert one.iou(same_class=False, elsewhere=False) == (one.area - one.missed) / one.area
+
+    left = torch.arange(512) < 256
+    real = oracle.masks_at
+
+    def covering_the_left_half(*arguments: Any) -> Any:
+        masks, stuff = real(*arguments)
+        logits = masks.whole()
+        return MaskLogits.of(torch.where(left[2::4], 5.0, -5.0).expand_as(logits)), stuff
+
+    monkeypatch.setattr(oracle, "masks_at", covering_the_left_half)
+    classes = torch.cat([torch.tensor([-1]), sample.labels])[sample.segment_map.long()]
+    expected = set()
+    for number, (label, crowd) in enumerate(zip(sample.labels, sample.crowd, strict=True), 1):
+        if label < city.categories.num_things and not crowd:
+            thing = sample.segment_map == number
+            same, elsewhere = (left & ~thing & here for here in (classes == label, classes != label))
+            expected.add(tuple(int(part.sum()) for part in (thing, thing & ~left, same, elsewhere)))
+    found = {(one.area, one.missed, one.same_class, one.elsewhere) for one in mask_errors(model, output, sample)}
+    assert found <= expected
+    assert len(found) == len(errors) > len(sample.labels[sample.labels < city.categories.num_things]) / 2

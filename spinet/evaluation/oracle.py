@@ -1,8 +1,9 @@
-"""Where the points are lost: PQ with parts of a network's output replaced by the truth."""
+"""Where the points are lost: PQ with true parts in a network's output, and what is wrong with its masks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinet.data import Sample
+from spinet.data.label_space import IGNORE
 from spinet.inference.candidates import find_peaks, masks_at, rank
-from spinet.inference.mask_logits import MaskLogits
+from spinet.inference.mask_logits import MaskLogits, mask_cut
 from spinet.inference.postprocess import merge_ranked
 from spinet.model.filter_sampling import Locations
 from spinet.model.spinet import Features, SPINet
@@ -53,7 +55,8 @@ def with_truth(
     class_logits = [level[0].float() for level in output.features.class_logits]
     targets, semantic = _targets(model, output, sample)
     if "scores" in replaced:
-        locations, labels = _best_locations(class_logits, targets)
+        instances, locations = _best_locations(class_logits, targets)
+        labels = targets.labels[instances]
         confidences = torch.ones(len(labels), device=labels.device)
     else:
         locations, labels, confidences = find_peaks(
@@ -71,6 +74,55 @@ def with_truth(
         stuff_logits = semantic[:, : stuff_logits.shape[-2], : stuff_logits.shape[-1]]
     candidates = rank(locations, labels, confidences, masks, config)
     return merge_ranked(model, output, candidates, stuff_logits, config)
+
+
+@dataclass(frozen=True)
+class MaskErrors:
+    """The mask of a thing's best location, before any merging. Areas are in pixels of the image."""
+
+    area: int  # of the true mask
+    score: float  # of the thing's class at that location
+    missed: int  # pixels of the thing that the mask lacks
+    same_class: int  # pixels of the mask on other things of the class
+    elsewhere: int  # other pixels of the mask that are not the thing's
+
+    def iou(self, *, same_class: bool = True, elsewhere: bool = True) -> float:
+        """Intersection over union; without false pixels of a kind if it is switched off."""
+        union = self.area + same_class * self.same_class + elsewhere * self.elsewhere
+        return (self.area - self.missed) / union
+
+
+@torch.inference_mode()
+def mask_errors(model: Model[SPINet], output: NetworkOutput[Features], sample: Sample) -> list[MaskErrors]:
+    """What is wrong with the masks of an image's things.
+
+    The location of a thing is that of the true "scores" in `with_truth`. Things without a location are not counted.
+
+    Args:
+        output: of `run_network` for the sample's image.
+        sample: the image with its ground truth.
+    """
+    config = model.config.inference
+    class_logits = [level[0].float() for level in output.features.class_logits]
+    targets, _ = _targets(model, output, sample)
+    instances, locations = _best_locations(class_logits, targets)
+    masks, _ = masks_at(model, output, config, locations)
+    segment_map = sample.segment_map.to(model.device).long()
+    class_map = F.pad(sample.labels, (1, 0), value=IGNORE).to(model.device)[segment_map]
+    things = (sample.labels < model.space.num_things) & ~sample.crowd
+    numbers = 1 + things.nonzero()[:, 0].to(model.device)[instances]  # of the things in the segment map
+    height, width = output.network_size
+    found = []
+    for number, level, y, x, logits in zip(numbers, *locations, masks.whole(), strict=True):
+        enlarged = F.interpolate(logits[None, None], scale_factor=MASK_STRIDE, mode="bilinear")[..., :height, :width]
+        mask = F.interpolate(enlarged, output.size, mode="bilinear")[0, 0] > mask_cut(config)
+        thing, label = segment_map == number, sample.labels[number - 1]
+        false, of_class = mask & ~thing, class_map == label
+        counts = (thing, thing & ~mask, false & of_class, false & ~of_class)
+        area, missed, same_class, elsewhere = (int(part.sum()) for part in counts)
+        score = float(class_logits[level][label, y, x].sigmoid())
+        found.append(MaskErrors(area, score, missed, same_class, elsewhere))
+    return found
 
 
 def _targets(
@@ -93,8 +145,8 @@ def _targets(
 
 def _best_locations(
     class_logits: list[Float[Tensor, "N_t H_l W_l"]], targets: ImageTargets
-) -> tuple[Locations, Int[Tensor, "K"]]:
-    """For each thing its location with the largest score of its class, and the class. Some things have no location."""
+) -> tuple[Int[Tensor, "n"], Locations]:
+    """The things that have a location, and for each the one with the largest score of its class."""
     places = Locations(targets.sample_level, targets.sample_y, targets.sample_x)
     labels = targets.labels[targets.sample_instance]
     rows = zip(*(part.tolist() for part in places), labels.tolist(), strict=True)
@@ -103,7 +155,7 @@ def _best_locations(
     for index in scores.argsort(descending=True).tolist():
         best.setdefault(int(targets.sample_instance[index]), index)
     chosen = torch.tensor([*best.values()], dtype=torch.long, device=labels.device)
-    return Locations(*(part[chosen] for part in places)), labels[chosen]
+    return targets.sample_instance[chosen], Locations(*(part[chosen] for part in places))
 
 
 def _owners(locations: Locations, targets: ImageTargets) -> Int[Tensor, "n"]:
