@@ -58,12 +58,12 @@ class Campaign:
     def search(self) -> dict[str, dict[float, float]]:
         """PQ by system title and by factor of the learning rate: the mean over the seeds that all its rates have.
 
-        A system without such a seed is not in the result.
+        Rates that were not tried, and systems without such a seed, are not in the result.
         """
         found = {}
         for system in without_repetition(SYSTEMS, from_dict(self.base)).rows:
-            tried = {factor: self.runs(replace(system, rate=factor)) for factor in FACTORS}
-            seeds = set.intersection(*(set(runs) for runs in tried.values()))
+            tried = {factor: runs for factor in FACTORS if (runs := self.runs(replace(system, rate=factor)))}
+            seeds = set.intersection(*map(set, tried.values())) if len(tried) > 1 else set()
             if seeds:
                 found[system.title] = {
                     factor: fmean(runs[seed]["metrics"]["PQ"] or 0.0 for seed in seeds)
@@ -71,8 +71,18 @@ class Campaign:
                 }
         return found
 
+    def untried(self) -> dict[str, float]:
+        """By system title, a factor of the learning rate beside the best one that was not tried."""
+        found = {}
+        for title, scores in self.search().items():
+            place = FACTORS.index(max(scores, key=scores.__getitem__))
+            beside = [factor for factor in FACTORS[max(0, place - 1) : place + 2] if factor not in scores]
+            if beside:
+                found[title] = beside[0]
+        return found
+
     def tuned(self) -> list[Row]:
-        """Rows of the systems, each at its learning rate with the highest PQ; only systems with a complete search."""
+        """Rows of the systems, each at its learning rate with the highest PQ; only systems with a search."""
         found = self.search()
         return [
             replace(row, rate=max(scores, key=scores.__getitem__))

@@ -290,6 +290,12 @@ def _tuned(table: Table, start: Config, data: str | Path, records: Iterable[Mapp
     finished = find_campaigns(record for record in records if record["status"] == "finished")
     alike = [c for c in finished if c.base == base and c.records[0]["data"]["fingerprint"] == digest]
     tuned = {row.name: row for row in alike[0].tuned()} if alike else {}
+    further = alike[0].untried() if alike else {}
+    if again := [f"{row.name}-rate-{further[row.title]:g}" for row in table.rows if row.title in further]:
+        raise ConfigError(
+            f"{SYSTEMS.group}: the search of the learning rate does not end yet; run --groups {RATES.group} --rows "
+            f"{' '.join(again)} --seeds 0 with the same data, settings and --out first"
+        )
     if missing := [row.title for row in table.rows if row.name not in tuned]:
         raise ConfigError(
             f"{SYSTEMS.group}: no search of the learning rate for {', '.join(missing)}; run --groups {RATES.group} "

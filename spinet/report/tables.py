@@ -148,11 +148,14 @@ def scores(table: Table, runs: Runs, data: str) -> Grid:
 def rates(campaign: Campaign) -> Grid:
     """PQ of each system at each learning rate, the mean over its seeds."""
     rate = campaign.base["train"]["learning_rate"]
+    search = campaign.search()
+    tried = [factor for factor in FACTORS if any(factor in scores for scores in search.values())]
     rows = []
-    for title, scores in campaign.search().items():
+    for title, scores in search.items():
         best = max(scores.values())
-        rows.append([title, *(f"[{pq:.1f}]" if pq == best else f"{pq:.1f}" for pq in scores.values())])
-    return Grid([("", "row"), *(("", f"rate {factor * rate:g}") for factor in FACTORS)], rows)
+        shown = {factor: f"[{pq:.1f}]" if pq == best else f"{pq:.1f}" for factor, pq in scores.items()}
+        rows.append([title, *(shown.get(factor, "–") for factor in tried)])
+    return Grid([("", "row"), *(("", f"rate {factor * rate:g}") for factor in tried)], rows)
 
 
 def gaps(table: Table, runs: Runs, data: str) -> Grid:
