@@ -709,3 +709,22 @@ def test_coordinates_added_at_the_end_of_both_paths():
             expected = theirs + 0.4 * skipping.filter_sampling.skip(waves)
             torch.testing.assert_close(ours, expected)
             assert float((ours - theirs).std()) > 0.1
+
+
+def test_c2_added_to_the_panoptic_feature():
+    """At the start φ is that of the network without it; then it gets a projection of C2, cell by cell."""
+    plain, detailed = tiny(), tiny(detail_skip=True)
+    left = detailed.load_state_dict(plain.state_dict(), strict=False)
+    assert set(left.missing_keys) == {"panoptic_feature.detail.weight"}
+    image = picture()
+    with torch.no_grad():
+        before = plain(image)
+        torch.testing.assert_close(detailed(image).phi, before.phi)
+        weight = nn.init.normal_(detailed.panoptic_feature.detail.weight)
+        c2 = plain.backbone(plain.normalised(image))[0]
+        after = detailed(image)
+    assert c2.shape[-2:] == before.phi.shape[-2:]
+    expected = torch.einsum("oc,bchw->bohw", weight[..., 0, 0], c2)
+    torch.testing.assert_close(after.phi - before.phi, expected, rtol=1e-4, atol=1e-4)
+    separate = tiny(detail_skip=True, separate=True)
+    assert separate.stuff_feature.detail is not separate.panoptic_feature.detail

@@ -126,6 +126,8 @@ def test_deformable_convolutions_are_folded_too():
     [
         ({}, True),
         ({"coordinate_skip": True}, True),
+        ({"detail_skip": True}, True),
+        ({"detail_skip": True, "coordinate_skip": False}, True),
         ({"coordinate_skip": True, "kernel": 1}, False),
         ({"separate": True}, False),
         ({"feature_relu": True}, False),
@@ -138,6 +140,8 @@ def test_shortcuts_are_taken_where_they_give_the_same(changes: dict, late: bool)
     plain = build_model(config, CATEGORIES).network
     freeze(plain)
     nn.init.normal_(plain.panoptic_feature.deconvolution.bias)  # the border must be zero, not this bias
+    if config.model.detail_skip:
+        nn.init.normal_(plain.panoptic_feature.detail.weight)  # starts at zero
     nn.init.normal_(plain.filter_sampling.filter_head[-1].bias)
     short = deepcopy(plain)
     take_shortcuts(short)

@@ -48,6 +48,7 @@ class ModelConfig:
     coordinate_unit: float = 512.0  # unstated: pixels of 1 in the frame "pixels"; waves repeat after two units
     coordinate_frequencies: int = 0  # unstated (§3.3): 0 is CoordConv, as cited; F adds sin, cos of π·2^f·x, f < F
     coordinate_skip: bool = False  # beyond the paper: add learned projections of coordinates to φ and F_l
+    detail_skip: bool = False  # beyond the paper: add a learned projection of C2, which has stride 4, to φ
     equal_taps: bool = True  # unstated (§3.3): initial deconvolution has equal taps; False: PyTorch's default
     feature_relu: bool = False  # unstated (§3.3): ReLU after the deconvolution; similar systems differ
     reach: int | None = None  # unstated (§3.4): maximum distance of a mask from its filter, pixels; None: no limit

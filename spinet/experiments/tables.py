@@ -131,6 +131,7 @@ PAPER_PARTS: dict[str, Any] = {
         "model.coordinate_unit",
         "model.coordinate_frequencies",
         "model.coordinate_skip",
+        "model.detail_skip",
         "model.reach",
         "objective.sampling",
         "objective.bootstrap_anneal",
@@ -306,6 +307,7 @@ LEARNING = Table(
         Row("fc-slow", "fully connected layer at 1/24 of the rate", {"train.fc_rate": 1 / 24}),
         Row("any", "a location belongs to the smallest instance in its cell", {"objective.assignment": "any"}),
         Row("shares", "equal share of the filters for each instance", {"objective.sampling": "instance"}),
+        Row("detail", "C2 added to φ", {"model.detail_skip": True}),
         Row(
             "long-waves",
             "two more waves, the longest of 4096 pixels",

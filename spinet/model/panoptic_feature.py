@@ -24,6 +24,7 @@ class PanopticFeatureGenerator(nn.Module):
         equal_taps: initialise the four taps of the deconvolution with equal weights, N(0, 2 / inputs). Then φ has unit
             variance, and is equal in the four pixels of a cell. PyTorch's default computes the fan-in from the outputs.
         coordinate_skip: also add a learned projection of the coordinates to φ. Beyond the paper.
+        detail_channels: of C2, whose learned projection is also added to φ. It starts at zero. Beyond the paper.
     """
 
     STRIDE = 8  # §3.3: "internally maintains its spatial size to the stride of 8"
@@ -38,6 +39,7 @@ class PanopticFeatureGenerator(nn.Module):
         relu: bool = False,
         equal_taps: bool = True,
         coordinate_skip: bool = False,
+        detail_channels: int | None = None,
     ):
         super().__init__()
         width = in_channels
@@ -57,6 +59,10 @@ class PanopticFeatureGenerator(nn.Module):
             self.deconvolution.weight = nn.Parameter(tap.repeat(1, 1, 2, 2))
             nn.init.zeros_(self.deconvolution.bias)  # pyright: ignore[reportArgumentType]
         self.skip = coordinates.projection(channels) if coordinate_skip else None
+        self.detail = None
+        if detail_channels is not None:
+            self.detail = nn.Conv2d(detail_channels, channels, 1, bias=False)
+            nn.init.zeros_(self.detail.weight)
         self.end = nn.ReLU() if relu else nn.Identity()
 
     def merged(
@@ -68,9 +74,14 @@ class PanopticFeatureGenerator(nn.Module):
         return self.merge(torch.cat([merged, self.coordinates(merged, self.STRIDE, windows)], dim=1))
 
     def forward(
-        self, levels: list[Float[Tensor, "B D H_l W_l"]], windows: Float[Tensor, "B 4"]
+        self,
+        levels: list[Float[Tensor, "B D H_l W_l"]],
+        windows: Float[Tensor, "B 4"],
+        c2: Float[Tensor, "B D_2 H W"] | None = None,
     ) -> Float[Tensor, "B D_phi H W"]:
         phi = self.deconvolution(self.merged(levels, windows))
         if self.skip is not None:
             phi = phi + self.skip(self.coordinates(phi, self.STRIDE // 2, windows))
+        if self.detail is not None and c2 is not None:
+            phi = phi + self.detail(c2)
         return self.end(phi)

@@ -101,6 +101,7 @@ class SPINet(Network):
                 relu=config.feature_relu,
                 equal_taps=config.equal_taps,
                 coordinate_skip=config.coordinate_skip,
+                detail_channels=backbone.channels[0] if config.detail_skip else None,
             )
 
         network = cls(
@@ -145,13 +146,14 @@ class SPINet(Network):
         if windows is None:
             windows = torch.zeros(len(images), 4, device=images.device)
             windows[:, 2], windows[:, 3] = width, height
-        pyramid = self.fpn(self.backbone(self.normalised(images)))
+        features = self.backbone(self.normalised(images))
+        pyramid = self.fpn(features)
         class_logits, filter_features = self.filter_sampling(
             [pyramid[level] for level in self.filter_levels], self.strides, windows
         )
         levels = [pyramid[level] for level in self.feature_levels]
-        phi = self.panoptic_feature(levels, windows)
-        phi_stuff = phi if self.stuff_feature is None else self.stuff_feature(levels, windows)
+        phi = self.panoptic_feature(levels, windows, features[0])
+        phi_stuff = phi if self.stuff_feature is None else self.stuff_feature(levels, windows, features[0])
         return Features(class_logits, filter_features, phi, phi_stuff)
 
     def single_shot(

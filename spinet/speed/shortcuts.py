@@ -117,32 +117,36 @@ class WithCoordinates(nn.Module):
 class BeforeDeconvolution(nn.Module):
     """§3.3's generator without its deconvolution.
 
-    If the generator adds coordinates to φ, their channels follow those of the features: four per coordinate, one for
+    If the generator adds coordinates or C2 to φ, their channels follow those of the features: four per channel, one for
     each of the 2×2 pixels of φ in a cell.
     """
 
     def __init__(self, generator: PanopticFeatureGenerator):
         super().__init__()
         self.generator = generator
-        self.located = generator.skip is not None
+        self.located, self.detailed = generator.skip is not None, generator.detail is not None
 
     def forward(
-        self, levels: list[Float[Tensor, "B D H_l W_l"]], windows: Float[Tensor, "B 4"]
+        self,
+        levels: list[Float[Tensor, "B D H_l W_l"]],
+        windows: Float[Tensor, "B 4"],
+        c2: Float[Tensor, "B D_2 H W"],
     ) -> Float[Tensor, "B K h w"]:
         merged = self.generator.merged(levels, windows)
-        if not self.located:
-            return merged
-        batch, _, height, width = merged.shape
-        phi = merged.new_empty(batch, 0, 2 * height, 2 * width)  # empty map with the size of φ, for the coordinates
-        waves = self.generator.coordinates(phi, self.generator.STRIDE // 2, windows)
-        return torch.cat([merged, F.pixel_unshuffle(waves, 2)], dim=1)
+        added = []
+        if self.located:
+            added.append(self.generator.coordinates(c2, self.generator.STRIDE // 2, windows))  # C2 has the size of φ
+        if self.detailed:
+            added.append(c2)
+        return torch.cat([merged, *(F.pixel_unshuffle(channels, 2) for channels in added)], dim=1)
 
 
 def whole_deconvolution(generator: PanopticFeatureGenerator) -> nn.ConvTranspose2d:
     """The deconvolution that computes φ from the output of `BeforeDeconvolution`."""
-    if generator.skip is None:
+    added = [layer.weight[..., 0, 0].t() for layer in (generator.skip, generator.detail) if layer is not None]
+    if not added:
         return generator.deconvolution
-    old, projection = generator.deconvolution, generator.skip.weight[..., 0, 0].t()  # [C, D_phi]
+    old, projection = generator.deconvolution, torch.cat(added)  # [C, D_phi]
     taps = torch.einsum("cd,po,qr->cpqdor", projection, torch.eye(2).to(projection), torch.eye(2).to(projection))
     weight = torch.cat([old.weight, taps.flatten(0, 2)])
     whole: Any = nn.utils.skip_init(nn.ConvTranspose2d, weight.shape[0], weight.shape[1], 2, stride=2)
@@ -231,7 +235,7 @@ def _(network: SPINet) -> None:
     if linear and network.stuff_feature is None:
         network.single_shot_convolution = DeconvolvingSingleShot(convolution, whole_deconvolution(generator))  # pyright: ignore[reportAttributeAccessIssue]
         network.panoptic_feature = BeforeDeconvolution(generator)  # pyright: ignore[reportAttributeAccessIssue]
-        generator.deconvolution, generator.skip = nn.Identity(), None  # pyright: ignore[reportAttributeAccessIssue]
+        generator.deconvolution, generator.skip, generator.detail = nn.Identity(), None, None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _enlarge_last(generator: PanopticFeatureGenerator) -> None:
