@@ -46,6 +46,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/synthcity.py
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/systems.py
 	$(BIN)/spinet bench --precision fp32 bf16 --optimize True False --json figures/runs/bench.json
 	$(BIN)/python docs/results.py
 	$(BIN)/python -m spinet.figures speed
