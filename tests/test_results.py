@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from results import END, RUNS, START, packaged_record, pages, replaced, short_table, single_records, speed_tables
+from scipy import stats
 
 from spinet.config import PRESETS, to_dict
+from spinet.config.baselines import TITLES
 from spinet.experiments.campaigns import find_campaigns
-from spinet.experiments.tables import INTEGRATION, LOSSES
+from spinet.experiments.tables import INTEGRATION, LOSSES, SYSTEMS, TABLES
 from spinet.records import find_records
 from spinet.report import report
 from spinet.report.effects import effects
@@ -150,3 +152,36 @@ def test_docs_experiments_says_what_the_records_of_dsb2018_say():
     here, there = precision(nuclei), precision(campaign("synthcity-400"))
     assert here.spread < there.spread
     assert here.images > 5 * here.difference_images
+
+
+def found(records, size):
+    """The number of things of a size that the runs found, on average."""
+    return np.mean([record["metrics"]["sizes"][str(size)]["found"] for record in records.values()])
+
+
+def test_docs_experiments_says_what_the_records_of_table_1_say():
+    city = campaign("synthcity-400")
+    assert not city.untried().keys() - {"SPINet, with the paper's parts only"}
+    systems = city.rows(SYSTEMS)
+    ours, fpn, condinst, plain = (
+        systems[title]
+        for title in ("SPINet", TITLES["panoptic_fpn"], TITLES["condinst"], "SPINet, with the paper's parts only")
+    )
+    pq = {
+        name: [[r[seed]["metrics"][quality] for seed in sorted(fpn)] for r in (ours, fpn, condinst)]
+        for name, quality in (("all", "PQ"), ("things", "PQ_th"), ("stuff", "PQ_st"))
+    }
+    assert stats.ttest_rel(pq["all"][2], pq["all"][0]).pvalue < LEVEL
+    assert stats.ttest_rel(pq["all"][1], pq["all"][0]).pvalue > LEVEL
+    gain = {name: np.mean(values[2]) - np.mean(values[0]) for name, values in pq.items()}
+    assert gain["things"] > gain["all"] > gain["stuff"] > 0
+    assert max(r["metrics"]["PQ"] for r in plain.values()) < min(np.mean(pq["all"][1]), np.mean(pq["all"][2]))
+    assert min(found(fpn, 16), found(condinst, 16)) > 2 * found(ours, 16) > 0
+    assert max(found(r, 64) for r in (ours, fpn, condinst)) < 1.1 * min(found(r, 64) for r in (ours, fpn, condinst))
+    assert found(plain, 16) < 0.2 * found(ours, 16)
+    integrated = [r for title, r in city.rows(TABLES["condinst"]).items() if title.startswith("CondInst") and r]
+    assert all(found(r, 16) > 1.5 * found(ours, 16) for r in integrated)
+    learning = city.rows(TABLES["learning"])
+    recipe, detail = learning["the recipe"], learning["C2 added to φ"]
+    assert all(detail[seed]["metrics"]["PQ_st"] > recipe[seed]["metrics"]["PQ_st"] + 5 for seed in detail)
+    assert np.mean([r["metrics"]["PQ"] for r in detail.values()]) >= np.mean(pq["all"][2])
