@@ -646,7 +646,7 @@ class PanopticFeature(nn.Module):
         super().__init__()
         self.fpn = [fpn]
 
-    def forward(self, levels, windows):
+    def forward(self, levels, windows, c2):
         return 20 * self.fpn[0].finest[:, :REGIONS] - 10
 
 

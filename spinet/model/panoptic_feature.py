@@ -82,6 +82,7 @@ class PanopticFeatureGenerator(nn.Module):
         phi = self.deconvolution(self.merged(levels, windows))
         if self.skip is not None:
             phi = phi + self.skip(self.coordinates(phi, self.STRIDE // 2, windows))
-        if self.detail is not None and c2 is not None:
+        if self.detail is not None:
+            assert c2 is not None, "a generator with detail_channels needs C2"
             phi = phi + self.detail(c2)
         return self.end(phi)
