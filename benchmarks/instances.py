@@ -88,9 +88,9 @@ def main() -> None:
             for one in mask_errors(model, output, dataset[index]):
                 errors[str(max(low for low in SIZES[:-1] if one.area >= low**2))].append(one)
     names = ("number", "spinet", "components")
+    masks = {size: summed(of_size, model.config.inference.threshold) for size, of_size in errors.items() if of_size}
     if arguments.json:
         counts = {trait: dict(zip(names, tally[trait], strict=True)) for trait in sorted(tally)}
-        masks = {size: summed(of_size, model.config.inference.threshold) for size, of_size in errors.items() if of_size}
         write_json(
             {"data": arguments.data.name, "split": arguments.split, "found": counts, "masks": masks}, arguments.json
         )
@@ -98,6 +98,8 @@ def main() -> None:
     for trait in sorted(tally):
         number, spinet, parts = tally[trait]
         print(f"{trait:28} {number:8} {100 * spinet / number:8.1f} {100 * parts / number:11.1f}")
+    for size, of_size in masks.items():
+        print(f"masks of things from {size} px: {', '.join(f'{name} {count}' for name, count in of_size.items())}")
 
 
 if __name__ == "__main__":

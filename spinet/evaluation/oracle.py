@@ -111,12 +111,15 @@ def mask_errors(model: Model[SPINet], output: NetworkOutput[Features], sample: S
     class_map = F.pad(sample.labels, (1, 0), value=IGNORE).to(model.device)[segment_map]
     things = (sample.labels < model.space.num_things) & ~sample.crowd
     numbers = 1 + things.nonzero()[:, 0].to(model.device)[instances]  # of the things in the segment map
+    rows = zip(
+        numbers.tolist(), targets.labels[instances].tolist(), *(part.tolist() for part in locations), strict=True
+    )
     height, width = output.network_size
     found = []
-    for number, level, y, x, logits in zip(numbers, *locations, masks.whole(), strict=True):
+    for (number, label, level, y, x), logits in zip(rows, masks.whole(), strict=True):
         enlarged = F.interpolate(logits[None, None], scale_factor=MASK_STRIDE, mode="bilinear")[..., :height, :width]
         mask = F.interpolate(enlarged, output.size, mode="bilinear")[0, 0] > mask_cut(config)
-        thing, label = segment_map == number, sample.labels[number - 1]
+        thing = segment_map == number
         false, of_class = mask & ~thing, class_map == label
         counts = (thing, thing & ~mask, false & of_class, false & ~of_class)
         area, missed, same_class, elsewhere = (int(part.sum()) for part in counts)

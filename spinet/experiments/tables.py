@@ -150,7 +150,7 @@ SYSTEMS = Table(
     "§5.3, Table 1 in miniature",
     (
         *(Row(system, title, {"system": system}) for system, title in TITLES.items()),
-        Row("spinet-paper", "SPINet, with the paper's parts only", PAPER_PARTS),
+        Row("spinet-paper", "SPINet, without parts beyond the paper", PAPER_PARTS),
     ),
 )
 """Each system at its best learning rate of `RATES`."""
@@ -349,7 +349,7 @@ PAPER_GROUPS = {
 
 
 def without_repetition(table: Table, start: Config) -> Table:
-    """The table without SPINet's rows with the paper's parts only, if these settings have no other parts."""
+    """The table without SPINet's rows without parts beyond the paper, if these settings have no such parts."""
     if any(setting(start, name) != value for name, value in PAPER_PARTS.items()):
         return table
     return replace(table, rows=tuple(row for row in table.rows if not PAPER_PARTS.items() <= row.overrides.items()))
