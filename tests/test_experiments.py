@@ -366,6 +366,10 @@ def test_plans_survive_being_written(city: Path, tmp_path: Path):
         ({"groups": ["table9"]}, "no group of experiments 'table9'; there are table3"),
         ({"groups": []}, "no group of experiments is named"),
         ({"rows": ["separate"]}, "no row 'separate' in table3; there are no-losses, dice"),
+        (
+            {"preset": "cityscapes_r50", "groups": ["rates"], "rows": ["spinet-paper-rate-1"]},
+            "spinet-paper-rate-1: these settings have no parts beyond the paper",
+        ),
         ({"preset": "huge"}, "no preset 'huge'"),
         ({"seeds": ()}, "no seed"),
         ({"base": {"train.seed": 3}}, "give --seeds"),

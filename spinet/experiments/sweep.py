@@ -236,8 +236,8 @@ def make_plan(
         options: the other fields of `Plan`.
 
     Raises:
-        ConfigError: a preset, group, row, field or value does not exist; two rows of a table are the same run; or the
-            records lack a system's search of the learning rate.
+        ConfigError: a preset, group, row, field or value does not exist; two rows of a table, or a chosen row and one
+            that is not chosen, are the same run; or the records lack a system's search of the learning rate.
         DataError: the data cannot be read.
         WeightsError: `init` is not a trained network.
     """
@@ -247,6 +247,10 @@ def make_plan(
         raise ConfigError("train.seed is not an override of a sweep; give --seeds")
     start = override(start_from(find_preset(preset), init), base)
     tables = [without_repetition(table, start.config) for table in choose_rows(find_tables(tuple(groups)), rows)]
+    if not any(table.rows for table in tables):
+        raise ConfigError(
+            f"{' '.join(rows)}: these settings have no parts beyond the paper, so this is SPINet itself; name its rows"
+        )
     initial = hash_of(init) if init else None
     alike = [record for record in records if (record.get("init") or {}).get("sha256") == initial]
     tables = [_tuned(table, start.config, data, alike) if table.group == SYSTEMS.group else table for table in tables]
