@@ -236,8 +236,8 @@ def make_plan(
         options: the other fields of `Plan`.
 
     Raises:
-        ConfigError: a preset, group, row, field or value does not exist; two rows of a table, or a chosen row and one
-            that is not chosen, are the same run; or the records lack a system's search of the learning rate.
+        ConfigError: a preset, group, row, field or value does not exist; two rows of a table are the same run; the rows
+            are SPINet itself; or the records lack a system's search of the learning rate.
         DataError: the data cannot be read.
         WeightsError: `init` is not a trained network.
     """
