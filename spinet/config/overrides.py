@@ -59,6 +59,12 @@ def differences(config: Config, start: Preset) -> dict[str, Any]:
     return changed | {name: value for name, value in _flat(to_dict(config)).items() if value != before[name]}
 
 
+def setting(config: Config, name: str) -> Any:
+    """The value of a field by its name in overrides, such as "train.seed"."""
+    section, field = name.split(".")
+    return getattr(getattr(config, section), field)
+
+
 def system_of(config: Config) -> str:
     """The name of the system: "spinet" or a baseline."""
     return config.baseline.system if config.baseline else "spinet"

@@ -12,6 +12,7 @@ from typing import Any
 
 from spinet.config import CITYSCAPES_R50, Config, ConfigError
 from spinet.config.baselines import TITLES
+from spinet.config.overrides import setting
 from spinet.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5, LossAblation, Quality
 
 
@@ -116,13 +117,6 @@ DEFORMABLE = Table(
     ),
     "Cityscapes val",
 )
-
-
-def setting(config: Config, name: str) -> Any:
-    """The value of a setting, such as "train.seed"."""
-    section, field = name.split(".")
-    return getattr(getattr(config, section), field)
-
 
 PAPER_PARTS: dict[str, Any] = {
     name: setting(CITYSCAPES_R50, name)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from spinet.config import from_dict
+from spinet.config.overrides import setting
 from spinet.experiments.campaigns import Campaign, Record
 from spinet.experiments.tables import (
     FACTORS,
@@ -23,7 +24,6 @@ from spinet.experiments.tables import (
     WITHOUT_TASKS,
     Row,
     Table,
-    setting,
 )
 from spinet.figures.runs import row_dots
 from spinet.figures.style import Figure
