@@ -140,8 +140,9 @@ class Backbone(nn.Module):
 
 
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depthwise convolution that trains in float32 on CPUs, because bf16 gradients are far slower there."""
-    if x.device.type != "cpu" or not torch.is_grad_enabled():
+    """A depthwise convolution whose gradients on CPUs are in float32, because in bf16 they are far slower there."""
+    trained = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
+    if x.device.type != "cpu" or not trained:
         return type(conv).forward(conv, x)
     with torch.autocast("cpu", enabled=False):
         return type(conv).forward(conv, x.float()).to(x.dtype)
