@@ -23,6 +23,7 @@ from spinet.data.stream import PositionSampler, TrainStream, make_train_loader
 from spinet.files import write_json
 from spinet.machine import resolve, synchronise
 from spinet.model.filter_sampling import Locations
+from spinet.objective.targets import Counts
 from spinet.speed.memory import keep_freed_memory
 from spinet.synthcity import generate
 from spinet.systems import build_model
@@ -57,7 +58,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
         part = prepare(batch)  # in training a worker of the loader does this while the device computes
         mark("targets")
         part = part.to(device)
-        batch, targets, counts = part.batch, part.targets, torch.tensor(part.counts, device=device).unbind()
+        batch, targets, counts = part.batch, part.targets, Counts(*torch.tensor(part.counts, device=device))
         mark("upload")
         with torch.autocast(device.type, torch.bfloat16, enabled=resolve(config.train.precision, device) == "bf16"):
             features = model.network(batch.images, batch.windows)

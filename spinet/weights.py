@@ -36,13 +36,19 @@ def save_objective(objective: nn.Module, config: Config, path: str | Path) -> No
     _write(path, objective, {"config": to_dict(config)})
 
 
+def heads_file(path: str | Path) -> Path:
+    """The file of the auxiliary heads that belong to a model file, in the same folder.
+
+    It is `auxiliary.safetensors` for `model.safetensors`, and `NAME_auxiliary.safetensors` for `NAME.safetensors`.
+    """
+    path = Path(path)
+    return path.with_name("auxiliary.safetensors" if path.stem == "model" else f"{path.stem}_auxiliary.safetensors")
+
+
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 SHIPPED = CHECKPOINTS / "synthcity.safetensors"
-"""A SPINet trained on SynthCity, part of the package; its model card is in the same folder."""
-
-SHIPPED_HEADS = CHECKPOINTS / "synthcity_auxiliary.safetensors"
-"""The heads of the auxiliary tasks (§4) that it was trained with."""
+"""A SPINet trained on SynthCity, part of the package. Its model card and auxiliary heads are in the same folder."""
 
 SHIPPED_WITHOUT_TASKS = CHECKPOINTS / "synthcity_no_tasks.safetensors"
 """A SPINet trained in the same way, but without the auxiliary tasks."""
@@ -80,13 +86,14 @@ def load_objective(path: str | Path, *, device: str | torch.device = "cpu") -> O
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Start weights of a training: the tensors used from a file, and those without a match."""
+    """Start weights of a training: the tensors used from files, and those without a match."""
 
     file: str
     sha256: str
-    kept: int  # number of tensors used from the file
-    left_out: list[str]  # tensors of the file without one of that name and shape in the network
-    fresh: list[str]  # tensors of the network without one of that name and shape in the file
+    heads_sha256: str | None  # of the file of the auxiliary heads; None if there is none
+    kept: int  # number of tensors used from the files
+    left_out: list[str]  # tensors of the files without one of that name and shape in the training
+    fresh: list[str]  # tensors of the training without one of that name and shape in the files
 
     def __str__(self) -> str:
         out = f"; left out, since name or shape differ: {', '.join(self.left_out)}" if self.left_out else ""
@@ -94,7 +101,7 @@ class Initialisation:
         return f"{self.file}: {self.kept} tensors kept{out}{fresh}"
 
 
-def initialise(model: Model, path: str | Path) -> Initialisation:
+def initialise(model: Model, path: str | Path, heads: nn.Module | None = None) -> Initialisation:
     """Starts a network from a trained one: copies every tensor with the same name and shape.
 
     With other classes these are all except the class head's last layer and the stuff filters.
@@ -102,6 +109,7 @@ def initialise(model: Model, path: str | Path) -> Initialisation:
     Args:
         model: a model of the same system as the weights.
         path: a file from `save_model`.
+        heads: the auxiliary heads of the training. They start from those beside `path`, if they are there.
 
     Raises:
         WeightsError: the file is missing, broken, not written by `save_model`, of another system, or no tensor fits.
@@ -110,18 +118,32 @@ def initialise(model: Model, path: str | Path) -> Initialisation:
     tensors, _ = _read(path)
     if system != own_system:
         raise WeightsError(f"{path}: weights of {system}, not of {own_system}; give --system {system}")
-    own = model.network.state_dict()
-    fits = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
-    if not fits:
+    kept, left_out, fresh = _copy(tensors, model.network)
+    if not kept:
         raise WeightsError(f"{path}: no tensor fits the network; leave out the --model options that change its sizes")
-    model.network.load_state_dict(fits, strict=False)
+    heads_sha256 = None
+    if heads is not None:
+        beside = heads_file(path)
+        tensors = {}
+        if beside.is_file():
+            tensors, heads_sha256 = _read(beside)[0], hash_of(beside)
+        kept, left_out, fresh = (a + b for a, b in zip((kept, left_out, fresh), _copy(tensors, heads), strict=True))
     return Initialisation(
         file=Path(path).name,
         sha256=hash_of(path),
-        kept=len(fits),
-        left_out=sorted(tensors.keys() - fits.keys()),
-        fresh=sorted(own.keys() - fits.keys()),
+        heads_sha256=heads_sha256,
+        kept=len(kept),
+        left_out=left_out,
+        fresh=fresh,
     )
+
+
+def _copy(tensors: dict[str, Tensor], module: nn.Module) -> tuple[list[str], list[str], list[str]]:
+    """Copies the tensors that fit. Returns the names of these, of the others, and of those that the module lacks."""
+    own = module.state_dict()
+    fits = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    module.load_state_dict(fits, strict=False)
+    return list(fits), sorted(tensors.keys() - fits.keys()), sorted(own.keys() - fits.keys())
 
 
 def read_config(path: str | Path) -> Config:

@@ -1,7 +1,10 @@
 """Table 2, measured: scenes with an exact number of things, systems that find them, and references for their times."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,3 +216,20 @@ def test_peak_memory_sees_what_is_freed_again():
 def test_every_preset_has_room_for_the_codes_of_the_stage():
     for config in (preset.config for preset in PRESETS.values()):
         assert config.model.feature_channels == config.model.filter_channels > CATEGORIES.num_things + 12
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ["training_step.py", "--steps", "1"],
+        ["systems.py", "--steps", "1"],
+        ["input_pipeline.py", "--images", "2"],
+        ["evaluation.py", "--images", "1", "--repeats", "1"],
+        ["synthcity.py", "1", "64", "128"],
+    ],
+    ids=lambda script: script[0],
+)
+def test_the_scripts_that_measure_times_run(script: list[str]):
+    name, *arguments = script
+    path = Path(__file__).parents[1] / "benchmarks" / name
+    subprocess.run([sys.executable, str(path), *arguments], check=True, capture_output=True, text=True)

@@ -27,7 +27,7 @@ from spinet.training.checkpoint import CheckpointError, TrainError, find_checkpo
 from spinet.training.loop import train
 from spinet.training.run import Run
 from spinet.training.step import learning_rate, make_optimizer
-from spinet.weights import WeightsError, initialise, load_model, load_objective
+from spinet.weights import WeightsError, heads_file, initialise, load_model, load_objective
 
 MICRO = replace(
     TINY,
@@ -253,14 +253,22 @@ def test_fine_tuning_starts_from_every_tensor_that_fits(city: Path, tmp_path: Pa
     assert first["init"] is None
     weights = tmp_path / "first" / "model.safetensors"
     trained = load_file(weights)
+    heads = load_file(heads_file(weights))
     still = with_training(MICRO, iterations=1, learning_rate=0.0)
     record = train(still, data=city, out=tmp_path / "same", init=weights)
     assert record["init"]["file"] == "model.safetensors"
     assert record["init"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert (record["init"]["kept"], record["init"]["left_out"], record["init"]["fresh"]) == (len(trained), [], [])
+    kept = len(trained) + len(heads)
+    assert (record["init"]["kept"], record["init"]["left_out"], record["init"]["fresh"]) == (kept, [], [])
     assert record["backbone_norm"] == "frozen"
     for name, tensor in load_file(tmp_path / "same" / "model.safetensors").items():
         assert torch.equal(tensor, trained[name]), name
+    for name, tensor in load_file(tmp_path / "same" / "auxiliary.safetensors").items():
+        assert torch.equal(tensor, heads[name]), name
+
+    heads_file(weights).unlink()
+    record = train(still, data=city, out=tmp_path / "without", init=weights)
+    assert (record["init"]["heads_sha256"], record["init"]["fresh"]) == (None, sorted(heads))
 
     model = load_model(weights)
     fewer = replace(model.categories, things=model.categories.things[:3])

@@ -11,7 +11,7 @@ from spinet.experiments.sweep import PLAN, ExperimentError, Plan
 from spinet.experiments.tables import WITH_TASKS, WITHOUT_TASKS
 from spinet.objective.auxiliary import InterClassContour
 from spinet.system import Model
-from spinet.weights import SHIPPED, SHIPPED_HEADS, SHIPPED_WITHOUT_TASKS, load_model, load_objective
+from spinet.weights import SHIPPED, SHIPPED_WITHOUT_TASKS, heads_file, load_model, load_objective
 
 TASKS_OFF = {"objective.inter_class_contour": 0.0, "objective.intra_class_triplet": 0.0}
 
@@ -78,17 +78,17 @@ def load_pair(with_tasks: str | Path, without_tasks: str | Path) -> Pair:
         ConfigError: the runs differ in other settings, or the first had no contour task.
     """
     with_tasks, without_tasks = Path(with_tasks), Path(without_tasks)
-    heads = with_tasks / "auxiliary.safetensors"
-    return _load(with_tasks / "model.safetensors", heads, without_tasks / "model.safetensors")
+    return _load(with_tasks / "model.safetensors", without_tasks / "model.safetensors")
 
 
 def load_shipped_pair() -> Pair:
     """Loads the weights in the package, and those that were trained in the same way without the auxiliary tasks."""
-    return _load(SHIPPED, SHIPPED_HEADS, SHIPPED_WITHOUT_TASKS)
+    return _load(SHIPPED, SHIPPED_WITHOUT_TASKS)
 
 
-def _load(with_tasks: Path, heads: Path, without_tasks: Path) -> Pair:
+def _load(with_tasks: Path, without_tasks: Path) -> Pair:
     first, second = load_model(with_tasks), load_model(without_tasks)
+    heads = heads_file(with_tasks)
     contour = load_objective(heads).inter
     if contour is None:
         raise ConfigError(f"{heads}: a run without the contour task; give one with both tasks")

@@ -47,10 +47,8 @@ def dice(
 ) -> Float[Tensor, "n"]:
     """DICE [25] of n masks of p pixels: 1 − 2 Σ p y / (Σ p² + Σ y²), without the squares if `square` is off."""
     overlap = (probability * target).sum(1)
-    if square:
-        size = probability.square().sum(1) + target.square().sum(1)
-    else:
-        size = probability.sum(1) + target.sum(1)
+    power = 2 if square else 1
+    size = (probability**power).sum(1) + (target**power).sum(1)
     return 1 - (2 * overlap + eps) / (size + eps)
 
 

@@ -80,12 +80,12 @@ class Run:
         set_seed(settings.seed)
         self.model = build_together(self.accelerator, config, train_set.categories, weights_follow=init is not None)
         self.initial: dict[str, Any] | None = None
+        self.training = self.model.for_training()
         if init is not None and not checkpoints:
-            found = decide(self.accelerator, lambda: initialise(self.model, init))
+            found = decide(self.accelerator, lambda: initialise(self.model, init, self.training.train_only))
             self.initial = asdict(found)
             if self.main:
                 tqdm.write(str(found))
-        self.training = self.model.for_training()
         self.training.to(self.accelerator.device)
         cast(Any, self.training).to(memory_format=torch.channels_last)  # the fastest layout of convolutions
         if self.world > 1 and device.type == "cuda":
