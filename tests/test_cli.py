@@ -97,6 +97,7 @@ def test_help_is_complete_and_waits_for_no_pytorch():
             names = [name.replace("_", "-") for name in fields or {} if (section, name) != ("baseline", "system")]
             assert not [name for name in names if f" --{section}.{name}" not in shown]
     assert "--train.iterations INT §5.2, Cityscapes (default: tiny 1600, small 6000, cityscapes_r50 95000" in shown
+    assert "--inference.agreement FLOAT|None" in shown
     assert "--objective.things FLOAT λ_2 (default: tiny 2.0, small 2.0, cityscapes_r50 5.0, coco_r50 3.0)" in shown
 
 

@@ -150,16 +150,17 @@ def _fields(section: str, kind: type, values: Mapping[str, Mapping[str, Any]]) -
     comments, hints = _comments(kind), get_type_hints(kind)
     for field in fields(kind):
         hint = hints[field.name]
-        if type(None) in get_args(hint):
+        optional = type(None) in get_args(hint)
+        if optional:
             hint = next(part for part in get_args(hint) if part is not type(None))
         one = get_args(hint)[0] if get_origin(hint) is tuple else hint
+        choices = "{" + ",".join(map(str, get_args(one))) + "}"
+        value = choices if get_origin(one) is Literal else one.__name__.upper()
         yield Field(
             name=f"{section}.{field.name}",
             comment=comments.get(field.name, ""),
             defaults={name: content[field.name] for name, content in values.items()},
-            metavar="{" + ",".join(map(str, get_args(one))) + "}"
-            if get_origin(one) is Literal
-            else one.__name__.upper(),
+            metavar=f"{value}|None" if optional else value,
             flag=hint is bool,
             several=get_origin(hint) is tuple,
         )
