@@ -20,6 +20,7 @@ from spinet.config.baselines import TITLES
 from spinet.config.overrides import override
 from spinet.experiments.tables import CAMPAIGNS, SYSTEMS, find_campaign
 from spinet.files import write_json
+from spinet.speed.memory import keep_freed_memory
 from spinet.synthcity import generate
 from spinet.training.run import Run
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="of each system; two more are not measured")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as in `spinet train`
     start = override(PRESETS["tiny"], find_campaign(arguments.campaign))
     times: dict[str, list[float]] = defaultdict(list)
     with TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any, cast
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -38,6 +39,7 @@ def measure(preset: str, data: Path, steps: int, device: torch.device) -> tuple[
     model = build_model(config, dataset.categories, weights_follow=True)
     model.network.to(device)
     training = model.for_training().to(device)
+    cast(Any, training).to(memory_format=torch.channels_last)  # as in training
     prepare, optimizer = Prepare(model.target_builder()), make_optimizer(training, config.train)
     size = config.train.images_per_device
     sampler = PositionSampler(start_iteration=0, end_iteration=steps + 3, batch_size=size, images_per_device=size)

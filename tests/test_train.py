@@ -254,6 +254,7 @@ def test_fine_tuning_starts_from_every_tensor_that_fits(city: Path, tmp_path: Pa
     weights = tmp_path / "first" / "model.safetensors"
     trained = load_file(weights)
     heads = load_file(heads_file(weights))
+    assert heads
     still = with_training(MICRO, iterations=1, learning_rate=0.0)
     record = train(still, data=city, out=tmp_path / "same", init=weights)
     assert record["init"]["file"] == "model.safetensors"
