@@ -112,7 +112,8 @@ def initialise(model: Model, path: str | Path, heads: nn.Module | None = None) -
         heads: the auxiliary heads of the training. They start from those beside `path`, if they are there.
 
     Raises:
-        WeightsError: the file is missing, broken, not written by `save_model`, of another system, or no tensor fits.
+        WeightsError: the file is missing, broken, not written by `save_model`, of another system, or no tensor fits; or
+            that of the heads is broken, or a network.
     """
     system, own_system = (c.baseline.system if c.baseline else "spinet" for c in (read_config(path), model.config))
     tensors, _ = _read(path)
@@ -126,7 +127,10 @@ def initialise(model: Model, path: str | Path, heads: nn.Module | None = None) -
         beside = heads_file(path)
         tensors = {}
         if beside.is_file():
-            tensors, heads_sha256 = _read(beside)[0], hash_of(beside)
+            tensors, facts = _read(beside)
+            if "categories" in facts:
+                raise WeightsError(f"{beside}: a network, not the auxiliary heads of {path}; remove it or rename it")
+            heads_sha256 = hash_of(beside)
         kept, left_out, fresh = (a + b for a, b in zip((kept, left_out, fresh), _copy(tensors, heads), strict=True))
     return Initialisation(
         file=Path(path).name,

@@ -267,6 +267,9 @@ def test_fine_tuning_starts_from_every_tensor_that_fits(city: Path, tmp_path: Pa
     for name, tensor in load_file(tmp_path / "same" / "auxiliary.safetensors").items():
         assert torch.equal(tensor, heads[name]), name
 
+    heads_file(weights).write_bytes(weights.read_bytes())
+    with pytest.raises(WeightsError, match=r"auxiliary.safetensors: a network, not the auxiliary heads"):
+        train(still, data=city, out=tmp_path / "twice", init=weights)
     heads_file(weights).unlink()
     record = train(still, data=city, out=tmp_path / "without", init=weights)
     assert (record["init"]["heads_sha256"], record["init"]["fresh"]) == (None, sorted(heads))
