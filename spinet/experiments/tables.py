@@ -275,22 +275,16 @@ COORDINATES = Table(
     ),
 )
 
+FROM_SCRATCH = {"model.norm": "group", "model.pretrained": False, "model.freeze_stages": 0}
+
 LEARNING = Table(
     "learning",
     "The recipe of the preset tiny: one part removed or added",
     "§5.2, unstated and beyond the paper",
     (
         Row("recipe", "the recipe", {"model.backbone": "tf_efficientnet_lite0"}),
-        Row(
-            "scratch",
-            "resnet10t from scratch, group norm",
-            {
-                "model.backbone": "resnet10t",
-                "model.norm": "group",
-                "model.pretrained": False,
-                "model.freeze_stages": 0,
-            },
-        ),
+        Row("scratch", "resnet10t from scratch, group norm", {"model.backbone": "resnet10t", **FROM_SCRATCH}),
+        Row("scratch-18", "resnet18 from scratch, group norm", {"model.backbone": "resnet18", **FROM_SCRATCH}),
         Row("all-stages", "all stages of the backbone trained", {"model.freeze_stages": 0}),
         Row("default-taps", "PyTorch's initialisation of the deconvolution", {"model.equal_taps": False}),
         Row("gn-32", "32 groups in group norm", {"model.group_channels": None}),
