@@ -78,7 +78,6 @@ SMALL = Config(
         coordinate_frame="pixels",  # with sin and cos: fastest learning for many similar objects
         coordinate_frequencies=6,
         coordinate_skip=True,
-        detail_skip=True,
     ),
     objective=ObjectiveConfig(things=2.0, triplet_ramp=1 / 3),
     input=InputConfig(scale=(0.75, 1.5), scale_unit="factor", crop=(384, 768), workers=8),

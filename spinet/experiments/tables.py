@@ -381,8 +381,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "train.iterations": 800,
         "train.warmup": 20,
         "train.checkpoint_every": 100,
-        "model.detail_skip": False,  # φ and the merge as in the paper's presets
-        "inference.contested": "score",
+        "inference.contested": "score",  # the merge of the paper's presets
         "inference.fill_threshold": None,
     },
     "dsb2018": {  # a third of the pixels of the run in the README, with the settings that helped there
@@ -390,7 +389,6 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "input.scale": [0.6, 1.0],
         "input.test_scale": 0.75,
         "input.workers": 0,
-        "model.detail_skip": False,
         "objective.samples_per_image": 96,
         "objective.sampling": "instance",
         "model.reach": 80,
