@@ -380,6 +380,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "input.workers": 0,
         "train.iterations": 800,
         "train.warmup": 20,
+        "train.backbone_rate": 1.0,
         "train.checkpoint_every": 100,
         "inference.contested": "score",  # the merge of the paper's presets
         "inference.fill_threshold": None,
@@ -394,6 +395,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "model.reach": 80,
         "train.iterations": 300,
         "train.warmup": 20,
+        "train.backbone_rate": 1.0,
         "train.checkpoint_every": 100,
         "inference.top": 1500,
         "inference.connected": True,
