@@ -185,3 +185,25 @@ def test_docs_experiments_says_what_the_records_of_table_1_say():
     recipe, detail = learning["the recipe"], learning["C2 added to φ"]
     assert all(detail[seed]["metrics"]["PQ_st"] > recipe[seed]["metrics"]["PQ_st"] + 5 for seed in detail)
     assert np.mean([r["metrics"]["PQ"] for r in detail.values()]) >= np.mean(pq["all"][2])
+
+
+def test_docs_experiments_says_what_the_records_of_learning_say():
+    learning = campaign("synthcity-400").rows(TABLES["learning"])
+    recipe = learning["the recipe"]
+    assert recipe and not learning["20 iterations of warm-up"]  # the same runs, shown once
+
+    def paired(title, name="PQ"):
+        runs = learning[title]
+        return [runs[seed]["metrics"][name] - recipe[seed]["metrics"][name] for seed in runs]
+
+    assert np.mean(paired("equal share of the filters for each instance", "PQ_th")) < 0
+    for title in ("two more waves, the longest of 4096 pixels", "32 groups in group norm"):
+        assert len(paired(title)) == 3
+        assert stats.ttest_1samp(paired(title), 0).pvalue > LEVEL
+    assert max(paired("PyTorch's initialisation of the deconvolution")) < 0
+    small, large = (
+        np.mean([run["metrics"]["PQ"] for run in learning[f"{name} from scratch, group norm"].values()])
+        for name in ("resnet10t", "resnet18")
+    )
+    assert large < small < 0.6 * np.mean([run["metrics"]["PQ"] for run in recipe.values()])
+    assert min(run["metrics"]["PQ"] for run in learning["no coordinates at the end of both paths"].values()) < 0.1
