@@ -190,8 +190,6 @@ def test_docs_experiments_says_what_the_records_of_table_1_say():
 def test_docs_experiments_says_what_the_records_of_learning_say():
     learning = campaign("synthcity-400").rows(TABLES["learning"])
     recipe = learning["the recipe"]
-    assert recipe
-    assert not learning["20 iterations of warm-up"]  # the same runs, shown once
 
     def paired(title, name="PQ"):
         runs = learning[title]
@@ -207,4 +205,8 @@ def test_docs_experiments_says_what_the_records_of_learning_say():
         for name in ("resnet10t", "resnet18")
     )
     assert large < small < 0.6 * np.mean([run["metrics"]["PQ"] for run in recipe.values()])
-    assert min(run["metrics"]["PQ"] for run in learning["no coordinates at the end of both paths"].values()) < 0.1
+    failed, other = sorted(
+        (run["metrics"] for run in learning["no coordinates at the end of both paths"].values()), key=lambda m: m["PQ"]
+    )
+    assert failed["PQ"] < 0.1
+    assert failed["PQ_components"] >= other["PQ_components"]

@@ -87,7 +87,6 @@ SMALL = Config(
         images_per_device=16,
         reference_batch=16,
         learning_rate=1e-3,
-        backbone_rate=0.3,  # with a long warm-up: new heads disturb the ImageNet features less
         schedule="poly",
         warmup=200,
         optimizer="adamw",
@@ -110,6 +109,7 @@ TINY = replace(
         batch_size=4,
         images_per_device=4,
         reference_batch=4,
+        warmup=50,
         checkpoint_every=200,
         evaluate_every=0,
     ),

@@ -50,14 +50,9 @@ class Campaign:
         return dict(sorted(found.items()))
 
     def rows(self, table: Table) -> dict[str, dict[int, Record]]:
-        """The records of a table by title and seed; Table 1's rows are `tuned`.
-
-        Rows have the same settings if the campaign has what one of them changes. The first of them has the runs.
-        """
-        found: dict[str, dict[int, Record]] = {}
-        for row in self.tuned() if table is SYSTEMS else table.rows:
-            runs = self.runs(row)
-            found[row.title] = {} if runs in found.values() else runs
+        """The records of a table by title and seed; Table 1's rows are `tuned`."""
+        rows = self.tuned() if table is SYSTEMS else table.rows
+        found = {row.title: self.runs(row) for row in rows}
         return {row.title: found.get(row.title, {}) for row in table.rows}
 
     def search(self) -> dict[str, dict[float, float]]:

@@ -286,8 +286,12 @@ LEARNING = Table(
         Row("scratch", "resnet10t from scratch, group norm", {"model.backbone": "resnet10t", **FROM_SCRATCH}),
         Row("scratch-18", "resnet18 from scratch, group norm", {"model.backbone": "resnet18", **FROM_SCRATCH}),
         Row("all-stages", "all stages of the backbone trained", {"model.freeze_stages": 0}),
-        Row("fast-backbone", "the backbone at the full rate", {"train.backbone_rate": 1.0}),
-        Row("short-warmup", "20 iterations of warm-up", {"train.warmup": 20}),
+        Row("long-warmup", "100 iterations of warm-up", {"train.warmup": 100}),
+        Row(
+            "slow-backbone",
+            "100 iterations of warm-up, the backbone at 0.3 of the rate",
+            {"train.warmup": 100, "train.backbone_rate": 0.3},
+        ),
         Row("default-taps", "PyTorch's initialisation of the deconvolution", {"model.equal_taps": False}),
         Row("gn-32", "32 groups in group norm", {"model.group_channels": None}),
         Row("no-skip", "no coordinates at the end of both paths", {"model.coordinate_skip": False}),
@@ -374,41 +378,37 @@ def choose_rows(tables: list[Table], names: Sequence[str]) -> list[Table]:
     return [replace(table, rows=tuple(row for row in table.rows if row.name in names)) for table in tables]
 
 
+_SHORT = {"input.workers": 0, "train.warmup": 20, "train.checkpoint_every": 100}
+
 CAMPAIGNS: dict[str, dict[str, Any]] = {
     "synthcity": {  # scenes of 256 × 512 pixels
+        **_SHORT,
         "input.crop": [192, 384],
         "input.scale": [0.5625, 0.9375],
         "input.test_scale": 0.75,
-        "input.workers": 0,
         "train.iterations": 800,
-        "train.warmup": 100,
-        "train.checkpoint_every": 100,
         "inference.contested": "score",  # the merge of the paper's presets
         "inference.fill_threshold": None,
     },
     "dsb2018": {  # a third of the pixels of the run in the README, with the settings that helped there
+        **_SHORT,
         "input.crop": [192, 192],
         "input.scale": [0.6, 1.0],
         "input.test_scale": 0.75,
-        "input.workers": 0,
         "objective.samples_per_image": 96,
         "objective.sampling": "instance",
         "model.reach": 80,
         "train.iterations": 300,
-        "train.warmup": 100,
-        "train.checkpoint_every": 100,
         "inference.top": 1500,
         "inference.connected": True,
     },
     "coco_street": {  # 104 photos; a third of the iterations of the runs in docs/results.md
+        **_SHORT,
         "input.crop": [256, 384],
         "input.scale": [0.6, 1.4],
         "input.test_scale": 1.0,
         "input.photo": 0.5,
-        "input.workers": 0,
         "train.iterations": 300,
-        "train.warmup": 100,
-        "train.checkpoint_every": 100,
         "inference.peak": 5,
         "inference.top": 300,
     },
