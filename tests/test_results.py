@@ -1,14 +1,20 @@
 """All numbers in the README, docs/ and the model card come from the records."""
 
+import re
+import shlex
+
 import numpy as np
 import pytest
-from results import END, RUNS, START, packaged_record, pages, replaced, short_table, single_records, speed_tables
+from results import END, RESULTS, RUNS, START, packaged_record, pages, replaced, short_table, single_records, speed_tables
 from scipy import stats
 
+from spinet.cli import configure
 from spinet.config import PRESETS, to_dict
 from spinet.config.baselines import TITLES
+from spinet.config.stored import from_dict
 from spinet.experiments.campaigns import find_campaigns
 from spinet.experiments.tables import INTEGRATION, LOSSES, SYSTEMS, TABLES
+from spinet.options import parse
 from spinet.records import find_records
 from spinet.report import report
 from spinet.report.effects import effects
@@ -41,6 +47,31 @@ def test_a_table_holds_every_record_once():
         for name in ("PQ", "PQ_components"):
             assert f"| {record['metrics'][name]:.1f} |" in table
             assert f"| {record['metrics'][name]:.1f} |" in short
+
+
+def commands(page):
+    """The commands `spinet train` on a page, as parsed options."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [shlex.split(line) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [parse(words[1:]) for words in lines if words[:2] == ["spinet", "train"]]
+
+
+def settings(config):
+    """All settings but the number of workers, which changes no result."""
+    values = to_dict(config)
+    del values["input"]["workers"]
+    return values
+
+
+def test_the_commands_of_docs_results_have_the_settings_of_the_records():
+    data = [record["data"]["name"] for record in RECORDS]
+    assert {options["data"].name for options in commands(RESULTS)} == {*data} - {"synthcity", "city"}
+    for options in commands(RESULTS):
+        fields = {name: value for name, value in options.items() if "." in name}
+        start = {name: options[name] for name in ("system", "init", "base")}
+        config, _ = configure(options["preset"], **start, fields=fields)
+        same = [record for record in RECORDS if settings(from_dict(record["config"])) == settings(config)]
+        assert options["data"].name in [record["data"]["name"] for record in same]
 
 
 def test_only_what_stands_between_the_marks_is_replaced():

@@ -25,6 +25,7 @@ from spinet.synthcity import generate
 from spinet.systems import build_model
 from spinet.training.checkpoint import CheckpointError, TrainError, find_checkpoints, load_checkpoint, save_checkpoint
 from spinet.training.loop import train
+from spinet.training.preflight import check_schedule
 from spinet.training.run import Run
 from spinet.training.step import learning_rate, make_optimizer
 from spinet.weights import WeightsError, heads_file, initialise, load_model, load_objective
@@ -246,6 +247,13 @@ def test_learning_rate_schedules():
     for schedule in ("poly", "cosine"):
         rates = [learning_rate(i, replace(paper, schedule=schedule, warmup=0)) for i in range(0, 95_000, 5000)]
         assert all(a > b > 0 for a, b in pairwise(rates))
+
+
+def test_a_warm_up_that_takes_the_whole_run_is_named(caplog):
+    check_schedule(TrainConfig(iterations=200, warmup=100))
+    assert not caplog.records
+    check_schedule(TrainConfig(iterations=200, warmup=1000))
+    assert "train.warmup is 1000, but train.iterations is only 200" in caplog.text
 
 
 def test_fine_tuning_starts_from_every_tensor_that_fits(city: Path, tmp_path: Path):

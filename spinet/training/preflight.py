@@ -1,4 +1,4 @@
-"""Checks before the first iteration: they find faults that would stop the final evaluation."""
+"""Checks before the first iteration: of the data, the schedule, and what the final evaluation needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch.distributed as dist
 from tqdm.auto import tqdm
 
+from spinet.config import TrainConfig
 from spinet.data import PanopticDataset
 from spinet.data.annotations import Faults
 from spinet.data.examine import examine
@@ -51,6 +52,18 @@ def check_data(train_set: PanopticDataset, val_set: PanopticDataset, *, rank: in
         kind, tally = next(item for part in parts for item in part.kinds.items())
         what = f"{kind}: {tally.examples[0]}"
         raise DataError(f"{train_set.root}: {count} faults, first {what}; run: spinet data check {train_set.root}")
+
+
+def check_schedule(settings: TrainConfig) -> None:
+    """Logs a warning if the warm-up takes the whole run, so that the learning rate never reaches its value."""
+    if settings.warmup >= settings.iterations:
+        logging.getLogger(__name__).warning(
+            "train.warmup is %d, but train.iterations is only %d: the rate never reaches train.learning_rate; "
+            "choose a shorter warm-up, such as %d",
+            settings.warmup,
+            settings.iterations,
+            settings.iterations // 8,
+        )
 
 
 def rehearse(model: Model, val_set: PanopticDataset) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from spinet.synthcity import EndlessCity
 from spinet.training.checkpoint import TrainError, load_checkpoint, save_checkpoint
 from spinet.training.log import Log
 from spinet.training.outcome import OBJECTIVE, RECORD, data_facts, feature_measures, metrics_of
-from spinet.training.preflight import check_data, rehearse
+from spinet.training.preflight import check_data, check_schedule, rehearse
 from spinet.training.processes import build_together, decide, join, synchronise_norms
 from spinet.training.resume import existing_checkpoints, remedy_for_non_finite, settled_history
 from spinet.training.step import Part, PendingLosses, Prepare, Step, learning_rate, make_optimizer, take_step
@@ -76,6 +76,8 @@ class Run:
         train_set = open_dataset(data, "train", whole_masks=config.input.whole_masks)
         self.val_set = open_dataset(data, "val")
         check_data(train_set, self.val_set, rank=self.rank, world_size=self.world)
+        if self.main:
+            check_schedule(settings)
         self.facts = data_facts(train_set, self.val_set)
         set_seed(settings.seed)
         self.model = build_together(self.accelerator, config, train_set.categories, weights_follow=init is not None)
