@@ -5,7 +5,18 @@ import shlex
 
 import numpy as np
 import pytest
-from results import END, RESULTS, RUNS, START, packaged_record, pages, replaced, short_table, single_records, speed_tables
+from results import (
+    END,
+    RESULTS,
+    RUNS,
+    START,
+    packaged_record,
+    pages,
+    replaced,
+    short_table,
+    single_records,
+    speed_tables,
+)
 from scipy import stats
 
 from spinet.cli import configure
