@@ -68,6 +68,26 @@ def test_power_over_the_length_of_training():
     assert section.grids["Power"].rows[0][8:] == ["3", "1.5"]  # 3 pairs of runs of a quarter of an hour
 
 
+def test_the_titles_of_campaigns_say_where_they_differ():
+    quick, slow, other = (losses({"full": [1.0, 2.0]}, data=data) for data in ("city", "city", "nuclei"))
+    for record in slow:
+        for config in (record["base"], record["config"]):
+            config["train"] |= {"warmup": 100}
+    assert [campaign.title for campaign in find_campaigns([*quick, *other])] == [
+        "city, 1600 iterations",
+        "nuclei, 1600 iterations",
+    ]
+    assert {campaign.title for campaign in find_campaigns([*quick, *slow])} == {
+        "city, 1600 iterations, train.warmup 50",
+        "city, 1600 iterations, train.warmup 100",
+    }
+    again = [record | {"init": {"file": "street.safetensors", "sha256": "0"}} for record in quick]
+    assert {campaign.title for campaign in find_campaigns([*quick, *again])} == {
+        "city, 1600 iterations, from no other run",
+        "city, 1600 iterations, from street.safetensors",
+    }
+
+
 def test_effects_of_the_losses_by_class_and_by_size():
     records = losses({"dice": [20.0, 21.0, 22.0], "full": [22.0, 23.1, 23.9]})
     for record in records:

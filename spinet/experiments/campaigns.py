@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -12,16 +12,24 @@ from typing import Any
 from spinet.config import PRESETS, Config, Preset, from_dict, to_dict
 from spinet.config.overrides import override
 from spinet.experiments.tables import FACTORS, SYSTEMS, Row, Table, without_repetition
+from spinet.records import flatten
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """`base`: the settings, without a seed, that the rows of the tables change. `records`: newest first."""
+    """Runs to compare.
+
+    Args:
+        base: the settings, without a seed, that the rows of the tables change.
+        records: newest first.
+        special: where it differs from campaigns with the same data and length: settings, or initial weights.
+    """
 
     base: dict[str, Any]
     records: list[Record]
+    special: dict[str, Any] = field(default_factory=dict)
 
     @property
     def data(self) -> str:
@@ -30,8 +38,9 @@ class Campaign:
 
     @property
     def title(self) -> str:
-        """The data set and the length of training, which tell campaigns apart for a reader."""
-        return f"{self.data}, {self.base['train']['iterations']} iterations"
+        """The data set, the length of training and what is special, which tell campaigns apart for a reader."""
+        special = [f"{name} {value}" for name, value in self.special.items()]
+        return ", ".join([self.data, f"{self.base['train']['iterations']} iterations", *special])
 
     @cached_property
     def _by_settings(self) -> dict[Config, dict[int, Record]]:
@@ -101,7 +110,18 @@ def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
             key = json.dumps([record["data"]["fingerprint"], init, base], sort_keys=True)
             groups.setdefault(key, (base, []))[1].append(record)
     found = [Campaign(base, group) for base, group in groups.values()]
+    found = [replace(campaign, special=_special(campaign, found)) for campaign in found]
     return sorted(found, key=lambda campaign: (campaign.data, -len(campaign.records)))
+
+
+def _special(campaign: Campaign, campaigns: Iterable[Campaign]) -> dict[str, Any]:
+    """The settings and initial weights in which a campaign differs from others with the same title."""
+
+    def facts(one: Campaign) -> dict[str, Any]:
+        return {**flatten(one.base), "from": (one.records[0].get("init") or {}).get("file", "no other run")}
+
+    own, others = facts(campaign), [facts(other) for other in campaigns if other.title == campaign.title]
+    return {name: value for name, value in own.items() if any(value != other.get(name) for other in others)}
 
 
 def without_seed(config: Mapping[str, Any]) -> dict[str, Any]:

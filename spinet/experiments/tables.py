@@ -286,7 +286,16 @@ LEARNING = Table(
         Row("scratch", "resnet10t from scratch, group norm", {"model.backbone": "resnet10t", **FROM_SCRATCH}),
         Row("scratch-18", "resnet18 from scratch, group norm", {"model.backbone": "resnet18", **FROM_SCRATCH}),
         Row("all-stages", "all stages of the backbone trained", {"model.freeze_stages": 0}),
-        Row("long-warmup", "100 iterations of warm-up", {"train.warmup": 100}),
+        Row(
+            "short-warmup",
+            "20 iterations of warm-up, the backbone at the full rate",
+            {"train.warmup": 20, "train.backbone_rate": 1.0},
+        ),
+        Row(
+            "long-warmup",
+            "100 iterations of warm-up, the backbone at the full rate",
+            {"train.warmup": 100, "train.backbone_rate": 1.0},
+        ),
         Row(
             "slow-backbone",
             "100 iterations of warm-up, the backbone at 0.3 of the rate",
@@ -378,7 +387,7 @@ def choose_rows(tables: list[Table], names: Sequence[str]) -> list[Table]:
     return [replace(table, rows=tuple(row for row in table.rows if row.name in names)) for table in tables]
 
 
-_SHORT = {"input.workers": 0, "train.warmup": 20, "train.checkpoint_every": 100}
+_SHORT = {"input.workers": 0, "train.checkpoint_every": 100}
 
 CAMPAIGNS: dict[str, dict[str, Any]] = {
     "synthcity": {  # scenes of 256 × 512 pixels
@@ -387,6 +396,8 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "input.scale": [0.5625, 0.9375],
         "input.test_scale": 0.75,
         "train.iterations": 800,
+        "train.warmup": 100,
+        "train.backbone_rate": 0.3,
         "inference.contested": "score",  # the merge of the paper's presets
         "inference.fill_threshold": None,
     },
@@ -399,6 +410,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "objective.sampling": "instance",
         "model.reach": 80,
         "train.iterations": 300,
+        "train.warmup": 20,
         "inference.top": 1500,
         "inference.connected": True,
     },
@@ -409,6 +421,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
         "input.test_scale": 1.0,
         "input.photo": 0.5,
         "train.iterations": 300,
+        "train.warmup": 20,
         "inference.peak": 5,
         "inference.top": 300,
     },
