@@ -59,9 +59,14 @@ class Campaign:
         return dict(sorted(found.items()))
 
     def rows(self, table: Table) -> dict[str, dict[int, Record]]:
-        """The records of a table by title and seed; Table 1's rows are `tuned`."""
-        rows = self.tuned() if table is SYSTEMS else table.rows
-        found = {row.title: self.runs(row) for row in rows}
+        """The records of a table by title and seed; Table 1's rows are `tuned`.
+
+        Rows have the same settings if the campaign has what one of them changes. The first of them has the runs.
+        """
+        found: dict[str, dict[int, Record]] = {}
+        for row in self.tuned() if table is SYSTEMS else table.rows:
+            runs = self.runs(row)
+            found[row.title] = {} if runs in found.values() else runs
         return {row.title: found.get(row.title, {}) for row in table.rows}
 
     def search(self) -> dict[str, dict[float, float]]:
@@ -115,13 +120,16 @@ def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
 
 
 def _special(campaign: Campaign, campaigns: Iterable[Campaign]) -> dict[str, Any]:
-    """The settings and initial weights in which a campaign differs from others with the same title."""
+    """The first setting, or the initial weights, that tells a campaign from each other one with the same title."""
 
     def facts(one: Campaign) -> dict[str, Any]:
         return {**flatten(one.base), "from": (one.records[0].get("init") or {}).get("file", "no other run")}
 
-    own, others = facts(campaign), [facts(other) for other in campaigns if other.title == campaign.title]
-    return {name: value for name, value in own.items() if any(value != other.get(name) for other in others)}
+    own, found = facts(campaign), {}
+    for other in (facts(other) for other in campaigns if other.title == campaign.title):
+        if name := next((name for name, value in own.items() if value != other.get(name)), None):
+            found[name] = own[name]
+    return found
 
 
 def without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
