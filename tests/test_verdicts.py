@@ -81,11 +81,13 @@ def test_the_titles_of_campaigns_say_where_they_differ():
         "city, 1600 iterations, train.warmup 50",
         "city, 1600 iterations, train.warmup 100",
     }
-    again = [record | {"init": {"file": "street.safetensors", "sha256": "0"}} for record in quick]
+    again = [record | {"init": {"file": "street.safetensors", "sha256": "0123456789"}} for record in quick]
     assert {campaign.title for campaign in find_campaigns([*quick, *again])} == {
         "city, 1600 iterations, from no other run",
-        "city, 1600 iterations, from street.safetensors",
+        "city, 1600 iterations, from street.safetensors (01234567)",
     }
+    moved = [record | {"data": record["data"] | {"fingerprint": "f" * 64}} for record in quick]
+    assert "city, 1600 iterations, data ffffffff" in {campaign.title for campaign in find_campaigns([*quick, *moved])}
 
 
 def test_effects_of_the_losses_by_class_and_by_size():

@@ -24,7 +24,7 @@ class Campaign:
     Args:
         base: the settings, without a seed, that the rows of the tables change.
         records: newest first.
-        special: where it differs from campaigns with the same data and length: settings, or initial weights.
+        special: what tells it from other campaigns on such data and of this length: settings, initial weights, data.
     """
 
     base: dict[str, Any]
@@ -120,10 +120,13 @@ def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
 
 
 def _special(campaign: Campaign, campaigns: Iterable[Campaign]) -> dict[str, Any]:
-    """The first setting, or the initial weights, that tells a campaign from each other one with the same title."""
+    """The first setting, initial weights or data that tell a campaign from each other one with the same title."""
 
     def facts(one: Campaign) -> dict[str, Any]:
-        return {**flatten(one.base), "from": (one.records[0].get("init") or {}).get("file", "no other run")}
+        record = one.records[0]
+        init = record.get("init")
+        weights = f"{init['file']} ({init['sha256'][:8]})" if init else "no other run"
+        return {**flatten(one.base), "from": weights, "data": record["data"]["fingerprint"][:8]}
 
     own, found = facts(campaign), {}
     for other in (facts(other) for other in campaigns if other.title == campaign.title):
