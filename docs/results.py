@@ -30,8 +30,9 @@ NETWORKS = {"with the auxiliary tasks": "", "without them": "_no_tasks"}
 
 
 def single_records() -> list[dict[str, Any]]:
-    """Records of single runs, and last the record of the weights in the package."""
-    return [*filter(is_single, find_records(RUNS).values()), packaged_record("")]
+    """Records of single runs by data set and length, and last the record of the weights in the package."""
+    runs = sorted(filter(is_single, find_records(RUNS).values()), key=lambda r: (r["data"]["name"], r["iterations"]))
+    return [*runs, packaged_record("")]
 
 
 def packaged_record(end: str) -> dict[str, Any]:
