@@ -60,12 +60,16 @@ def start(record: Mapping[str, Any]) -> str:
 
 
 def verdict_table() -> Grid:
-    """The paper's claims on its parts, one row per claim; two columns for each campaign with `PAIRS` seeds or more."""
+    """The paper's claims on its parts, one row per claim; two columns for each data set and length of training.
+
+    They have the newest campaign with `PAIRS` seeds or more.
+    """
     found: dict[str, dict[str, Verdict]] = {}
     finished = find_campaigns(r for r in find_records(RUNS).values() if r["status"] == "finished")
-    large = [c for c in finished if any(len(verdict.differences) >= PAIRS for verdict in verdicts(c))]
-    for campaign in find_campaigns(record for c in large for record in c.records):  # their titles need not name others
-        found[campaign.title] = {v.claim.statement: v for v in verdicts(campaign) if len(v.differences) >= PAIRS}
+    for campaign in sorted(finished, key=lambda campaign: str(campaign.records[0]["created"])):
+        if judged := {v.claim.statement: v for v in verdicts(campaign) if len(v.differences) >= PAIRS}:
+            found[f"{campaign.data}, {campaign.base['train']['iterations']} iterations"] = judged
+    found = dict(sorted(found.items()))
     rows = []
     for claim in CLAIMS:
         if not any(claim.statement in judged for judged in found.values()):
