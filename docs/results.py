@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spinet.experiments.campaigns import find_campaigns
+from spinet.experiments.campaigns import find_campaigns, newest
 from spinet.files import atomic_write, read_json
 from spinet.records import find_records, read_record
 from spinet.report.grid import Grid
 from spinet.report.single import QUALITIES, cost, is_single, percent, results_table
-from spinet.report.verdicts import CLAIMS, Verdict, verdicts
+from spinet.report.verdicts import CLAIMS, verdicts
 from spinet.speed.summary import read_benchmarks, summary
 from spinet.weights import SHIPPED
 
@@ -64,12 +64,12 @@ def verdict_table() -> Grid:
 
     They have the newest campaign with `PAIRS` seeds or more.
     """
-    found: dict[str, dict[str, Verdict]] = {}
     finished = find_campaigns(r for r in find_records(RUNS).values() if r["status"] == "finished")
-    for campaign in sorted(finished, key=lambda campaign: str(campaign.records[0]["created"])):
-        if judged := {v.claim.statement: v for v in verdicts(campaign) if len(v.differences) >= PAIRS}:
-            found[f"{campaign.data}, {campaign.base['train']['iterations']} iterations"] = judged
-    found = dict(sorted(found.items()))
+    large = [c for c in finished if any(len(verdict.differences) >= PAIRS for verdict in verdicts(c))]
+    found = {
+        subject: {v.claim.statement: v for v in verdicts(campaign) if len(v.differences) >= PAIRS}
+        for subject, campaign in newest(large).items()
+    }
     rows = []
     for claim in CLAIMS:
         if not any(claim.statement in judged for judged in found.values()):

@@ -149,9 +149,9 @@ NONE, DICE, CONTOUR, TASKS, FULL = LOSSES.rows
 def gains_of_phi(runs, name):
     """How much both tasks raise a measure of the Panoptic-Feature, for each seed."""
     with_tasks, without = (runs[row.title] for row in (FULL, DICE))
-    return np.array([
-        with_tasks[seed]["metrics"]["features"][name] - without[seed]["metrics"]["features"][name] for seed in without
-    ])
+    return np.array(
+        [with_tasks[seed]["metrics"]["features"][name] - without[seed]["metrics"]["features"][name] for seed in without]
+    )
 
 
 def test_docs_experiments_says_what_the_records_of_synthcity_say():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from test_report import losses
 
+from spinet.experiments.campaigns import newest
 from spinet.report import find_campaigns
 from spinet.report.effects import effect_sections
 from spinet.report.power import pairs_needed, power_sections, precision
@@ -71,6 +72,7 @@ def test_power_over_the_length_of_training():
 def test_the_titles_of_campaigns_say_where_they_differ():
     quick, slow, other = (losses({"full": [1.0, 2.0]}, data=data) for data in ("city", "city", "nuclei"))
     for record in slow:
+        record["created"] = "2999-01-01T00:00:00+00:00"
         for config in (record["base"], record["config"]):
             config["train"] |= {"warmup": 100}
     assert [campaign.title for campaign in find_campaigns([*quick, *other])] == [
@@ -81,6 +83,8 @@ def test_the_titles_of_campaigns_say_where_they_differ():
         "city, 1600 iterations, train.warmup 50",
         "city, 1600 iterations, train.warmup 100",
     }
+    (current,) = newest(find_campaigns([*quick, *slow])).values()
+    assert current.base["train"]["warmup"] == 100
     again = [record | {"init": {"file": "street.safetensors", "sha256": "0123456789"}} for record in quick]
     assert {campaign.title for campaign in find_campaigns([*quick, *again])} == {
         "city, 1600 iterations, from no other run",

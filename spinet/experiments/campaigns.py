@@ -37,10 +37,14 @@ class Campaign:
         return self.records[0]["data"]["name"]
 
     @property
+    def subject(self) -> str:
+        """The data set and the length of training."""
+        return f"{self.data}, {self.base['train']['iterations']} iterations"
+
+    @property
     def title(self) -> str:
-        """The data set, the length of training and what is special, which tell campaigns apart for a reader."""
-        special = [f"{name} {value}" for name, value in self.special.items()]
-        return ", ".join([self.data, f"{self.base['train']['iterations']} iterations", *special])
+        """The subject and what is special, which tell campaigns apart for a reader."""
+        return ", ".join([self.subject, *(f"{name} {value}" for name, value in self.special.items())])
 
     @cached_property
     def _by_settings(self) -> dict[Config, dict[int, Record]]:
@@ -117,6 +121,12 @@ def find_campaigns(records: Iterable[Record]) -> list[Campaign]:
     found = [Campaign(base, group) for base, group in groups.values()]
     found = [replace(campaign, special=_special(campaign, found)) for campaign in found]
     return sorted(found, key=lambda campaign: (campaign.data, -len(campaign.records)))
+
+
+def newest(campaigns: Iterable[Campaign]) -> dict[str, Campaign]:
+    """Of each subject the campaign with the newest record, by subject."""
+    oldest_first = sorted(campaigns, key=lambda campaign: str(campaign.records[0]["created"]))
+    return dict(sorted({campaign.subject: campaign for campaign in oldest_first}.items()))
 
 
 def _special(campaign: Campaign, campaigns: Iterable[Campaign]) -> dict[str, Any]:

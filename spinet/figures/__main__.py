@@ -11,12 +11,12 @@ import csv
 import hashlib
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 
@@ -25,9 +25,9 @@ from spinet.config.baselines import TITLES
 from spinet.data import PanopticDataset, Sample, open_dataset
 from spinet.data.label_space import LabelSpace
 from spinet.evaluation.clustering import compute_feature_map, contour_map, embed, pool, quarter, sample_pixels
-from spinet.experiments.campaigns import find_campaigns
+from spinet.experiments.campaigns import Campaign, find_campaigns, newest
 from spinet.experiments.pair import Pair, SweptPairs, find_pairs, load_shipped_pair
-from spinet.experiments.tables import LOSSES, WITH_TASKS, WITHOUT_TASKS
+from spinet.experiments.tables import LOSSES, WITH_TASKS, WITHOUT_TASKS, Row
 from spinet.figures.clusters import feature_map
 from spinet.figures.components import figure_3, figure_4
 from spinet.figures.diagrams import Part, figure_1, figure_2
@@ -177,34 +177,48 @@ def times(city: PanopticDataset) -> Drawn:
     return speed(panels), ["Tables 1 and 2 of the paper", *(f"runs/bench, {record['created']}" for record in records)]
 
 
+def _with_pairs(rows: Sequence[Row]) -> tuple[dict[Path, Any], dict[str, Campaign]]:
+    """All records, and the newest campaign of each subject that has a pair of runs, with equal seeds, of these rows."""
+    records = find_records(RUNS)
+
+    def paired(campaign: Campaign) -> bool:
+        first, *others = (campaign.rows(LOSSES)[row.title] for row in rows)
+        return any(first.keys() & other.keys() for other in others)
+
+    campaigns = find_campaigns(record for record in records.values() if record["status"] == "finished")
+    return records, newest(filter(paired, campaigns))
+
+
 def ablations(city: PanopticDataset) -> Drawn:
     names = [row.title for row in LOSSES.rows[1:]]
     start = LOSSES.rows[0]
     paper = {row.title: row.paper.pq for row in LOSSES.rows if row.paper and row.paper.pq is not None}
     panels = {f"paper, {LOSSES.measured_on}": {name: [paper[name] - paper[start.title]] for name in names}}
     sources = ["Table 3 of the paper"]
-    records = find_records(RUNS)
-    for campaign in find_campaigns(r for r in records.values() if r["status"] == "finished"):
+    records, campaigns = _with_pairs(LOSSES.rows)
+    for subject, campaign in campaigns.items():
         runs = campaign.rows(LOSSES)
         first = runs[start.title]
-        paired = {name: sorted(runs[name].keys() & first.keys()) for name in names}
-        if any(paired.values()):
-            panels[f"ours\n{campaign.title}"] = {
-                name: [runs[name][seed]["metrics"]["PQ"] - first[seed]["metrics"]["PQ"] for seed in seeds]
-                for name, seeds in paired.items()
-            }
-            used = [record for of_row in runs.values() for record in of_row.values()]
-            sources += [str(path.relative_to(FOLDER)) for path, record in records.items() if record in used]
+        panels[f"ours\n{subject}"] = {
+            name: [
+                runs[name][seed]["metrics"]["PQ"] - first[seed]["metrics"]["PQ"]
+                for seed in sorted(runs[name].keys() & first.keys())
+            ]
+            for name in names
+        }
+        used = [record for of_row in runs.values() for record in of_row.values()]
+        sources += [str(path.relative_to(FOLDER)) for path, record in records.items() if record in used]
     return gains(panels, label=f"PQ − PQ of “{start.title}”"), sources
 
 
 def feature_metrics(city: PanopticDataset) -> Drawn:
     """The measures of the campaign with the most pairs of runs, the longest of several."""
-    records, campaigns = find_records(RUNS), []
-    for campaign in find_campaigns(r for r in records.values() if r["status"] == "finished"):
+    records, found = _with_pairs((WITHOUT_TASKS, WITH_TASKS))
+    campaigns = []
+    for campaign in found.values():
         without, with_tasks = (campaign.rows(LOSSES)[row.title] for row in (WITHOUT_TASKS, WITH_TASKS))
-        if pairs := [(without[seed], with_tasks[seed]) for seed in sorted(without.keys() & with_tasks.keys())]:
-            campaigns.append((len(pairs), pairs[0][0]["iterations"], campaign.data, pairs))
+        pairs = [(without[seed], with_tasks[seed]) for seed in sorted(without.keys() & with_tasks.keys())]
+        campaigns.append((len(pairs), pairs[0][0]["iterations"], campaign.data, pairs))
     if not campaigns:
         raise MissingError(f"{RUNS}: no records of Table 3 without and with the tasks; spinet sweep writes them")
     _, iterations, data, pairs = max(campaigns, key=lambda one: one[:2])
