@@ -36,7 +36,7 @@ from spinet.weights import load_model, load_objective
 
 NUM_TRAIN, NUM_VAL, SIZE = 600, 100, (256, 512)
 
-ABLATIONS = {**CAMPAIGNS["synthcity"], "train.iterations": 200}
+ABLATIONS = {**CAMPAIGNS["synthcity"], "train.iterations": 200, "train.warmup": 50}
 """Settings of the ablations of the preset tiny: a quarter of the iterations of `spinet sweep --campaign synthcity`."""
 
 FILM = (0, 25, 50, 100, 200, 400, 800, 1200, 1600)

@@ -44,7 +44,11 @@ class Campaign:
     @property
     def title(self) -> str:
         """The subject and what is special, which tell campaigns apart for a reader."""
-        return ", ".join([self.subject, *(f"{name} {value}" for name, value in self.special.items())])
+        return self.told_apart(self.subject)
+
+    def told_apart(self, name: str) -> str:
+        """The name, followed by what is special."""
+        return ", ".join([name, *(f"{setting} {value}" for setting, value in self.special.items())])
 
     @cached_property
     def _by_settings(self) -> dict[Config, dict[int, Record]]:

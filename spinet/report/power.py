@@ -104,10 +104,9 @@ def power_sections(campaigns: Iterable[Campaign]) -> list[Section]:
         first, found = group[0][0], [one for _, one in group]
         crop = first.base["input"]["crop"]
         images = f"crops of {' × '.join(map(str, crop))} px" if crop else "whole images"
-        special = [f"{name} {value}" for name, value in first.special.items()]
         sections.append(
             Section(
-                title=", ".join([f"What can be found on {first.data}", images, *special]),
+                title=first.told_apart(f"What can be found on {first.data}, {images}"),
                 conditions=(
                     f"The spread of the runs, and the difference of PQ that a paired t-test (level {LEVEL}) finds with "
                     f"probability {POWER}. Without pairs of runs the spread of a difference is taken as that of two "
