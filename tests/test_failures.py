@@ -1,4 +1,4 @@
-"""The figure of missed things."""
+"""The figures of missed things and of the masks of small things."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 
 from spinet.data import Sample
 from spinet.data.segments import Categories, Category
-from spinet.figures.failures import failures, missed
+from spinet.evaluation.oracle import BestMask
+from spinet.figures.failures import failures, missed, small_masks
 from spinet.system import Panoptic
 
 CATEGORIES = Categories.of([Category(3, "car", True), Category(4, "person", True), Category(7, "road", False)])
@@ -54,3 +55,17 @@ def test_the_figure_shows_the_largest_of_each_class():
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["a missed car, 1600 px", "truth", "prediction", "a missed person, 200 px", "truth", "prediction"]
     assert all(axes.images[0].get_size() == (96, 192) for axes in figure.axes)
+
+
+def test_the_masks_of_small_things_are_shown_at_equal_steps():
+    sample, _ = example()
+    right = torch.arange(300).expand(120, 300) >= 220  # half of the third car, and nothing of the other two
+
+    def masks(sample: Sample) -> list[BestMask]:
+        return [BestMask(number, label, 0.9, right) for number, label in ((4, 0), (2, 0), (3, 0), (5, 1))]
+
+    shown = small_masks([sample], masks, CATEGORIES, sides=(16, 48), most=2)  # the person is smaller
+    share = 800 / (80 * 120 + 800)
+    assert [axes.get_title() for axes in shown.axes] == ["car, IoU 0.00", f"car, IoU {share:.2f}"]
+    coloured = np.asarray(shown.axes[1].images[0].get_array())
+    assert {tuple(pixel) for pixel in coloured.reshape(-1, 3).tolist()} == {(90, 90, 90), (189, 36, 189)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinet.data import Sample
@@ -77,8 +77,18 @@ def with_truth(
 
 
 @dataclass(frozen=True)
+class BestMask:
+    """The mask of a thing's best location, before any merging. That location is the one of `with_truth`'s "scores"."""
+
+    number: int  # of the thing in the segment map
+    label: int
+    score: float  # of the thing's class at that location
+    mask: Bool[Tensor, "H W"]  # at the size of the image
+
+
+@dataclass(frozen=True)
 class MaskErrors:
-    """The mask of a thing's best location, before any merging. Areas are in pixels of the image."""
+    """What is wrong with a `BestMask`. Areas are in pixels of the image."""
 
     area: int  # of the true mask
     score: float  # of the thing's class at that location
@@ -93,10 +103,8 @@ class MaskErrors:
 
 
 @torch.inference_mode()
-def mask_errors(model: Model[SPINet], output: NetworkOutput[Features], sample: Sample) -> list[MaskErrors]:
-    """What is wrong with the masks of an image's things.
-
-    The location of a thing is that of the true "scores" in `with_truth`. Things without a location are not counted.
+def best_masks(model: Model[SPINet], output: NetworkOutput[Features], sample: Sample) -> Iterator[BestMask]:
+    """The masks of an image's things, the thing with the largest score first. Things without a location have none.
 
     Args:
         output: of `run_network` for the sample's image.
@@ -107,24 +115,29 @@ def mask_errors(model: Model[SPINet], output: NetworkOutput[Features], sample: S
     targets, _ = _targets(model, output, sample)
     instances, locations = _best_locations(class_logits, targets)
     masks, _ = masks_at(model, output, config, locations)
-    segment_map = sample.segment_map.to(model.device).long()
-    class_map = F.pad(sample.labels, (1, 0), value=IGNORE).to(model.device)[segment_map]
     things = (sample.labels < model.space.num_things) & ~sample.crowd
     numbers = 1 + things.nonzero()[:, 0].to(model.device)[instances]  # of the things in the segment map
     rows = zip(
         numbers.tolist(), targets.labels[instances].tolist(), *(part.tolist() for part in locations), strict=True
     )
     height, width = output.network_size
-    found = []
     for (number, label, level, y, x), logits in zip(rows, masks.whole(), strict=True):
         enlarged = F.interpolate(logits[None, None], scale_factor=MASK_STRIDE, mode="bilinear")[..., :height, :width]
         mask = F.interpolate(enlarged, output.size, mode="bilinear")[0, 0] > mask_cut(config)
-        thing = segment_map == number
-        false, of_class = mask & ~thing, class_map == label
-        counts = (thing, thing & ~mask, false & of_class, false & ~of_class)
+        yield BestMask(number, label, float(class_logits[level][label, y, x].sigmoid()), mask)
+
+
+def mask_errors(model: Model[SPINet], output: NetworkOutput[Features], sample: Sample) -> list[MaskErrors]:
+    """What is wrong with the masks of `best_masks`."""
+    segment_map = sample.segment_map.to(model.device).long()
+    class_map = F.pad(sample.labels, (1, 0), value=IGNORE).to(model.device)[segment_map]
+    found = []
+    for best in best_masks(model, output, sample):
+        thing = segment_map == best.number
+        false, of_class = best.mask & ~thing, class_map == best.label
+        counts = (thing, thing & ~best.mask, false & of_class, false & ~of_class)
         area, missed, same_class, elsewhere = (int(part.sum()) for part in counts)
-        score = float(class_logits[level][label, y, x].sigmoid())
-        found.append(MaskErrors(area, score, missed, same_class, elsewhere))
+        found.append(MaskErrors(area, best.score, missed, same_class, elsewhere))
     return found
 
 

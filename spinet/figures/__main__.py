@@ -25,13 +25,14 @@ from spinet.config.baselines import TITLES
 from spinet.data import PanopticDataset, Sample, open_dataset
 from spinet.data.label_space import LabelSpace
 from spinet.evaluation.clustering import compute_feature_map, contour_map, embed, pool, quarter, sample_pixels
+from spinet.evaluation.oracle import best_masks
 from spinet.experiments.campaigns import Campaign, find_campaigns, newest
 from spinet.experiments.pair import Pair, SweptPairs, find_pairs, load_shipped_pair
 from spinet.experiments.tables import LOSSES, WITH_TASKS, WITHOUT_TASKS, Row
 from spinet.figures.clusters import feature_map
 from spinet.figures.components import figure_3, figure_4
 from spinet.figures.diagrams import Part, figure_1, figure_2
-from spinet.figures.failures import failures
+from spinet.figures.failures import failures, small_masks
 from spinet.figures.ground_truth import figure_targets
 from spinet.figures.results import Seen, balance, figure_5, gains, panoptic_map, speed
 from spinet.figures.runs import learned_by_heart, loss_curves, paired_dots
@@ -123,6 +124,16 @@ def prediction(city: PanopticDataset) -> Drawn:
 def missed_things(city: PanopticDataset) -> Drawn:
     model = load_model()
     figure = failures((city[index] for index in range(SCENES)), partial(predict, model), city.categories)
+    return figure, [_file(SHIPPED), f"{CITY}, {SCENES} scenes"]
+
+
+def masks(city: PanopticDataset) -> Drawn:
+    model = load_model()
+    figure = small_masks(
+        (city[index] for index in range(SCENES)),
+        lambda sample: best_masks(model, run_network(model, sample.pixels), sample),
+        city.categories,
+    )
     return figure, [_file(SHIPPED), f"{CITY}, {SCENES} scenes"]
 
 
@@ -269,6 +280,7 @@ FIGURES: dict[str, Callable[[PanopticDataset], Drawn]] = {
     "targets": targets,
     "prediction": prediction,
     "failures": missed_things,
+    "masks": masks,
     "training": training,
     "four": four_scenes,
     "published": published,
