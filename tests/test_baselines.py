@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -626,6 +627,22 @@ def test_each_filter_is_a_network_of_three_convolutions(channels, numbers):
             start += count
         torch.testing.assert_close(logits[index], out[0, 0], rtol=1e-4, atol=1e-5)
     assert draw(shared, filters[:0], places[:0], sizes[:0]).shape == (0, 5, 7)
+
+
+def test_with_absolute_coordinates_a_mask_depends_on_its_filter_alone():
+    config = micro("condinst")
+    relative = _still(build_model(config, CATEGORIES)).network
+    absolute = deepcopy(relative)
+    absolute.config = replace(relative.config, relative=False)
+    outputs = relative(torch.randint(0, 256, (1, 3, 128, 256), dtype=torch.uint8))
+    outputs.filters[:] = noise(1, outputs.filters.shape[2], seed=1)
+    far = torch.tensor([0, outputs.grid.positions.shape[0] - 1])  # of the finest and of the coarsest level
+    with torch.no_grad():
+        one, other = absolute.masks(outputs, 0, far)
+        theirs = relative.masks(outputs, 0, far)
+    torch.testing.assert_close(one, other)
+    assert one.std() > 0
+    assert ((theirs - one).abs().amax((1, 2)) > 0.1).all()
 
 
 @pytest.mark.parametrize("channels", [8, 16])

@@ -143,12 +143,10 @@ class CondInst(Baseline[CondInstOutputs]):
         """Mask logits at stride 4 of the things at n locations of an image."""
         grid = outputs.grid
         sizes = torch.tensor([*self.config.sizes, 2 * self.config.sizes[-1]], device=locations.device)
-        logits = draw(
-            outputs.shared[index],
-            outputs.filters[index, locations],
-            grid.positions[locations],
-            sizes[grid.level[locations]],
-        )
+        origins, units = grid.positions[locations], sizes[grid.level[locations]]
+        if not self.config.relative:  # the same for all locations: from the corner of the crop
+            origins, units = torch.zeros_like(origins), sizes[-1:].expand_as(units)
+        logits = draw(outputs.shared[index], outputs.filters[index, locations], origins, units)
         return _doubled(logits[:, None])[:, 0]
 
     def postprocess(
@@ -207,8 +205,8 @@ def draw(
     Args:
         shared: shared channels of one image, stride 8.
         filters: weights of the three layers, then their biases.
-        positions: x, y of the locations of the filters, in pixels.
-        sizes: unit of the relative coordinates, in pixels.
+        positions: x, y of the origin of each filter's coordinates, in pixels; usually its location.
+        sizes: unit of the coordinates, in pixels.
     """
     height, width = shared.shape[-2:]
     y, x = ((torch.arange(n, device=shared.device) + 0.5) * 8 for n in (height, width))

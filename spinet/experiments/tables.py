@@ -168,9 +168,11 @@ WIDTHS = (8, 16, 32, 64, 128, 256)
 
 CONDINST = Table(
     "condinst",
-    "Path integration on CondInst, and SPINet with as few channels",
-    "§5.4, path integration on CondInst",
+    "Absolute coordinates and path integration on CondInst, and SPINet with as few channels",
+    "§3.3 and §5.4, parts of CondInst",
     (
+        Row("condinst-two-paths", "CondInst", {"system": "condinst"}),
+        Row("condinst-absolute", "CondInst, absolute coordinates", {"system": "condinst", "baseline.relative": False}),
         *(
             Row(
                 f"condinst-integrated-{n}",
@@ -182,7 +184,7 @@ CONDINST = Table(
         *(Row(f"channels-{n}", f"SPINet, {n} channels", {"model.feature_channels": n}) for n in WIDTHS),
     ),
 )
-"""All rows have the same learning rate. CondInst with two paths is a row of `SYSTEMS`."""
+"""All rows have the same learning rate."""
 
 DUPLICATES = Table(
     "duplicates",
