@@ -172,6 +172,23 @@ def test_a_run_may_stand_in_several_tables():
     assert titles == ["§5.4, Table 3", "§5.4, Table 5"]
 
 
+def test_a_table_with_runs_of_others_only_is_not_shown():
+    """Table 1's runs of SPINet and CondInst are rows of the group `condinst`, too."""
+    rows = {row.name: row for group in ("rates", "condinst") for row in TABLES[group].rows}
+    rates = {f"{system}-rate-{factor}": pq for system in ("spinet", "condinst") for factor, pq in ((1, 9.0), (3, 8.0))}
+    records = [record_of(rows[name], 0, pq, created=name) for name, pq in rates.items()]
+    sections = table_sections(*find_campaigns(records))
+    assert [section.title.split(":")[0] for section in sections] == ["§5.3, Table 1 in miniature"]
+    records.append(record_of(rows["condinst-absolute"], 0, 15.0, created="later"))
+    sections = table_sections(*find_campaigns(records))
+    assert len(sections) == 2
+    assert [row[0] for row in sections[1].grids["Scores"].rows] == [
+        "CondInst",
+        "CondInst, absolute coordinates",
+        "SPINet, 64 channels",
+    ]
+
+
 def test_systems_stand_at_their_best_rate_beside_nothing_of_the_papers():
     found = {"SPINet": (9.0, 11.0, 10.0), "UPSNet": (5.0, 6.0, 8.0)}
     records = [

@@ -68,14 +68,18 @@ class Section:
 
 
 def table_sections(campaign: Campaign) -> list[Section]:
-    """The tables with at least two different rows in a campaign."""
-    sections = []
+    """The tables with at least two different rows in a campaign, and a run that no table before has shown."""
+    sections: list[Section] = []
+    shown: set[str] = set()
     for table in TABLES.values():
         runs = campaign.rows(table)
         # rows with equal settings in this campaign share their runs
         different = {tuple(record["created"] for record in of_row.values()) for of_row in runs.values() if of_row}
-        if table is not RATES and len(different) >= 2:
+        new = set().union(*different) - shown
+        if table is not RATES and len(different) >= 2 and new:
             sections.append(_section(campaign, table, runs))
+        if table is RATES or len(different) >= 2:  # the search stands beside the systems
+            shown |= new
     return sections
 
 
