@@ -214,38 +214,53 @@ def found(records, size):
     return np.mean([record["metrics"]["sizes"][str(size)]["found"] for record in records.values()])
 
 
-def test_docs_experiments_says_what_the_records_of_table_1_say():
-    city = campaign("synthcity-400-short-warmup")
+def paired_differences(better, other, name="PQ"):
+    """Better − other for each seed that both have."""
+    seeds = sorted(better.keys() & other.keys())
+    return np.array([better[seed]["metrics"][name] - other[seed]["metrics"][name] for seed in seeds])
+
+
+@pytest.mark.parametrize("name", ["synthcity-400", "synthcity-400-short-warmup"])
+def test_docs_experiments_says_what_the_records_of_table_1_say(name):
+    city = campaign(name)
     assert not city.untried()
     systems = city.rows(SYSTEMS)
-    ours, fpn, condinst, plain = (
-        systems[title]
-        for title in ("SPINet", TITLES["panoptic_fpn"], TITLES["condinst"], "SPINet, without parts beyond the paper")
-    )
-    pq = {
-        name: [[r[seed]["metrics"][quality] for seed in sorted(fpn)] for r in (ours, fpn, condinst)]
-        for name, quality in (("all", "PQ"), ("things", "PQ_th"), ("stuff", "PQ_st"))
-    }
-    assert stats.ttest_rel(pq["all"][2], pq["all"][0]).pvalue < LEVEL
-    assert stats.ttest_rel(pq["all"][1], pq["all"][0]).pvalue > LEVEL
-    gain = {name: np.mean(values[2]) - np.mean(values[0]) for name, values in pq.items()}
-    assert gain["things"] > gain["all"] > gain["stuff"] > 0
-    assert max(r["metrics"]["PQ"] for r in plain.values()) < min(np.mean(pq["all"][1]), np.mean(pq["all"][2]))
+    ours, fpn, condinst = (systems[title] for title in ("SPINet", TITLES["panoptic_fpn"], TITLES["condinst"]))
+    assert min(len(fpn), len(condinst)) == 3
+    assert all((paired_differences(condinst, ours, quality) > 0).all() for quality in ("PQ", "PQ_th"))
+    assert stats.ttest_1samp(paired_differences(condinst, ours), 0).pvalue < LEVEL
+    assert stats.ttest_1samp(paired_differences(fpn, ours), 0).pvalue > LEVEL
     assert min(found(fpn, 16), found(condinst, 16)) > 2 * found(ours, 16) > 0
-    assert max(found(r, 64) for r in (ours, fpn, condinst)) < 1.1 * min(found(r, 64) for r in (ours, fpn, condinst))
-    assert found(plain, 16) < 0.2 * found(ours, 16)
-    integrated = [r for title, r in city.rows(TABLES["condinst"]).items() if title.startswith("CondInst") and r]
-    assert all(found(r, 16) > 1.5 * found(ours, 16) for r in integrated)
-    learning = city.rows(TABLES["learning"])
-    recipe, detail = learning["the recipe"], learning["C2 added to φ"]
-    assert all(detail[seed]["metrics"]["PQ_st"] > recipe[seed]["metrics"]["PQ_st"] + 5 for seed in detail)
-    assert np.mean([r["metrics"]["PQ"] for r in detail.values()]) >= np.mean(pq["all"][2])
-    present = campaign("synthcity-400")
-    longer = present.rows(LOSSES)[FULL.title]
-    assert np.mean([r["metrics"]["PQ"] for r in longer.values()]) >= np.mean(pq["all"][2])
-    (other,) = [row for row in SYSTEMS.rows if row.name == "condinst"]
-    ((seed, run),) = present.runs(other).items()
-    assert run["metrics"]["PQ"] > longer[seed]["metrics"]["PQ"]
+    assert max(found(r, 64) for r in (ours, fpn, condinst)) < 1.15 * min(found(r, 64) for r in (ours, fpn, condinst))
+
+
+def test_docs_experiments_says_what_the_records_of_condinst_say():
+    city, short = campaign("synthcity-400"), campaign("synthcity-400-short-warmup")
+    parts, ours = city.rows(TABLES["condinst"]), city.rows(LOSSES)[FULL.title]
+    whole, absolute = parts["CondInst"], parts["CondInst, absolute coordinates"]
+    assert len(absolute) == len(whole) > 1
+    ahead, lost = paired_differences(whole, ours, "PQ_th"), paired_differences(whole, absolute, "PQ_th")
+    assert (lost > 0).all()
+    assert lost.mean() > ahead.mean() / 2 > 0
+    assert abs(paired_differences(whole, absolute, "PQ_st")).max() < 1
+    assert found(whole, 16) - found(absolute, 16) > (found(whole, 16) - found(ours, 16)) / 2 > 0
+    assert found(whole, 16) / found(absolute, 16) > 1.2 * found(whole, 32) / found(absolute, 32)
+    skipless = city.rows(TABLES["learning"])["no coordinates at the end of both paths"]
+    assert 0.25 < found(skipless, 16) / found(ours, 16) < 0.4
+    assert (
+        stats.ttest_1samp(paired_differences(city.rows(SYSTEMS)[TITLES["condinst"]], ours, "PQ_st"), 0).pvalue < LEVEL
+    )
+
+    systems = short.rows(SYSTEMS)
+    plain, before = systems["SPINet, without parts beyond the paper"], systems["SPINet"]
+    assert max(r["metrics"]["PQ"] for r in plain.values()) < min(
+        np.mean([r["metrics"]["PQ"] for r in systems[TITLES[name]].values()]) for name in ("panoptic_fpn", "condinst")
+    )
+    assert found(plain, 16) < 0.2 * found(before, 16)
+    integrated = [r for title, r in short.rows(TABLES["condinst"]).items() if "integrated" in title and r]
+    assert all(found(r, 16) > 1.5 * found(before, 16) for r in integrated)
+    learning = short.rows(TABLES["learning"])
+    assert (paired_differences(learning["C2 added to φ"], learning["the recipe"], "PQ_st") > 5).all()
 
 
 def test_docs_experiments_says_what_the_records_of_learning_say():
@@ -282,3 +297,15 @@ def test_docs_experiments_says_what_the_records_of_learning_say():
     )
     assert failed["PQ"] < 0.1
     assert failed["PQ_components"] >= other["PQ_components"]
+
+    present = campaign("synthcity-400").rows(TABLES["learning"])
+    recipe = present["the recipe"]
+    for title in ("no coordinates at the end of both paths", "λ_2 as in the paper"):
+        assert len(present[title]) == 2
+        assert max(paired(title, start=recipe, rows=present)) < 0
+        assert max(paired(title, "PQ_th", start=recipe, rows=present)) < 0
+    skipless = {
+        name: np.mean(paired("no coordinates at the end of both paths", name, recipe, present))
+        for name in ("PQ_th", "PQ_st")
+    }
+    assert skipless["PQ_th"] < 2 * skipless["PQ_st"] < 0
