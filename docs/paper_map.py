@@ -212,6 +212,15 @@ CLAIMS = (
         "make notebook NB=33",
         "checked",
     ),
+    Entry(
+        "§3.3",
+        "relative coordinates are a strong cue",
+        "53",
+        "Positions relative to each thing",
+        f"{SWEEP} condinst",
+        "in miniature",
+        "condinst",
+    ),
     Entry("§3.4", "one convolution gives all masks", "34", "One by one, the same", "make notebook NB=34", "checked"),
     Entry(
         "§3.4",
