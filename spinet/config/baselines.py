@@ -111,7 +111,7 @@ class CondInstConfig(_Published):
     nms: float = 0.6  # IoU threshold for boxes of one class (code)
     threshold: float = 0.45  # unstated: minimum confidence of an instance in the map; as in SPINet
     channels: int = 8  # channels of the mask branch (paper)
-    relative: bool = True  # coordinates relative to each location (paper); off: absolute ones, as in SPINet's §3.3
+    relative: bool = True  # mask head: coordinates relative to each location (paper); off: absolute ones
     integrated: bool = False  # predict stuff from the mask branch by learned 1×1 filters (§5.4 of SPINet's paper)
 
 
