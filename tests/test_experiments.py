@@ -172,6 +172,9 @@ def test_overrides_are_checked_and_named():
     assert differences(config, START) == {"train.iterations": 7, "input.crop": [64, 128]}
     with pytest.raises(ConfigError, match=r"'train.iteration'; did you mean 'train.iterations'"):
         override(START, {"train.iteration": 7})
+    for system in ({}, {"system": "upsnet"}):
+        with pytest.raises(ConfigError, match=r"^baseline.relative exists only with system condinst; set the system"):
+            override(START, {**system, "baseline.relative": False})
     with pytest.raises(ConfigError, match=r"objective.sampling.*'everywhere'"):
         override(START, {"objective.sampling": "everywhere"})
     texts = ["train.iterations=7", "input.crop=[64,128]", "model.backbone=resnet18", "model.reach=null"]

@@ -41,6 +41,9 @@ def override(start: Preset, values: Overrides) -> Preset:
     names = _flat(content)
     for name, value in given.items():
         if name not in names:
+            owners = [system for system, of in BASELINES.items() if name in {f"baseline.{f.name}" for f in fields(of)}]
+            if owners:
+                raise ConfigError(f"{name} exists only with system {' or '.join(owners)}; set the system, too")
             near = get_close_matches(name, names, n=1)
             raise ConfigError(f"no configuration field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         section, field = name.split(".")
