@@ -538,11 +538,16 @@ def test_predictions_are_not_overwritten(data: Path, tmp_path: Path):
 # --- interruption -------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_what_was_trained(data: Path, tmp_path: Path, number: signal.Signals, status: int):
+@pytest.mark.parametrize(
+    ("number", "status", "given", "to_add"),
+    [(signal.SIGINT, 130, [], " with --resume"), (signal.SIGTERM, 143, ["--resume"], "")],
+)
+def test_a_signal_saves_what_was_trained(
+    data: Path, tmp_path: Path, number: signal.Signals, status: int, given: list[str], to_add: str
+):
     out = tmp_path / "run"
     arguments = ["train", "--data", data, "--out", out, *FLAGS, "--train.iterations", 4000, "--input.workers", 1]
-    run = process(*arguments, "--train.checkpoint-every", 4000, start_new_session=True)
+    run = process(*arguments, "--train.checkpoint-every", 4000, *given, start_new_session=True)
     deadline = time.time() + 120
     while not (out / "log.csv").exists() or len((out / "log.csv").read_text().splitlines()) < 3:
         assert time.time() < deadline
@@ -551,7 +556,7 @@ def test_a_signal_saves_what_was_trained(data: Path, tmp_path: Path, number: sig
     os.killpg(run.pid, number)  # like a terminal or a scheduler: loader processes get the signal, too
     _, said = run.communicate(timeout=60)
     assert run.returncode == status
-    assert "--resume goes on" in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith(f"; the same command{to_add} goes on")
     record = read_record(out / "record.json")
     assert record["status"] == "interrupted"
     saved = next(out.glob("checkpoint_*.pt"))

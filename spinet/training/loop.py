@@ -68,7 +68,7 @@ def train(
                 run = Run(config, data, out, init=init, resume=resume, experiment=experiment, device=kind, base=base)
                 return train_loop(run, interruption)
         except BaseException as error:
-            said = note_end(out, before, error) if main_process else error
+            said = note_end(out, before, error, resume=resume) if main_process else error
             if said is not error:
                 raise said from error
             raise
@@ -109,7 +109,7 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
         if store:
             run.save(done)
         if stop:
-            raise interruption.error(f"saved {done} of {settings.iterations} iterations in {run.out}; --resume goes on")
+            raise interruption.error(f"saved {done} of {settings.iterations} iterations in {run.out}")
         if judge:
             run.judge(done)
             run.save(done)  # with the result

@@ -47,11 +47,12 @@ def feature_measures(model: Model, val_set: PanopticDataset, folder: Path) -> di
     return feature_metrics(model, (images[index] for index in range(min(FEATURE_IMAGES, len(images)))), contour=contour)
 
 
-def note_end(out: Path, before: bytes | None, error: BaseException) -> BaseException:
+def note_end(out: Path, before: bytes | None, error: BaseException, *, resume: bool) -> BaseException:
     """Writes into the record how the run ended.
 
     Args:
         before: content of the record file before the run; if it is unchanged, the run had not begun.
+        resume: whether the run was to continue from its last checkpoint; then the same command does so again.
 
     Returns:
         The error to raise: `error` itself, or one that says how to continue.
@@ -69,11 +70,13 @@ def note_end(out: Path, before: bytes | None, error: BaseException) -> BaseExcep
     if record["status"] == "trained":
         remedy = f"training is done; evaluate with: spinet evaluate --weights {out / WEIGHTS} --data …"
         return type(error)(remedy) if stopped else TrainError(f"{reason}; {remedy}")
-    if stopped and not str(error):
-        checkpoints = find_checkpoints(out)
-        left = f"--resume goes on from {checkpoints[-1]}" if checkpoints else "no checkpoint was written yet"
-        return type(error)(left)
-    return error
+    if not stopped:
+        return error
+    checkpoints = find_checkpoints(out)
+    if not checkpoints:
+        return type(error)("no checkpoint was written yet")
+    saved = str(error) or f"the last checkpoint is {checkpoints[-1]}"
+    return type(error)(f"{saved}; the same command{'' if resume else ' with --resume'} goes on")
 
 
 def stored(path: Path) -> bytes | None:
