@@ -12,6 +12,8 @@
 # make gpu-wheels: fetches into build/wheels what benchmarks/gpu.sh brings to a machine without a network.
 PYTHON ?= python3
 BIN := .venv/bin
+# two processes, one thread each: two threads each would wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 EXECUTED := $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
 # what an executed notebook shows: code, weights, records and figures
@@ -23,10 +25,10 @@ reproduce: .venv/installed
 	$(BIN)/spinet reproduce $(if $(PROFILE),--preset $(PROFILE)) $(if $(DATA),--data $(DATA))
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -115,23 +115,30 @@ def replaced(text: str, content: str) -> str:
 
 
 def network_table() -> Grid:
-    """The scores of both networks in percent, on SynthCity and on KITTI's photos, which neither was trained on."""
-    rows = []
+    """The scores of both networks in percent, on SynthCity and on KITTI's photos, which neither was trained on.
+
+    The last row is the first network after more training, on photos of CamVid.
+    """
+    rows, kitti = [], []
     for name, end in NETWORKS.items():
-        record, photos = packaged_record(end), read_json(CARD.parent / f"kitti{end}.json")
+        record = packaged_record(end)
         city = record["metrics"]
-        parts = [100 * photos[part]["pq"] for part in ("All", "Things", "Stuff")] + [
-            100 * photos[part] for part in ("AP", "mIoU")
-        ]
         scores = [city[name] for name in (*QUALITIES, "AP", "mIoU")]
         semantic = [city[f"{quality}_components"] for quality in QUALITIES] + [None, city["mIoU"]]
         images = f"{record['data']['name']}, {city['images']} scenes"
         trained = f"{record['iterations']} iterations, {cost(record)}"
         rows.append([images, name, *map(percent, scores), trained])
         rows.append([images, f"{name}: its semantic output + connected components", *map(percent, semantic), ""])
-        rows.append([f"KITTI, {photos['images']} photos", name, *map(percent, parts), ""])
-    rows.sort(key=lambda row: row[0].startswith("KITTI"))
+        kitti.append(kitti_row(name, f"kitti{end}.json"))
+    rows += [*kitti, kitti_row("with the auxiliary tasks, then trained on CamVid", "kitti_camvid.json")]
     return Grid([("", name) for name in ("data", "network", *QUALITIES, "AP", "mIoU", "trained")], rows)
+
+
+def kitti_row(name: str, file: str) -> list[str]:
+    """A row of `network_table`, from a result of `spinet evaluate`."""
+    photos = read_json(CARD.parent / file)
+    scores = [photos[part]["pq"] for part in ("All", "Things", "Stuff")] + [photos[part] for part in ("AP", "mIoU")]
+    return [f"KITTI, {photos['images']} photos", name, *(percent(100 * score) for score in scores), ""]
 
 
 def class_table() -> Grid:

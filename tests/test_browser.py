@@ -122,7 +122,6 @@ def lab(course, tmp_path_factory):
         *(f"--LabApp.user_settings_dir={own / 'settings'}", f"--LabApp.workspaces_dir={own / 'workspaces'}"),
     ]
     kept = {
-        "OMP_NUM_THREADS": "2",
         "SPINET_PAGES": "1",
         "IPYTHONDIR": str(own / "ipython"),
         "JUPYTER_CONFIG_DIR": str(own / "config"),

@@ -56,7 +56,6 @@ def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     here = sorted(tmp_path.iterdir())
     # kernels over TCP compete for ports; the paths of sockets must be short
