@@ -246,7 +246,8 @@ def _sweep(commands: Any) -> None:
     add("--overrides", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of all runs")
     add(
         "--campaign",
-        help="predefined settings of all runs, before --overrides: synthcity or dsb2018, short runs on one core",
+        help="predefined settings of all runs, before --overrides, for short runs on one core: synthcity, dsb2018 or "
+        "coco_street",
     )
 
 
