@@ -94,7 +94,10 @@ def _section(campaign: Campaign, table: Table, runs: Runs) -> Section:
     records = [record for of_row in runs.values() for record in of_row.values()]
     notes = [run_conditions(records)]
     if table is SYSTEMS:
-        notes += ["Each system has its own best learning rate of the search below.", _extras(campaign)]
+        notes.append("Each system has its own best learning rate of the search below.")
+        if untried := campaign.untried():
+            notes.append(f"A rate beside the best has not run for {', '.join(untried)}.")
+        notes.append(_extras(campaign))
     if hidden := [row.title for row in table.rows if row not in shown.rows]:
         notes.append(f"Not run: {'; '.join(hidden)}.")
     return Section(
