@@ -25,11 +25,12 @@ from spinet.config import PRESETS, to_dict
 from spinet.config.baselines import TITLES
 from spinet.config.stored import from_dict
 from spinet.experiments.campaigns import find_campaigns
-from spinet.experiments.tables import INTEGRATION, LOSSES, SYSTEMS, TABLES
+from spinet.experiments.tables import INTEGRATION, LOSSES, RATES, SYSTEMS, TABLES
 from spinet.files import read_json
 from spinet.options import parse
 from spinet.records import find_records
 from spinet.report import report
+from spinet.report.curves import curves
 from spinet.report.effects import effects
 from spinet.report.power import precision
 from spinet.report.single import is_single, results_rows, results_table
@@ -242,6 +243,13 @@ def test_docs_experiments_says_what_the_records_of_table_1_say(name):
     assert max(r["metrics"]["PQ"] for r in plain.values()) < min(means)
     assert min(found(fpn, 16), found(condinst, 16)) > 2 * found(ours, 16) > 0
     assert max(found(r, 64) for r in (ours, fpn, condinst)) < 1.15 * min(found(r, 64) for r in (ours, fpn, condinst))
+
+
+def test_docs_experiments_says_what_the_curves_say():
+    found = curves(campaign("synthcity-800").rows(RATES))
+    ours, condinst = (found[f"{TITLES[name]}, rate × {rate}"] for name, rate in (("spinet", 1), ("condinst", 3)))
+    assert [*ours] == [*condinst] == [200, 400, 600, 800]
+    assert all(condinst[done] > ours[done] for done in ours)
 
 
 def test_docs_experiments_says_what_the_records_of_condinst_say():

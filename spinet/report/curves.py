@@ -8,7 +8,7 @@ from statistics import fmean
 import pandas as pd
 
 from spinet.experiments.campaigns import Campaign
-from spinet.experiments.tables import SYSTEMS
+from spinet.experiments.tables import RATES
 from spinet.figures.plots import line
 from spinet.report.grid import Grid
 from spinet.report.tables import Runs, Section, run_conditions, spread
@@ -31,10 +31,10 @@ def curves(runs: Runs) -> dict[str, dict[int, list[float]]]:
 
 
 def curve_sections(campaigns: Iterable[Campaign]) -> list[Section]:
-    """One section for each campaign in which at least two systems were evaluated during training."""
+    """One section for each campaign that evaluated at least two rows of `RATES` during training."""
     sections = []
     for campaign in campaigns:
-        runs = campaign.rows(SYSTEMS)
+        runs = campaign.rows(RATES)
         found = {title: points for title, points in curves(runs).items() if len(points) >= 2}
         if len(found) < 2:
             continue
