@@ -25,7 +25,7 @@ from spinet.config import PRESETS, to_dict
 from spinet.config.baselines import TITLES
 from spinet.config.stored import from_dict
 from spinet.experiments.campaigns import find_campaigns
-from spinet.experiments.tables import INTEGRATION, LOSSES, RATES, SYSTEMS, TABLES
+from spinet.experiments.tables import INTEGRATION, LEVELS, LOSSES, RATES, SYSTEMS, TABLES
 from spinet.files import read_json
 from spinet.options import parse
 from spinet.records import find_records
@@ -243,6 +243,15 @@ def test_docs_experiments_says_what_the_records_of_table_1_say(name):
     assert max(r["metrics"]["PQ"] for r in plain.values()) < min(means)
     assert min(found(fpn, 16), found(condinst, 16)) > 2 * found(ours, 16) > 0
     assert max(found(r, 64) for r in (ours, fpn, condinst)) < 1.15 * min(found(r, 64) for r in (ours, fpn, condinst))
+
+
+def test_docs_experiments_says_what_the_records_of_table_4_say():
+    levels = campaign("synthcity-400").rows(LEVELS)
+    high, mixed, low = levels.values()
+    assert [len(runs) for runs in (high, mixed, low)] == [3, 3, 0]
+    assert stats.ttest_1samp(paired_differences(mixed, high), 0).pvalue > LEVEL
+    assert LEVELS.rows[0].paper.pq == LEVELS.rows[1].paper.pq
+    assert max(LEVELS.rows, key=lambda row: row.paper.pq).title == "P.F.G P 2-6, F.S.M P 2-6"
 
 
 def test_docs_experiments_says_what_the_curves_say():
