@@ -211,6 +211,7 @@ def test_systems_stand_at_their_best_rate_beside_nothing_of_the_papers():
     assert (scores["UPSNet"]["PQ"], scores["UPSNet"]["n"]) == ("9.3 ± 1.3", "3")
     assert "Panoptic-FPN" not in scores
     assert "Not run: Panoptic-FPN; " in section.conditions
+    assert "A rate beside the best has not run for UPSNet." in section.conditions
     search = next(grid for name, grid in section.grids.items() if name.startswith("Search"))
     assert search.rows == [["SPINet", "9.0", "[11.0]", "10.0"], ["UPSNet", "5.0", "6.0", "[8.0]"]]
     assert [name for _, name in search.columns] == ["row", "rate 0.0003", "rate 0.001", "rate 0.003"]

@@ -234,20 +234,28 @@ def test_docs_experiments_says_what_the_records_of_table_1_say(name):
     assert stats.ttest_1samp(paired_differences(condinst, ours), 0).pvalue < LEVEL
     assert stats.ttest_1samp(paired_differences(fpn, ours), 0).pvalue > LEVEL
     plain = systems["SPINet, without parts beyond the paper"]
-    if deeplab := systems[TITLES["panoptic_deeplab"]]:
-        (metrics,) = (record["metrics"] for record in deeplab.values())
-        assert 0.4 < metrics["PQ"] / np.mean([r["metrics"]["PQ"] for r in ours.values()]) < 0.6
-        assert found(deeplab, 16) > found(ours, 16)
-        assert metrics["PQ_st"] < min(r["metrics"]["PQ_st"] for s in (ours, fpn, condinst, plain) for r in s.values())
     means = (np.mean([r["metrics"]["PQ"] for r in runs.values()]) for runs in (fpn, condinst))
     assert max(r["metrics"]["PQ"] for r in plain.values()) < min(means)
     assert min(found(fpn, 16), found(condinst, 16)) > 2 * found(ours, 16) > 0
     assert max(found(r, 64) for r in (ours, fpn, condinst)) < 1.15 * min(found(r, 64) for r in (ours, fpn, condinst))
 
 
+def test_docs_experiments_says_what_the_records_of_panoptic_deeplab_say():
+    systems = campaign("synthcity-400").rows(SYSTEMS)
+    (metrics,) = (record["metrics"] for record in systems[TITLES["panoptic_deeplab"]].values())
+    others = [
+        [r["metrics"] for r in runs.values()]
+        for title, runs in systems.items()
+        if runs and title != TITLES["panoptic_deeplab"]
+    ]
+    assert all(0.4 < metrics["PQ"] / np.mean([one["PQ"] for one in runs]) < 0.6 for runs in others)
+    assert metrics["PQ_st"] < min(one["PQ_st"] for runs in others for one in runs)
+    assert found(systems[TITLES["panoptic_deeplab"]], 16) > found(systems[TITLES["spinet"]], 16)
+    assert not systems[TITLES["upsnet"]]
+
+
 def test_docs_experiments_says_what_the_records_of_table_4_say():
-    levels = campaign("synthcity-400").rows(LEVELS)
-    high, mixed, low = levels.values()
+    high, mixed, low = campaign("synthcity-400").rows(LEVELS).values()
     assert [len(runs) for runs in (high, mixed, low)] == [3, 3, 0]
     assert stats.ttest_1samp(paired_differences(mixed, high), 0).pvalue > LEVEL
     assert LEVELS.rows[0].paper.pq == LEVELS.rows[1].paper.pq
@@ -292,8 +300,9 @@ def test_docs_experiments_says_what_the_records_of_integration_say():
         lost = {name: paired_differences(parts["CondInst"], rows, name).mean() for name in ("PQ_th", "PQ_st")}
         assert lost["PQ_st"] > lost["PQ_th"] > 0
         (metrics,) = (record["metrics"] for record in rows.values())
-        quality = {one["name"]: one["pq"] for one in metrics["per_class"].values()}
-        assert quality["wall"] == quality["pole"] == quality["traffic sign"] == 0
+        classes = zip(*(m["per_class"].values() for m in (metrics, parts["CondInst"][0]["metrics"])), strict=True)
+        none_left = {here["name"] for here, there in classes if here["pq"] == 0 < there["pq"]}
+        assert none_left >= {"wall", "fence", "terrain", "traffic sign"}
         assert found(rows, 16) > 2 * found(ours, 16)
     assert 0 < paired_differences(many, few, "PQ_st").mean() < 3
 
