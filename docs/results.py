@@ -10,7 +10,7 @@ from spinet.experiments.campaigns import find_campaigns, newest
 from spinet.files import atomic_write, read_json
 from spinet.records import find_records, read_record
 from spinet.report.grid import Grid
-from spinet.report.single import QUALITIES, cost, is_single, percent, results_table
+from spinet.report.single import QUALITIES, cost, is_single, percent, results_table, system
 from spinet.report.verdicts import CLAIMS, verdicts
 from spinet.speed.summary import read_benchmarks, summary
 from spinet.weights import SHIPPED
@@ -172,8 +172,9 @@ def size_table() -> Grid:
 def pages() -> dict[Path, str]:
     """The current text of every page with generated numbers."""
     card = (network_table(), class_table(), size_table())
+    ours = (record for record in single_records() if system(record) == "spinet")
     content = {
-        README: "\n".join(grid.markdown() for grid in (short_table(single_records()), verdict_table()) if grid.rows),
+        README: "\n".join(grid.markdown() for grid in (short_table(ours), verdict_table()) if grid.rows),
         RESULTS: results_table(single_records()).markdown(),
         SPEED: speed_tables(read_benchmarks(RUNS)),
         CARD: "\n".join(grid.markdown() for grid in card),

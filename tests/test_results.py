@@ -8,6 +8,7 @@ import pytest
 from results import (
     CARD,
     END,
+    README,
     RESULTS,
     RUNS,
     START,
@@ -33,7 +34,7 @@ from spinet.report import report
 from spinet.report.curves import curves
 from spinet.report.effects import effects
 from spinet.report.power import precision
-from spinet.report.single import is_single, results_rows, results_table
+from spinet.report.single import is_single, results_rows, results_table, system
 from spinet.report.verdicts import LEVEL, verdicts
 
 RECORDS = single_records()
@@ -55,12 +56,31 @@ def test_the_tables_are_current(tmp_path):
 def test_a_table_holds_every_record_once():
     table, short = results_table(RECORDS).markdown(), short_table(RECORDS).markdown()
     assert packaged_record("") in RECORDS
-    assert table.count("| SPINet |") == len(RECORDS)
+    assert table.count("| its semantic output + connected components |") == len(RECORDS)
     assert len(short.splitlines()) == 2 + len(RECORDS)
     for record in RECORDS:
         for name in ("PQ", "PQ_components"):
             assert f"| {record['metrics'][name]:.1f} |" in table
             assert f"| {record['metrics'][name]:.1f} |" in short
+
+
+def test_the_readme_has_the_runs_of_spinet_alone():
+    assert {system(record) for record in RECORDS} == {"spinet", "condinst"}
+    ours = short_table(record for record in RECORDS if system(record) == "spinet").markdown()
+    assert ours in PAGES[README]
+
+
+def test_docs_results_says_how_condinst_compares_with_the_main_job():
+    city = {system(record): record for record in RECORDS if record["data"]["name"] == "synthcity"}
+    ours, condinst = city["spinet"], city["condinst"]
+    for same in ("data", "seed", "backbone_weights"):
+        assert ours[same] == condinst[same]
+    assert condinst["metrics"]["PQ"] > ours["metrics"]["PQ"]
+    assert condinst["metrics"]["PQ_th"] > ours["metrics"]["PQ_th"]
+    assert 0 < ours["metrics"]["PQ_st"] - condinst["metrics"]["PQ_st"] < 1
+    small, large = ([run["metrics"]["sizes"][size] for run in (condinst, ours)] for size in ("16", "64"))
+    assert [round(size["found"] / size["number"], 1) for size in small] == [0.5, 0.3]
+    assert all(size["found"] > 0.95 * size["number"] for size in large)
 
 
 def commands(page):
@@ -79,7 +99,7 @@ def settings(config):
 
 def test_the_commands_of_docs_results_have_the_settings_of_the_records():
     data = [record["data"]["name"] for record in RECORDS]
-    assert {options["data"].name for options in commands(RESULTS)} == {*data} - {"synthcity", "city"}
+    assert {options["data"].name for options in commands(RESULTS)} == {*data} - {"city"}
     for options in commands(RESULTS):
         fields = {name: value for name, value in options.items() if "." in name}
         start = {name: options[name] for name in ("system", "init", "base")}

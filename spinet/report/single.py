@@ -25,13 +25,17 @@ def results_rows(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     rows = []
     for record in records:
         metrics, place = record["metrics"], f"{record['data']['name']}, {record['seed']}"
-        system = record["config"].get("baseline") or {"system": "spinet"}
         whole = [metrics[name] for name in (*QUALITIES, "AP", "mIoU")]
         parts = [metrics[f"{name}_components"] for name in QUALITIES]
-        rows.append([place, TITLES[system["system"]], *map(percent, whole), f"{conditions(record)}; {cost(record)}"])
+        rows.append([place, TITLES[system(record)], *map(percent, whole), f"{conditions(record)}; {cost(record)}"])
         single = map(percent, [*parts, None, whole[-1]])
         rows.append(["", "its semantic output + connected components", *single, "same network"])
     return rows
+
+
+def system(record: Mapping[str, Any]) -> str:
+    """The system of a run, a key of `TITLES`."""
+    return (record["config"].get("baseline") or {"system": "spinet"})["system"]
 
 
 def conditions(record: Mapping[str, Any]) -> str:
