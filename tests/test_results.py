@@ -396,6 +396,16 @@ def test_docs_experiments_says_what_the_records_of_learning_say():
     assert skipless["PQ_th"] < 2 * skipless["PQ_st"] < 0
 
 
+def test_docs_experiments_says_what_the_records_of_learning_on_dsb2018_say():
+    learning = campaign("dsb2018-300").rows(TABLES["learning"])
+    recipe = learning["the recipe"]
+    assert (paired_differences(recipe, learning["no coordinates at the end of both paths"], "PQ_th") > 25).all()
+    for title in ("PyTorch's initialisation of the deconvolution", "λ_2 as in the paper", "λ_4 from the start"):
+        differences = paired_differences(learning[title], recipe)
+        assert len(differences) == 3
+        assert stats.ttest_1samp(differences, 0).pvalue > LEVEL
+
+
 def test_the_model_card_says_what_photos_of_another_city_change():
     before, after = (
         {one["name"]: 100 * one["pq"] for one in read_json(CARD.parent / name)["per_class"].values()}
