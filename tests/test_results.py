@@ -358,7 +358,14 @@ def test_docs_experiments_says_what_the_records_of_learning_say():
             assert found.statistic < 0 or found.pvalue > LEVEL
 
     assert np.mean(paired("equal share of the filters for each instance", "PQ_th")) < 0
-    for title in ("two more waves, the longest of 4096 pixels", "32 groups in group norm"):
+    slow = "fully connected layer at 1/24 of the rate"
+    assert max(paired(slow)) < 0
+    noise = (
+        "two more waves, the longest of 4096 pixels",
+        "32 groups in group norm",
+        "all stages of the backbone trained",
+    )
+    for title in (*noise, slow):
         assert len(paired(title)) == 3
         assert stats.ttest_1samp(paired(title), 0).pvalue > LEVEL
     small, large = (
