@@ -397,6 +397,19 @@ def test_a_semantic_output_without_classes_is_refused(tmp_path: Path):
 # --- resuming ---------------------------------------------------------------
 
 
+def test_an_evaluation_that_was_cut_off_is_done_after_the_restart(data: Path, tmp_path: Path, monkeypatch):
+    def killed(run, done):
+        raise MemoryError
+
+    config, out = micro(evaluate_every=2), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(spinet.training.run.Run, "judge", killed)
+        with pytest.raises(MemoryError):
+            train(config, data=data, out=out)
+    assert load_checkpoint(out / "checkpoint_0000002.pt")["evaluations"] == {}
+    assert train(config, data=data, out=out, resume=True)["evaluations"].keys() == {"2"}
+
+
 def test_what_cannot_matter_may_change_and_the_rest_is_named(data: Path, tmp_path: Path):
     out = tmp_path / "run"
     train(micro(iterations=4), data=data, out=out)

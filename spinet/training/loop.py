@@ -80,10 +80,17 @@ def train(
 def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
     """The training loop. `train` locks the folder before it and records how it ended."""
     settings = run.config.train
+
+    def due(done: int) -> bool:
+        """Whether to evaluate after so many iterations."""
+        return settings.evaluate_every > 0 and 0 < done < settings.iterations and done % settings.evaluate_every == 0
+
     run.record("running", run.start, {})
     if run.start == 0 and 0 in settings.snapshots:
         run.save_weights(run.out / SNAPSHOTS / f"{0:07}")
     run.training.train()
+    if due(run.start) and str(run.start) not in run.evaluations:  # the run stopped before it had the result
+        run.judge(run.start)
     step: Step | None = None
     asked = False
     interruption.defers = True
@@ -96,7 +103,7 @@ def train_loop(run: Run, interruption: Interruption) -> dict[str, Any]:
         last = done == settings.iterations
         stop = not last and (asked or (run.world == 1 and interruption.noted is not None))
         store = last or stop or done % settings.checkpoint_every == 0
-        judge = settings.evaluate_every > 0 and done % settings.evaluate_every == 0 and not last and not stop
+        judge = due(done) and not stop
         if store or judge:
             step.losses.read()
         step.seconds = perf_counter() - began
