@@ -294,10 +294,15 @@ def test_docs_experiments_says_what_the_records_of_table_4_say():
 
 
 def test_docs_experiments_says_what_the_curves_say():
-    found = curves(campaign("synthcity-800").rows(RATES))
-    ours, condinst = (found[f"{TITLES[name]}, rate × {rate}"] for name, rate in (("spinet", 1), ("condinst", 3)))
+    rows = campaign("synthcity-800").rows(RATES)
+    titles = [f"{TITLES[name]}, rate × {rate}" for name, rate in (("spinet", 1), ("condinst", 3), ("panoptic_fpn", 3))]
+    ours, condinst, fpn = (curves(rows)[title] for title in titles)
     assert [*ours] == [*condinst] == [200, 400, 600, 800]
-    assert all(condinst[done] > ours[done] for done in ours)
+    assert all(condinst[done] > max(ours[done], fpn.get(done, [0])) for done in ours)
+    assert [*fpn] == [200, 600, 800]
+    assert all(abs(fpn[done][0] - ours[done][0]) < 1.5 for done in fpn)
+    things = [rows[title][0]["metrics"]["PQ_th"] for title in titles]
+    assert things[0] > things[2]
 
 
 def test_docs_experiments_says_what_the_records_of_condinst_say():
