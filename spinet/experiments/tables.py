@@ -186,6 +186,17 @@ CONDINST = Table(
 )
 """All rows have the same learning rate."""
 
+DEEPLAB = Table(
+    "deeplab",
+    "Pixels that the cross entropy of Panoptic-DeepLab averages over",
+    "§5.3, Table 1 in miniature",
+    (
+        Row("deeplab-hardest-fifth", "the hardest fifth", {"system": "panoptic_deeplab"}, rate=3.0),
+        Row("deeplab-all-pixels", "all", {"system": "panoptic_deeplab", "baseline.bootstrap": 1.0}, rate=3.0),
+    ),
+)
+"""Both at the learning rate that was best for the first row."""
+
 DUPLICATES = Table(
     "duplicates",
     "Removal of duplicates",
@@ -331,6 +342,7 @@ TABLES = {
         SYSTEMS,
         RATES,
         CONDINST,
+        DEEPLAB,
         DUPLICATES,
         ASSIGNMENT,
         SAMPLING,
