@@ -283,6 +283,17 @@ def test_docs_experiments_says_what_the_records_of_panoptic_deeplab_say():
     assert max(one["PQ_st"] for one in theirs) < min(one["PQ_st"] for runs in others for one in runs)
     assert found(systems[TITLES["panoptic_deeplab"]], 16) > found(systems[TITLES["spinet"]], 16)
 
+    hardest, every = (runs[0]["metrics"] for runs in campaign("synthcity-400").rows(TABLES["deeplab"]).values())
+    assert 10.5 < every["PQ_st"] - hardest["PQ_st"] < 11.5
+    assert every["PQ_th"] < hardest["PQ_th"]
+    gains = {
+        here["name"]: here["pq"] - there["pq"]
+        for here, there in zip(every["per_class"].values(), hardest["per_class"].values(), strict=True)
+    }
+    assert {*sorted(gains, key=lambda name: -gains[name])[:2]} == {"building", "vegetation"}
+    gap = max(runs[0]["metrics"]["PQ_st"] for runs in systems.values() if 0 in runs) - hardest["PQ_st"]
+    assert every["PQ_st"] - hardest["PQ_st"] > gap / 2
+
 
 def test_docs_experiments_says_what_the_records_of_table_4_say():
     city = campaign("synthcity-400")
@@ -403,6 +414,10 @@ def test_docs_experiments_says_what_the_records_of_learning_say():
     ):
         assert len(present[title]) == 3
         assert stats.ttest_1samp(paired(title, start=recipe, rows=present), 0).pvalue > LEVEL
+    plain = paired("all", start=recipe, rows=campaign("synthcity-400").rows(TABLES["cross-entropy"]))
+    assert len(plain) == 3
+    assert max(plain) < 0
+    assert stats.ttest_1samp(plain, 0).pvalue > LEVEL
     skipless = {
         name: np.mean(paired("no coordinates at the end of both paths", name, recipe, present))
         for name in ("PQ_th", "PQ_st")

@@ -149,7 +149,7 @@ SYSTEMS = Table(
 )
 """Each system at its best learning rate of `RATES`."""
 
-FACTORS = (0.3, 1.0, 3.0, 10.0)
+FACTORS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 RATES = Table(
     "rates",
