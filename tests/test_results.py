@@ -295,6 +295,47 @@ def test_docs_experiments_says_what_the_records_of_panoptic_deeplab_say():
     assert every["PQ_st"] - hardest["PQ_st"] > gap / 2
 
 
+def test_docs_experiments_says_what_the_records_of_table_1_on_dsb2018_say():
+    nuclei = campaign("dsb2018-300")
+    assert not nuclei.untried()
+    systems = nuclei.rows(SYSTEMS)
+    ours = systems["SPINet"]
+    upsnet, fpn, deeplab, condinst = (
+        systems[TITLES[name]] for name in ("upsnet", "panoptic_fpn", "panoptic_deeplab", "condinst")
+    )
+    plain = systems["SPINet, without parts beyond the paper"]
+    assert [len(runs) for runs in (upsnet, fpn, deeplab, condinst, plain)] == [1, 3, 3, 3, 1]
+    for runs in (upsnet, fpn, condinst):
+        assert (paired_differences(runs, ours) > 0).all()
+        assert (paired_differences(runs, ours, "PQ_th") > 0).all()
+        assert abs(paired_differences(runs, ours, "PQ_st")).max() < 2
+    assert min(r["metrics"]["PQ"] for runs in (upsnet, fpn) for r in runs.values()) > 77.5
+    assert (paired_differences(fpn, condinst) > 0).all()
+    *stable, lost = sorted(deeplab.values(), key=lambda record: -record["metrics"]["PQ"])
+    assert lost["metrics"]["PQ_th"] < 0.1
+    slower = nuclei.rows(RATES)[f"{TITLES['panoptic_deeplab']}, rate × 3"]
+    assert len(slower) == 3
+    assert 0 < systems[TITLES["panoptic_deeplab"]][0]["metrics"]["PQ"] - slower[0]["metrics"]["PQ"] < 0.1
+    best = min(record["metrics"]["PQ"] for runs in (upsnet, fpn) for record in runs.values())
+    for record in (*stable, *slower.values()):
+        assert max(r["metrics"]["PQ"] for r in condinst.values()) < record["metrics"]["PQ"] < best
+
+    absolute = nuclei.rows(TABLES["condinst"])["CondInst, absolute coordinates"]
+    assert len(absolute) == 3
+    assert (
+        max(r["metrics"]["PQ_th"] for r in absolute.values())
+        < 6
+        < 50
+        < min(r["metrics"]["PQ_th"] for r in condinst.values())
+    )
+    assert abs(paired_differences(absolute, condinst, "PQ_st")).max() < 0.5
+    skipless = nuclei.rows(TABLES["learning"])["no coordinates at the end of both paths"]
+    things = [np.mean([r["metrics"]["PQ_th"] for r in runs.values()]) for runs in (plain, skipless, ours)]
+    assert [round(mean) for mean in things] == [11, 20, 48]
+    small = [found(runs, 8) for runs in (fpn, upsnet, slower, ours, condinst)]
+    assert min(small[:3]) > 1.2 * small[3] > 1.2 * small[4]
+
+
 def test_docs_experiments_says_what_the_records_of_table_4_say():
     city = campaign("synthcity-400")
     high, mixed, low = city.rows(LEVELS).values()
