@@ -54,7 +54,7 @@ def test_power_over_the_length_of_training():
     long = losses({"full": [31.0, 31.5, 32.0, 32.5]})
     for record in long:
         for config in (record["base"], record["config"]):
-            config["train"] |= {"iterations": 3200}
+            config["train"] |= {"iterations": 3200, "evaluate_every": 800}
     few = losses({"full": [1.0, 2.0]}, data="nuclei")
     campaigns = find_campaigns([*short, *long, *few])
     by_length = {found.iterations: found for campaign in campaigns if (found := precision(campaign))}

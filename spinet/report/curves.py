@@ -45,7 +45,7 @@ def curve_sections(campaigns: Iterable[Campaign]) -> list[Section]:
         used = run_conditions([record for title in found for record in runs[title].values()])
         sections.append(
             Section(
-                title=f"PQ over the iterations of training, on {campaign.data}",
+                title=f"PQ over the iterations of training, on {campaign.title}",
                 conditions=(
                     f"{used} The learning rate falls over the whole run, so an earlier score is below that of a "
                     "shorter run."

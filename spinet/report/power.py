@@ -34,6 +34,9 @@ PAIRS = (3, 5, 10)
 MOST = 200
 """Largest number of pairs that `pairs_needed` tries."""
 
+LENGTH = {"iterations", "checkpoint_every", "evaluate_every", "snapshots"}
+"""Settings of training that may differ within a section: the length, and what is saved and measured on the way."""
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -94,7 +97,7 @@ def power_sections(campaigns: Iterable[Campaign]) -> list[Section]:
     """One section for each group of campaigns that differ only in the length of training."""
     groups: dict[str, list[tuple[Campaign, Precision]]] = {}
     for campaign in campaigns:
-        schedule = {n: v for n, v in campaign.base["train"].items() if n not in ("iterations", "checkpoint_every")}
+        schedule = {name: value for name, value in campaign.base["train"].items() if name not in LENGTH}
         key = json.dumps([campaign.records[0]["data"]["fingerprint"], {**campaign.base, "train": schedule}])
         if found := precision(campaign):
             groups.setdefault(key, []).append((campaign, found))
