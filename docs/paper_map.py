@@ -40,6 +40,7 @@ record measures the time. `make notebook NB=54` executes a notebook.
 """
 
 SWEEP = "spinet sweep --campaign synthcity --data data/synthcity --out runs/synthcity --seeds 0 1 2 --groups"
+SCRATCH = "model.backbone=resnet10t model.norm=group model.pretrained=false model.freeze_stages=0"
 TEST = "python -m pytest tests/test_equations.py"
 INFO = "spinet info --preset cityscapes_r50"
 
@@ -106,7 +107,7 @@ TABLE_ENTRIES = (
         "deformable convolutions",
         "54",
         "What the runs show",
-        f"{SWEEP} deformable",
+        f"{SWEEP} deformable --overrides {SCRATCH}",
         "in miniature",
         "deformable",
     ),

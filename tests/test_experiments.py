@@ -386,6 +386,14 @@ def test_wrong_sweeps_are_refused(city: Path, arguments: dict[str, Any], message
         make_plan(**{"preset": "tiny", "data": city, "groups": ["table3"], "seeds": (0,), "base": {}, **arguments})
 
 
+def test_a_row_that_does_not_fit_the_network_stops_a_sweep_before_it_starts(city: Path, tmp_path: Path):
+    asked: dict[str, Any] = {"data": city, "out": tmp_path, "groups": ("deformable",)}
+    sweep(**asked, overrides={"model.backbone": "resnet18"}, dry_run=True)
+    with pytest.raises(ConfigError, match=r"^deformable: model.deformable needs a ResNet, model.backbone is 'tf_"):
+        sweep(**asked, overrides={"model.backbone": "tf_efficientnet_lite0"})
+    assert not list(tmp_path.glob("deformable*"))
+
+
 def test_gpus_are_shared_by_the_batch():
     paper = PRESETS["cityscapes_r50"].config.train
     assert [share(paper, gpus) for gpus in (0, 1, 3, 8, 12)] == [1, 1, 2, 8, 8]

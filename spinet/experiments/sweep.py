@@ -18,11 +18,13 @@ from tqdm.auto import tqdm
 
 from spinet.config import Config, ConfigError, PresetName, TrainConfig, to_dict
 from spinet.config.overrides import Overrides, find_preset, override
-from spinet.data import find_splits, open_dataset
+from spinet.data import Categories, find_splits, open_dataset
 from spinet.experiments.campaigns import find_campaigns, without_seed
 from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Table, choose_rows, find_tables, without_repetition
 from spinet.files import owned, read_json, write_json
+from spinet.model.backbone import BackboneError
 from spinet.records import fingerprint, read_record
+from spinet.systems import build_model
 from spinet.training.launch import end_with_parent
 from spinet.training.outcome import RECORD
 from spinet.training.preflight import check_data
@@ -158,12 +160,12 @@ def sweep(
     Raises:
         ExperimentError: a folder has another run, or runs failed.
         LockError: an earlier call still runs in `out`.
-        ConfigError, DataError, WeightsError: see `make_plan`.
+        ConfigError: see `make_plan` and `check_networks`.
+        DataError, WeightsError: see `make_plan`.
     """
     out, notebook = Path(out).resolve(), Path(notebook)
     if not notebook.exists():
         raise ExperimentError(f"{notebook}: no such file; sweeps run from a checkout of the project")
-    check_data(open_dataset(data, "train"), open_dataset(data, "val"))
     gpus = 0 if slurm else torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = processes or share(override(start_from(find_preset(preset), init), overrides or {}).config.train, gpus)
@@ -183,6 +185,9 @@ def sweep(
         notebook=str(notebook),
         timeout_hours=timeout_hours or TIMEOUT_HOURS.get(preset, 14 * 24.0),
     )
+    train_set = open_dataset(data, "train")
+    check_networks(plan, train_set.categories)
+    check_data(train_set, open_dataset(data, "val"))
     profile = HERE / "profiles" / ("slurm" if slurm else "local")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile"), "--directory", str(out)]
     command += ["--workflow-profile", str(profile), "--config", f"plan={out / PLAN}", f"gpu={slurm * processes}"]
@@ -284,6 +289,21 @@ def make_plan(
     return Plan(
         preset, str(Path(data).resolve()), dict(base), runs, str(Path(init).resolve()) if init else None, **options
     )
+
+
+def check_networks(plan: Plan, categories: Categories) -> None:
+    """Builds each network of a plan once, without ImageNet weights.
+
+    Raises:
+        ConfigError: the settings of a row do not fit each other.
+    """
+    configs = {run.experiment: plan.config(run) for run in plan.runs.values()}
+    networks = {(config.model, config.baseline): row for row, config in configs.items()}
+    for row in networks.values():
+        try:
+            build_model(configs[row], categories, weights_follow=True)
+        except (ConfigError, BackboneError) as error:
+            raise ConfigError(f"{row}: {error}; change --overrides, or name other --rows") from None
 
 
 def _tuned(table: Table, start: Config, data: str | Path, records: Iterable[Mapping[str, Any]]) -> Table:

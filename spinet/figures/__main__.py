@@ -204,13 +204,13 @@ def ablations(city: PanopticDataset) -> Drawn:
     names = [row.title for row in LOSSES.rows[1:]]
     start = LOSSES.rows[0]
     paper = {row.title: row.paper.pq for row in LOSSES.rows if row.paper and row.paper.pq is not None}
-    panels = {f"paper, {LOSSES.measured_on}": {name: [paper[name] - paper[start.title]] for name in names}}
+    panels = {f"paper\n{LOSSES.measured_on}": {name: [paper[name] - paper[start.title]] for name in names}}
     sources = ["Table 3 of the paper"]
     records, campaigns = _with_pairs(LOSSES.rows)
     for subject, campaign in campaigns.items():
         runs = campaign.rows(LOSSES)
         first = runs[start.title]
-        panels[f"ours\n{subject}"] = {
+        panels["\n".join(["ours", *subject.split(", ")])] = {
             name: [
                 runs[name][seed]["metrics"]["PQ"] - first[seed]["metrics"]["PQ"]
                 for seed in sorted(runs[name].keys() & first.keys())

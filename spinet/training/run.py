@@ -75,12 +75,12 @@ class Run:
 
         train_set = open_dataset(data, "train", whole_masks=config.input.whole_masks)
         self.val_set = open_dataset(data, "val")
-        check_data(train_set, self.val_set, rank=self.rank, world_size=self.world)
+        set_seed(settings.seed)
+        self.model = build_together(self.accelerator, config, train_set.categories, weights_follow=init is not None)
+        check_data(train_set, self.val_set, rank=self.rank, world_size=self.world)  # slow, so after the settings
         if self.main:
             check_schedule(settings)
         self.facts = data_facts(train_set, self.val_set)
-        set_seed(settings.seed)
-        self.model = build_together(self.accelerator, config, train_set.categories, weights_follow=init is not None)
         self.initial: dict[str, Any] | None = None
         self.training = self.model.for_training()
         if init is not None and not checkpoints:
