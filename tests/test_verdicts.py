@@ -85,6 +85,15 @@ def test_the_titles_of_campaigns_say_where_they_differ():
     }
     (current,) = newest(find_campaigns([*quick, *slow])).values()
     assert current.base["train"]["warmup"] == 100
+    longer = losses({"full": [1.0, 2.0]}, data="city")
+    for record in longer:
+        for config in (record["base"], record["config"]):
+            config["train"] |= {"warmup": 200, "batch_size": 8}
+    assert {campaign.title for campaign in find_campaigns([*quick, *slow, *longer])} == {
+        "city, 1600 iterations, train.warmup 50",
+        "city, 1600 iterations, train.warmup 100",
+        "city, 1600 iterations, train.batch_size 8",
+    }
     again = [record | {"init": {"file": "street.safetensors", "sha256": "0123456789"}} for record in quick]
     assert {campaign.title for campaign in find_campaigns([*quick, *again])} == {
         "city, 1600 iterations, from no other run",

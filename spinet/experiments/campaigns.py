@@ -134,7 +134,10 @@ def newest(campaigns: Iterable[Campaign]) -> dict[str, Campaign]:
 
 
 def _special(campaign: Campaign, campaigns: Iterable[Campaign]) -> dict[str, Any]:
-    """The first setting, initial weights or data that tell a campaign from each other one with the same title."""
+    """Few settings, initial weights or data that tell a campaign from the others with the same title.
+
+    Each is the first of those that tell it from most of the rest.
+    """
 
     def facts(one: Campaign) -> dict[str, Any]:
         record = one.records[0]
@@ -143,9 +146,14 @@ def _special(campaign: Campaign, campaigns: Iterable[Campaign]) -> dict[str, Any
         return {**flatten(one.base), "from": weights, "data": record["data"]["fingerprint"][:8]}
 
     own, found = facts(campaign), {}
-    for other in (facts(other) for other in campaigns if other.title == campaign.title):
-        if name := next((name for name, value in own.items() if value != other.get(name)), None):
-            found[name] = own[name]
+    alike = [facts(other) for other in campaigns if other.title == campaign.title and other is not campaign]
+    while alike:
+        differing = {name: sum(value != other.get(name) for other in alike) for name, value in own.items()}
+        name = max(differing, key=differing.__getitem__)
+        if name in found:  # nothing tells the rest apart
+            break
+        found[name] = own[name]
+        alike = [other for other in alike if other.get(name) == own[name]]
     return found
 
 
