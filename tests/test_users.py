@@ -567,7 +567,7 @@ def test_a_signal_saves_what_was_trained(
         assert run.poll() is None, run.communicate()
         time.sleep(0.05)
     os.killpg(run.pid, number)  # like a terminal or a scheduler: loader processes get the signal, too
-    _, said = run.communicate(timeout=60)
+    _, said = run.communicate(timeout=40)
     assert run.returncode == status
     assert said.splitlines()[-1].endswith(f"; the same command{to_add} goes on")
     record = read_record(out / "record.json")

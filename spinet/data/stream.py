@@ -127,23 +127,30 @@ def make_train_loader(
     return loader
 
 
-def plain_errors(loader: DataLoader[T]) -> Iterator[T]:
-    """The batches of the loader. Errors of its processes are raised without the traceback that PyTorch adds."""
-    return _plain(iter(loader))  # the processes start now
+class Batches(Iterator[T]):
+    """The batches of a loader. Its processes start now and end with `close`.
 
+    Errors of the processes are raised without the traceback that PyTorch adds.
+    """
 
-def _plain(batches: Iterator[T]) -> Iterator[T]:
-    while True:
+    def __init__(self, loader: DataLoader[T]):
+        self._batches: Any = iter(loader)
+
+    def __next__(self) -> T:
         try:
-            batch = next(batches)
+            return next(self._batches)
         except StopIteration:
-            return
+            raise
         except Exception as error:
             if "Original Traceback" not in str(error):
                 raise
             last = str(error).strip().splitlines()[-1]  # "package.DataError: message"
             raise type(error)(last.partition(": ")[2] or last) from None
-        yield batch
+
+    def close(self) -> None:
+        """Ends the processes. Those of an iterator that an exception still refers to hold up the end of the program."""
+        if end := getattr(self._batches, "_shutdown_workers", None):  # without processes there is none
+            end()
 
 
 def _collate_items(items: list[tuple[Sample, int]], prepare: Callable[[Batch], T]) -> T:

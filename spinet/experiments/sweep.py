@@ -22,12 +22,10 @@ from spinet.data import Categories, find_splits, open_dataset
 from spinet.experiments.campaigns import find_campaigns, without_seed
 from spinet.experiments.tables import RATES, SYSTEMS, TABLES, Table, choose_rows, find_tables, without_repetition
 from spinet.files import owned, read_json, write_json
-from spinet.model.backbone import BackboneError
 from spinet.records import fingerprint, read_record
-from spinet.systems import build_model
 from spinet.training.launch import end_with_parent
 from spinet.training.outcome import RECORD
-from spinet.training.preflight import check_data
+from spinet.training.preflight import check_data, check_network
 from spinet.weights import hash_of, start_from
 
 HERE = Path(__file__).parent
@@ -292,7 +290,7 @@ def make_plan(
 
 
 def check_networks(plan: Plan, categories: Categories) -> None:
-    """Builds each network of a plan once, without ImageNet weights.
+    """Builds each network of a plan once, see `check_network`.
 
     Raises:
         ConfigError: the settings of a row do not fit each other.
@@ -301,8 +299,8 @@ def check_networks(plan: Plan, categories: Categories) -> None:
     networks = {(config.model, config.baseline): row for row, config in configs.items()}
     for row in networks.values():
         try:
-            build_model(configs[row], categories, weights_follow=True)
-        except (ConfigError, BackboneError) as error:
+            check_network(configs[row], categories)
+        except ConfigError as error:
             raise ConfigError(f"{row}: {error}; change --overrides, or name other --rows") from None
 
 

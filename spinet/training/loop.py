@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -66,7 +66,8 @@ def train(
         try:
             with exact_float32(), tuned_convolutions(config.input.crop is not None):
                 run = Run(config, data, out, init=init, resume=resume, experiment=experiment, device=kind, base=base)
-                return train_loop(run, interruption)
+                with closing(run.batches):
+                    return train_loop(run, interruption)
         except BaseException as error:
             said = note_end(out, before, error, resume=resume) if main_process else error
             if said is not error:

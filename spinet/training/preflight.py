@@ -1,4 +1,4 @@
-"""Checks before the first iteration: of the data, the schedule, and what the final evaluation needs."""
+"""Checks before the first iteration: of the data, the network, the schedule, and what the final evaluation needs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 import torch.distributed as dist
 from tqdm.auto import tqdm
 
-from spinet.config import TrainConfig
-from spinet.data import PanopticDataset
+from spinet.config import Config, ConfigError, TrainConfig
+from spinet.data import Categories, PanopticDataset
 from spinet.data.annotations import Faults
 from spinet.data.examine import examine
 from spinet.data.segments import DataError
 from spinet.evaluation.validate import validate
+from spinet.model.backbone import BackboneError
 from spinet.system import Model
+from spinet.systems import build_model
 
 DECODED = 2000
 """Number of training images that are decoded, evenly spread; of the others only the headers are read."""
@@ -52,6 +54,18 @@ def check_data(train_set: PanopticDataset, val_set: PanopticDataset, *, rank: in
         kind, tally = next(item for part in parts for item in part.kinds.items())
         what = f"{kind}: {tally.examples[0]}"
         raise DataError(f"{train_set.root}: {count} faults, first {what}; run: spinet data check {train_set.root}")
+
+
+def check_network(config: Config, categories: Categories) -> None:
+    """Builds the network, without ImageNet weights.
+
+    Raises:
+        ConfigError: its settings do not fit each other.
+    """
+    try:
+        build_model(config, categories, weights_follow=True)
+    except BackboneError as error:
+        raise ConfigError(str(error)) from None
 
 
 def check_schedule(settings: TrainConfig) -> None:

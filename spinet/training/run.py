@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 
 from spinet.config import Config, InputConfig, TrainConfig, to_dict
 from spinet.data import open_dataset
-from spinet.data.stream import PositionSampler, TrainStream, make_train_loader, plain_errors, stable_seed
+from spinet.data.stream import Batches, PositionSampler, TrainStream, make_train_loader, stable_seed
 from spinet.data.transforms import TrainTransform
 from spinet.evaluation.validate import validate
 from spinet.machine import resolve, tf32
@@ -125,7 +124,7 @@ class Run:
         if checkpoints and self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def _batches(self, data: Path, train_set: Any, micro: int, *, pin_memory: bool) -> Iterator[Part]:
+    def _batches(self, data: Path, train_set: Any, micro: int, *, pin_memory: bool) -> Batches[Part]:
         """The remaining batches of the stream, with targets.
 
         A sample depends only on its position in the stream, any other random draw only on the iteration. So a
@@ -144,7 +143,7 @@ class Run:
         )
         prepare = Prepare(self.model.target_builder())
         loader = make_train_loader(stream, positions, prepare=prepare, workers=inputs.workers, pin_memory=pin_memory)
-        return plain_errors(loader)
+        return Batches(loader)
 
     def step(self, iteration: int, *, stop: bool) -> Step:
         """One step. `stop` asks all processes to stop; they see it when they read the losses."""
