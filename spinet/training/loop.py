@@ -66,7 +66,7 @@ def train(
         try:
             with exact_float32(), tuned_convolutions(config.input.crop is not None):
                 run = Run(config, data, out, init=init, resume=resume, experiment=experiment, device=kind, base=base)
-                with closing(run.batches):
+                with closing(run):
                     return train_loop(run, interruption)
         except BaseException as error:
             said = note_end(out, before, error, resume=resume) if main_process else error

@@ -145,6 +145,12 @@ class Run:
         loader = make_train_loader(stream, positions, prepare=prepare, workers=inputs.workers, pin_memory=pin_memory)
         return Batches(loader)
 
+    def close(self) -> None:
+        """Ends the loader's processes and closes the log."""
+        self.batches.close()
+        if self.log:
+            self.log.close()
+
     def step(self, iteration: int, *, stop: bool) -> Step:
         """One step. `stop` asks all processes to stop; they see it when they read the losses."""
         settings = self.config.train
@@ -224,8 +230,6 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Writes the weights, evaluates them, and returns the record."""
-        if self.log:
-            self.log.close()
         self.save_weights(self.out)
         done = self.config.train.iterations
         self.record("trained", done, {})
