@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -592,6 +593,23 @@ def test_what_is_said_of_an_interruption_is_true(trained: tuple[Path, Path], tmp
     assert run.returncode == 130, said
     pictures = len(json.loads((tmp_path / "out/panoptic.json").read_text())["images"])
     assert said.splitlines()[-1] == f"interrupted: the predictions of {pictures} images are in {tmp_path / 'out'}"
+
+
+@pytest.mark.parametrize("part", ["rehearse", "Run.step"], ids=["before the first step", "in a step"])
+def test_loader_processes_end_although_an_exception_remembers_them(
+    part: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any, **__: Any):
+        assert multiprocessing.active_children()
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(f"spinet.training.run.{part}", fail)
+    config = micro()
+    config = replace(config, input=replace(config.input, workers=1))
+    with pytest.raises(MemoryError) as error:
+        train(config, data=data, out=tmp_path / "run")
+    assert error.value.__traceback__
+    assert not multiprocessing.active_children()
 
 
 # --- one clear line ------------------------------------------------------------

@@ -150,7 +150,7 @@ def _special(campaign: Campaign, campaigns: Iterable[Campaign]) -> dict[str, Any
     while alike:
         differing = {name: sum(value != other.get(name) for other in alike) for name, value in own.items()}
         name = max(differing, key=differing.__getitem__)
-        if name in found:  # nothing tells the rest apart
+        if not differing[name]:  # nothing tells the rest apart
             break
         found[name] = own[name]
         alike = [other for other in alike if other.get(name) == own[name]]

@@ -210,7 +210,7 @@ def ablations(city: PanopticDataset) -> Drawn:
     for subject, campaign in campaigns.items():
         runs = campaign.rows(LOSSES)
         first = runs[start.title]
-        panels["\n".join(["ours", *subject.split(", ")])] = {
+        panels["ours\n" + subject.replace(", ", "\n")] = {
             name: [
                 runs[name][seed]["metrics"]["PQ"] - first[seed]["metrics"]["PQ"]
                 for seed in sorted(runs[name].keys() & first.keys())

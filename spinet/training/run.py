@@ -96,9 +96,13 @@ class Run:
         self.evaluations: dict[str, dict[str, float]] = {}
         self._restore(checkpoints)
         self.batches = self._batches(data, train_set, micro, pin_memory=device.type == "cuda")
-        self.training.eval()
-        rehearse(self.model, self.val_set)
-        self.log = Log(out, kind=settings.log, start=self.start) if self.main else None
+        try:
+            self.training.eval()
+            rehearse(self.model, self.val_set)
+            self.log = Log(out, kind=settings.log, start=self.start) if self.main else None
+        except BaseException:
+            self.batches.close()
+            raise
         self.revision = dict(zip(("commit", "dirty"), source_state(), strict=True))
         self.overflows = 0
         self.bar = tqdm(
